@@ -1,0 +1,1 @@
+"""Diffusion models as associative memories: the paper's equations as pure functions."""

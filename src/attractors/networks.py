@@ -1,0 +1,81 @@
+"""The networks: the residual MLP of A.2 for flat images, and the exact denoiser of a finite training set."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def time_features(alpha_bar, dimension=64):
+    """Sines and cosines of ln(sigma_t / sqrt(alpha_bar_t)): [T, dimension], octaves from 1/16 up."""
+    level = ((1 - alpha_bar) / alpha_bar).sqrt().log()
+    frequencies = 2.0 ** torch.linspace(-4, 4, dimension // 2, dtype=torch.float64)
+    angles = level[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], 1).float() * math.sqrt(2)
+
+
+class ResidualBlock(nn.Module):
+    """h + W_2 swish(W_1 norm(h)), the last layer starting at zero."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.norm, self.first, self.second = nn.LayerNorm(width), nn.Linear(width, width), nn.Linear(width, width)
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, h):
+        return h + self.second(F.silu(self.first(self.norm(h))))
+
+
+class ResidualMLP(nn.Module):
+    """The MLP of A.2 (time features joined to the input, residual blocks, Swish) on images of any shape."""
+
+    def __init__(self, image_shape, alpha_bar, width=256, blocks=3):
+        super().__init__()
+        pixels = math.prod(image_shape)
+        self.register_buffer("time_features", time_features(alpha_bar), persistent=False)
+        self.input = nn.Linear(pixels + self.time_features.shape[1], width)
+        self.blocks = nn.Sequential(*[ResidualBlock(width) for _ in range(blocks)])
+        self.output = nn.Linear(width, pixels)
+        nn.init.zeros_(self.output.weight)
+
+    def forward(self, x, t):
+        h = self.input(torch.cat([x.flatten(1), self.time_features[t]], 1))  # [B, width]
+        return self.output(F.silu(self.blocks(h))).reshape(x.shape)
+
+
+class ExactNoise(nn.Module):
+    """The closed-form optimal noise prediction for a finite training set: Eqs. 3-5 in variance-preserving form.
+
+    E[noise | x_t] = (x_t - sqrt(alpha_bar) sum_mu w_mu xi_mu) / sigma,
+    w = softmax(-|x_t - sqrt(alpha_bar) xi_mu|^2 / (2 sigma^2)). Its weights are the memories themselves.
+    """
+
+    def __init__(self, image_shape, alpha_bar, memories):
+        super().__init__()
+        self.register_buffer("alpha_bar", alpha_bar.double(), persistent=False)
+        self.register_buffer("memories", memories.float().reshape(-1, math.prod(image_shape)).clone())
+
+    def forward(self, x, t):
+        scale, variance = self.alpha_bar[t, None].sqrt().to(x), (1 - self.alpha_bar[t, None]).to(x)
+        memories = self.memories.to(x.dtype)
+        # |x|^2 is the same for every memory and cancels in the softmax.
+        energy = scale * (x.flatten(1) @ memories.T) - scale**2 * memories.square().sum(1) / 2  # [B, K]
+        x_0 = torch.softmax(energy / variance, 1) @ memories
+        return ((x.flatten(1) - scale * x_0) / variance.sqrt()).reshape(x.shape)
+
+
+NETWORKS = {"mlp": ResidualMLP, "exact": ExactNoise}
+
+
+def build(name, image_shape, alpha_bar, **settings):
+    """The network called `name` for images of image_shape: (C, H, W).
+
+    Raises ValueError for an unknown name or setting.
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"network.name is {name!r}; it must be one of {', '.join(NETWORKS)}")
+    try:
+        return NETWORKS[name](image_shape, alpha_bar, **settings)
+    except TypeError as error:
+        raise ValueError(f"network {name}: {str(error).split('__init__() ')[-1]}") from None

@@ -1,0 +1,156 @@
+"""Arrays and metrics on disk: safetensors with one JSON record in the header, JSON, CSV; written whole or not at all.
+
+No pickle is ever read, and no torch is imported, so that the light stages start fast.
+"""
+
+import hashlib
+import json
+import os
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as serialise
+
+
+@contextmanager
+def atomic(path):
+    """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not.
+
+    Its name is fixed, so what a killed process left is overwritten by the next one.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def file_hash(path):
+    """The sha256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def array_hash(array):
+    """The sha256 of an array's bytes in C order."""
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+def write_arrays(path, arrays, **record):
+    """Write named numpy arrays as safetensors with `record` (JSON values) in the header.
+
+    The record is one header entry: safetensors orders several at random, which would change the file's hash.
+    """
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    with atomic(path) as temporary:
+        temporary.write_bytes(serialise(arrays, {"record": json.dumps(record, sort_keys=True)}))
+
+
+def _opened(path):
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        return safe_open(path, "np")
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a safetensors file, or a truncated one ({error})") from None
+
+
+def read_record(path):
+    """The record in the header of a file that `write_arrays` wrote."""
+    with _opened(path) as file:
+        try:
+            return json.loads(file.metadata()["record"])
+        except (TypeError, KeyError, json.JSONDecodeError):
+            raise ValueError(f"{path}: a safetensors file of another program (no record in its header)") from None
+
+
+def read_arrays(path, *names):
+    """(arrays by name, record) of a file that `write_arrays` wrote. Raises ValueError where a name is missing."""
+    record = read_record(path)
+    with _opened(path) as file:
+        present = set(file.keys())
+        if missing := [name for name in names if name not in present]:
+            raise ValueError(f"{path}: holds {', '.join(sorted(present))}, but not {', '.join(missing)}")
+        return {name: file.get_tensor(name) for name in names or sorted(present)}, record
+
+
+def _archive(path):
+    """The one image array of a user's .npz or .npy file."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        candidates = [name for name in ("images", "samples", "arr_0") if name in loaded.files] or loaded.files
+        return loaded[candidates[0]]
+    except (ValueError, OSError, EOFError, IndexError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: not an .npy or .npz file of plain numbers ({error})") from None
+
+
+def as_images(array, path):
+    """Any image array as [n, C, H, W] float32 in [-1, 1]. uint8 is taken as 0..255; floats must lie in [-1, 1]."""
+    array = np.asarray(array)
+    if array.ndim == 3:
+        array = array[:, None]
+    if array.ndim != 4 or not len(array):
+        raise ValueError(f"{path}: images of shape {array.shape}; expected [n, C, H, W], [n, H, W, C] or [n, H, W]")
+    if array.shape[-1] in (1, 3) and array.shape[1] not in (1, 3):
+        array = array.transpose(0, 3, 1, 2)
+    if array.dtype == np.uint8:
+        return array.astype(np.float32) / np.float32(127.5) - 1
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"{path}: images of type {array.dtype}; expected uint8 (0 to 255) or floats in [-1, 1]")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{path}: images contain NaN or infinity")
+    if np.abs(array).max() > 1.001:
+        raise ValueError(f"{path}: values from {array.min():.3g} to {array.max():.3g}; floats must lie in [-1, 1]")
+    return array.astype(np.float32)
+
+
+def read_images(path, count=None):
+    """The first `count` images of a file: [n, C, H, W] float32 in [-1, 1].
+
+    path: a subset (integers 0..`maximum`), a synthetic set, or a user's .npz, .npy.
+    Raises ValueError, naming the file, for anything else and where there are fewer than `count`.
+    """
+    path = Path(path)
+    if path.suffix in (".npz", ".npy"):
+        images = as_images(_archive(path), path)
+    else:
+        arrays, record = read_arrays(path, "images")
+        images = arrays["images"]
+        if images.dtype == np.uint8:
+            images = images.astype(np.float32) * np.float32(2 / record["maximum"]) - 1
+        else:
+            images = as_images(images, path)
+    if count is not None and count > len(images):
+        raise ValueError(f"{path}: holds {len(images)} images; {count} were asked for")
+    return images[:count]
+
+
+def write_json(path, value):
+    """Write `value` as indented JSON with sorted keys; NaN is refused."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path):
+    """Read a JSON file. Raises ValueError naming it when it is missing or malformed."""
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+
+
+def write_csv(path, frame):
+    """Write a pandas frame without its index, numbers to six significant digits."""
+    with atomic(path) as temporary:
+        frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")

@@ -1,0 +1,21 @@
+"""Nested training sets (seed 3407) and the grid of their sizes (B.1)."""
+
+import numpy as np
+import torch
+
+
+def nested_order(count, seed=3407):
+    """The order of all `count` images whose first K are the training set S_K: [count] int64.
+
+    One random permutation, so S_K is contained in S_K' for K < K', and S_|S| is the whole set.
+    """
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed)).numpy()
+
+
+def size_grid(a, b, total):
+    """B.1: the sizes K of a sweep, from points A and B of Table 1: 5 in [2, A], 30 in [A, B], 5 in [B, |S|].
+
+    Rounded down; shared ends merge, which leaves 38.
+    """
+    ends = [np.linspace(2, a, 5), np.linspace(a, b, 30), np.linspace(b, total, 5)]
+    return sorted({int(size) for part in ends for size in part})

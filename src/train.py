@@ -1,0 +1,92 @@
+"""Train the denoiser of one run: network and settings from the sweep's file, images from the first K of a subset."""
+
+import hashlib
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import torch
+
+from attractors import commands
+from attractors.models import new_model, write_model
+from attractors.records import array_hash, atomic, read_images
+from attractors.training import NOISE_LEVELS, Settings, train
+
+CHECKPOINT_SECONDS = 20
+
+
+class Checkpoint:
+    """Resume state beside the output but outside of what DVC tracks: DVC deletes outputs before a stage runs.
+
+    Its name is a hash of all that decides the weights (settings, seed, images, code), so a changed recipe
+    never resumes from another's state. Removed when training succeeds.
+    """
+
+    def __init__(self, out, **identity):
+        code = b"".join(path.read_bytes() for path in sorted(Path(commands.__file__).parent.glob("*.py")))
+        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode() + code).hexdigest()[:32]
+        self.path, self.saved = Path(out).parent / ".resume" / f"{key}.pt", time.monotonic()
+
+    def load(self, device):
+        if not self.path.exists():
+            return None
+        try:
+            return torch.load(self.path, map_location=device, weights_only=True)
+        except Exception as error:  # torn or foreign, in whichever way torch finds out
+            click.echo(f"{self.path}: unreadable ({type(error).__name__}); training starts anew", err=True)
+            return None
+
+    def save(self, state):
+        if time.monotonic() - self.saved >= CHECKPOINT_SECONDS:
+            with atomic(self.path) as temporary:
+                torch.save(state, temporary)
+            self.saved = time.monotonic()
+
+    def remove(self):
+        self.path.unlink(missing_ok=True)
+
+
+@commands.stage("train", sweep="required")
+@click.option("--subset", type=click.Path(dir_okay=False), required=True, help="Images in subset order.")
+@click.option("--size", type=click.IntRange(2), required=True, help="K, the number of training images.")
+@click.option("--iterations", type=click.IntRange(0), default=400_000, help="Steps of training.")
+@click.option("--batch", type=click.IntRange(1), default=128, help="Images a step.")
+@click.option("--repeat/--no-repeat", default=False, help="Fill a batch larger than K by repeating images.")
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=2e-4, help="Adam's step size.")
+@click.option("--warmup", type=click.IntRange(0), default=0, help="Steps of linear warm-up.")
+@click.option("--final-learning-rate", type=click.FloatRange(0, 1), default=1.0, help="Cosine decay to this fraction.")
+@click.option("--ema", type=click.FloatRange(0, 1, max_open=True), default=0.9999, help="Decay of the weight average.")
+@click.option("--clip", type=click.FloatRange(0, min_open=True), default=1.0, help="Bound on the gradient's norm.")
+@click.option("--noise-levels", type=click.Choice(NOISE_LEVELS), default="uniform", help="How t is drawn.")
+@commands.seed_option
+@commands.device_option
+@commands.out_option
+def main(sweep, subset, size, seed, device, out, **settings):
+    """Train on the first K images of SUBSET and write the averaged weights.
+
+    Resumes by itself after a kill, and ends with the same bytes.
+    """
+    settings, device = Settings(**settings), commands.device(device)
+    images = read_images(subset, size)
+    network, diffusion = sweep.get("network", {}), sweep.get("diffusion", {})
+    memories = torch.from_numpy(images)
+    model = new_model(network, diffusion, images.shape[1:], seed, memories).to(device)
+    record = {
+        "network": network, "diffusion": diffusion, "image_shape": list(images.shape[1:]), "size": size,
+        "seed": seed, "train": asdict(settings), "step": settings.iterations, "subset_sha256": array_hash(images),
+    }  # fmt: skip
+    checkpoint = Checkpoint(out, device=str(device), **record)
+    weights = train(
+        model, memories.to(device), settings, seed, checkpoint.load(device), checkpoint.save,
+        lambda steps: commands.progress(steps, f"train {sweep['name']} K={size}", initial=steps.start, total=steps.stop),
+    )  # fmt: skip
+    write_model(out, weights, **record)
+    checkpoint.remove()
+    parameters = sum(p.numel() for p in model.parameters())
+    click.echo(f"{out}: {parameters:,} parameters after {settings.iterations:,} steps on {size} images")
+
+
+if __name__ == "__main__":
+    main()
