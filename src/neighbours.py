@@ -34,6 +34,8 @@ def main(sweep, synthetic, training, size, k, metric, memory, device, out):
             lambda blocks, name=name: commands.progress(blocks, f"neighbours in {name} set", "block"),
         )  # fmt: skip
         arrays[f"{name}_distances"], arrays[f"{name}_indices"] = distances.cpu().numpy(), indices.cpu().numpy()
+    spacing, _ = nearest(features[0], features[0], 1, True, memory * 2**20)
+    arrays["training_spacing"] = spacing[:, 0].cpu().numpy()
     write_arrays(
         out, arrays, metric=metric, k=k, size=len(s), count=len(s_prime),
         training_sha256=array_hash(s), synthetic_sha256=array_hash(s_prime),

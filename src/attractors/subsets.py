@@ -1,7 +1,6 @@
 """Nested training sets (seed 3407) and the grid of their sizes (B.1)."""
 
 import numpy as np
-import torch
 
 
 def nested_order(count, seed=3407):
@@ -9,6 +8,8 @@ def nested_order(count, seed=3407):
 
     One random permutation, so S_K is contained in S_K' for K < K', and S_|S| is the whole set.
     """
+    import torch
+
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed)).numpy()
 
 
@@ -19,3 +20,15 @@ def size_grid(a, b, total):
     """
     ends = [np.linspace(2, a, 5), np.linspace(a, b, 30), np.linspace(b, total, 5)]
     return sorted({int(size) for part in ends for size in part})
+
+
+def sizes(entry):
+    """The `sizes` of a sweep's file: a list of K, ascending, or a grid {a, b, total} of Table 1.
+
+    Raises ValueError for anything else.
+    """
+    if isinstance(entry, dict) and set(entry) == {"a", "b", "total"}:
+        return size_grid(**entry)
+    if isinstance(entry, list) and entry and all(type(k) is int and k >= 2 for k in entry) and entry == sorted(set(entry)):
+        return entry
+    raise ValueError(f"sizes is {entry!r}; it must be an ascending list of integers from 2, or {{a: , b: , total: }}")

@@ -1,0 +1,42 @@
+"""Memorized, spurious or generalized: the detection metrics of Eqs. 9-11 and how sure their fractions are."""
+
+import numpy as np
+
+TYPES = ("memorized", "spurious", "generalized")
+
+
+def classify(distance_to_training, distance_to_synthetic, delta_m, delta_s):
+    """Eqs. 9-11 on two distance vectors: [n] int8 codes into TYPES.
+
+    distance_to_training, distance_to_synthetic: [n], to the nearest image of S, and of S' without the sample.
+    """
+    memorized = distance_to_training <= delta_m  # Eq. 9
+    spurious = (distance_to_synthetic <= delta_s) & ~memorized  # Eq. 10
+    return np.where(memorized, 0, np.where(spurious, 1, 2)).astype(np.int8)  # Eq. 11
+
+
+def fractions(codes):
+    """The share of each type: [3]."""
+    return np.bincount(codes, minlength=len(TYPES)) / len(codes)
+
+
+def wilson(share, count, z=1.96):
+    """Wilson's 95% interval of a share of `count` draws: (low, high)."""
+    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return np.maximum(centre - half, 0), np.minimum(centre + half, 1)
+
+
+def selection(codes, distance_to_training, distance_to_synthetic, limit=512):
+    """C.2: up to `limit` samples of each type, nearest first by the distance that its metric thresholds.
+
+    Memorized and generalized samples are sorted by their distance to S, spurious ones by that to S'.
+    Returns {type: {total, indices}}.
+    """
+    chosen = {}
+    for code, name in enumerate(TYPES):
+        members = np.flatnonzero(codes == code)
+        distance = (distance_to_synthetic if name == "spurious" else distance_to_training)[members]
+        order = np.argsort(distance, kind="stable")[:limit]
+        chosen[name] = {"total": len(members), "indices": members[order].tolist()}
+    return chosen

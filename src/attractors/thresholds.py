@@ -1,0 +1,121 @@
+"""Where to draw delta_m and delta_s: valleys of log-distance histograms, bounded by what real images allow.
+
+The paper picks both by eye, per K, between the two peaks of each histogram (B.3). Here a valley counts only
+where resampling says that there are two peaks, and only between a peak of copies and one that can't be copies.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+from scipy.signal import find_peaks
+
+BINS_PER_DECADE = 100
+RESAMPLES = 500
+SIGNIFICANT = 0.05
+PILE = 1e-3  # distances below this fraction of the copy bound are one pile: their logarithm is rounding noise
+
+
+@dataclass(frozen=True)
+class Valley:
+    """The valley of a histogram of log-distances that separates copies from the rest."""
+
+    position: float  # the distance at its lowest point
+    low: float  # 95% bootstrap interval of the position
+    high: float
+    depth: float  # density there, over that of the lower of the two peaks
+    p_value: float  # share of resamples of the same density with the valley filled that are at least as deep
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A threshold, and why it is where it is."""
+
+    value: float
+    source: str  # given, valley, borrowed from K=..., or spacing
+    bound: float
+    valley: Valley | None = None
+
+
+def copy_bound(spacing):
+    """The largest distance at which a sample is a copy: a quarter of the typical spacing of real images.
+
+    spacing: [K] distance of each training image to its nearest other training image. A sample at d <= spacing / 4
+    from its original is at least spacing - d >= 3 d from any other image: the factor of three by which Yoon et al.
+    (whom the paper follows) define memorized samples, turned into a distance.
+    """
+    return float(np.median(spacing)) / 4
+
+
+def grid(distances, bound):
+    """Edges of the log10 bins of a histogram: from the pile to past the largest distance."""
+    low = np.floor(np.log10(bound * PILE) * BINS_PER_DECADE)
+    high = np.ceil(np.log10(max(distances.max(), bound) * 2) * BINS_PER_DECADE)
+    return np.arange(low - BINS_PER_DECADE // 2, high + 1) / BINS_PER_DECADE
+
+
+def _smooth(counts, bandwidth):
+    return gaussian_filter1d(counts.astype(float), bandwidth * BINS_PER_DECADE, mode="constant")
+
+
+def _deepest(density, bound_bin):
+    """(valley bin, depth) between the highest peak at or below bound_bin and the highest above; depth 1: none."""
+    peaks, _ = find_peaks(density)
+    left, right = peaks[peaks <= bound_bin], peaks[peaks > bound_bin]
+    if not len(left) or not len(right):
+        return None, 1.0
+    left, right = left[density[left].argmax()], right[density[right].argmax()]
+    bottom = left + density[left : right + 1].argmin()
+    return bottom, density[bottom] / min(density[left], density[right])
+
+
+def find_valley(distances, bound, random):
+    """The valley of the density of log-distances between the highest peaks on either side of `bound`, or None.
+
+    distances: [n]. The density is a Gaussian kernel estimate with Silverman's bandwidth. A valley is returned if
+    fewer than 5% of the resamples of the density with the valley filled to the lower peak are as deep.
+    Distances come in equal pairs where two samples are each other's nearest: resamples have as many points as
+    there are different distances. random: a numpy generator.
+    """
+    edges = grid(distances, bound)
+    logs = np.log10(np.maximum(distances, bound * PILE))
+    points = len(np.unique(distances))
+    spread = min(logs.std(), np.subtract(*np.quantile(logs, [0.75, 0.25])) / 1.349)
+    if points < 20 or spread == 0:
+        return None
+    bandwidth = 0.9 * spread * points**-0.2
+    counts = np.histogram(logs, edges)[0]
+    density, bound_bin = _smooth(counts, bandwidth), np.searchsorted(edges, np.log10(bound)) - 1
+    bottom, depth = _deepest(density, bound_bin)
+    if bottom is None:
+        return None
+    centre = 10 ** ((edges[:-1] + edges[1:]) / 2)
+    resampled = random.multinomial(points, counts / counts.sum(), RESAMPLES)
+    found = [_deepest(_smooth(sample, bandwidth), bound_bin)[0] for sample in resampled]
+    low, high = np.quantile([centre[b] for b in found if b is not None] or [centre[bottom]], [0.025, 0.975])
+    peaks, _ = find_peaks(density)
+    left, right = peaks[peaks <= bottom], peaks[peaks > bottom]
+    left, right = left[density[left].argmax()], right[density[right].argmax()]
+    filled = density.copy()
+    filled[left : right + 1] = np.maximum(filled[left : right + 1], min(density[left], density[right]))
+    null = random.multinomial(points, filled / filled.sum(), RESAMPLES)
+    deeper = sum(_deepest(_smooth(sample, bandwidth), bound_bin)[1] <= depth for sample in null)
+    return Valley(float(centre[bottom]), float(low), float(high), float(depth), (1 + deeper) / (1 + RESAMPLES))
+
+
+def choose(sizes, valleys, bounds):
+    """A threshold for every K of a sweep: its own valley, else that of the nearest K (in log K) with one,
+    else the bound; never above the bound.
+
+    sizes: ascending K. valleys: a Valley or None for each. bounds: `copy_bound` for each.
+    """
+    known = [(size, valley) for size, valley in zip(sizes, valleys, strict=True) if valley and valley.p_value < SIGNIFICANT]
+    chosen = []
+    for size, valley, bound in zip(sizes, valleys, bounds, strict=True):
+        if not known:
+            chosen.append(Threshold(bound, "spacing", bound, valley))
+            continue
+        nearest, best = min(known, key=lambda entry: abs(np.log(entry[0] / size)))
+        source = "valley" if nearest == size else f"borrowed from K={nearest}"
+        chosen.append(Threshold(min(best.position, bound), source, bound, valley))
+    return chosen

@@ -1,0 +1,58 @@
+"""The one switch of scale: which sweeps, and so which runs, `dvc repro` makes."""
+
+from pathlib import Path
+
+import click
+from ruamel.yaml import YAML
+
+from attractors.commands import ROOT, read_yaml
+from attractors.records import atomic
+from attractors.subsets import sizes
+
+SCALES = {
+    "laptop": ["digits", "digits-exact"],
+    "mnist": ["mnist-128"],
+    "fashion_mnist": ["fashion_mnist-128"],
+    "cifar10": ["cifar10-64", "cifar10-96", "cifar10-128"],
+    "lsun_church": ["lsun_church-64", "lsun_church-96", "lsun_church-128"],
+}
+SCALES["paper"] = [sweep for scale in ("mnist", "fashion_mnist", "cifar10", "lsun_church") for sweep in SCALES[scale]]
+
+
+def runs_of(names, folder=ROOT / "sweeps"):
+    """What runs.yaml holds for scales or sweeps `names`: datasets, sweeps, and runs by name. Raises ValueError."""
+    known = {path.stem for path in Path(folder).glob("*.yaml")}
+    chosen = {}
+    for name in names:
+        for sweep in SCALES.get(name, [name]):
+            if sweep not in known:
+                raise ValueError(f"{name}: neither a scale ({', '.join(SCALES)}) nor a sweep ({', '.join(sorted(known))})")
+            chosen[sweep] = read_yaml(Path(folder) / f"{sweep}.yaml")
+    runs = {
+        f"{sweep}-{size}": {"sweep": sweep, "size": size, "dataset": content["dataset"]}
+        for sweep, content in chosen.items()
+        for size in sizes(content.get("sizes"))
+    }
+    sweeps = {sweep: {"dataset": content["dataset"]} for sweep, content in chosen.items()}
+    return {"datasets": sorted({content["dataset"] for content in chosen.values()}), "sweeps": sweeps, "runs": runs}
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default=ROOT / "runs.yaml", help="The file to write.")
+def main(names, out):
+    """Write runs.yaml for NAMES: scales (laptop, mnist, fashion_mnist, cifar10, lsun_church, paper) or sweeps."""
+    try:
+        content = runs_of(names)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="NAMES") from None
+    yaml = YAML()
+    yaml.width, yaml.default_flow_style = 120, None
+    with atomic(out) as temporary, temporary.open("w") as file:
+        file.write(f"# Written by: python src/scale.py {' '.join(names)}\n")
+        yaml.dump(content, file)
+    click.echo(f"{out}: {len(content['runs'])} runs of {', '.join(content['sweeps'])}; next: dvc repro")
+
+
+if __name__ == "__main__":
+    main()
