@@ -1,10 +1,12 @@
-"""The networks: the residual MLP of A.2 for flat images, and the exact denoiser of a finite training set."""
+"""The networks by name: the residual MLP of A.2, the U-Net of B.4, and the exact denoiser of a finite training set."""
 
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from attractors.unet import UNet
 
 
 def time_features(alpha_bar, dimension=64):
@@ -65,7 +67,7 @@ class ExactNoise(nn.Module):
         return ((x.flatten(1) - scale * x_0) / variance.sqrt()).reshape(x.shape)
 
 
-NETWORKS = {"mlp": ResidualMLP, "exact": ExactNoise}
+NETWORKS = {"mlp": ResidualMLP, "unet": UNet, "exact": ExactNoise}
 
 
 def build(name, image_shape, alpha_bar, **settings):
