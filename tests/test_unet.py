@@ -109,6 +109,13 @@ def test_attention_equals_softmax_of_scaled_products_written_out():
     torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_forward_mode_jacobian_equals_the_reverse_mode_one():
+    network = randomised(UNet((1, 8, 8), None, 32, (1, 2), attention=(8,)))
+    x, t = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(3)), torch.tensor([4])
+    forward = torch.func.jacfwd(lambda z: network(z, t))(x)
+    torch.testing.assert_close(forward, torch.func.jacrev(lambda z: network(z, t))(x), rtol=1e-3, atol=1e-5)
+
+
 def test_time_embedding_by_hand():
     embedding = time_embedding(torch.tensor([0, 3]), 4)
     angles = torch.tensor([3.0, 3e-4])
