@@ -1,51 +1,15 @@
 """Train the denoiser of one run: network and settings from the sweep's file, images from the first K of a subset."""
 
-import hashlib
-import json
-import time
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 import torch
 
 from attractors import commands
+from attractors.checkpoints import Checkpoint
 from attractors.models import new_model, write_model
-from attractors.records import array_hash, atomic, read_images
+from attractors.records import array_hash, read_images
 from attractors.training import NOISE_LEVELS, Settings, train
-
-CHECKPOINT_SECONDS = 20
-
-
-class Checkpoint:
-    """Resume state beside the output but outside of what DVC tracks: DVC deletes outputs before a stage runs.
-
-    Its name is a hash of all that decides the weights (settings, seed, images, code), so a changed recipe
-    never resumes from another's state. Removed when training succeeds.
-    """
-
-    def __init__(self, out, **identity):
-        code = b"".join(path.read_bytes() for path in sorted(Path(commands.__file__).parent.glob("*.py")))
-        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode() + code).hexdigest()[:32]
-        self.path, self.saved = Path(out).parent / ".resume" / f"{key}.pt", time.monotonic()
-
-    def load(self, device):
-        if not self.path.exists():
-            return None
-        try:
-            return torch.load(self.path, map_location=device, weights_only=True)
-        except Exception as error:  # torn or foreign, in whichever way torch finds out
-            click.echo(f"{self.path}: unreadable ({type(error).__name__}); training starts anew", err=True)
-            return None
-
-    def save(self, state):
-        if time.monotonic() - self.saved >= CHECKPOINT_SECONDS:
-            with atomic(self.path) as temporary:
-                torch.save(state, temporary)
-            self.saved = time.monotonic()
-
-    def remove(self):
-        self.path.unlink(missing_ok=True)
 
 
 @commands.stage("train", sweep="required")
@@ -78,9 +42,10 @@ def main(sweep, subset, size, seed, device, out, **settings):
         "seed": seed, "train": asdict(settings), "step": settings.iterations, "subset_sha256": array_hash(images),
     }  # fmt: skip
     checkpoint = Checkpoint(out, device=str(device), **record)
+    label = f"train {sweep['name']} K={size}"
     weights = train(
         model, memories.to(device), settings, seed, checkpoint.load(device), checkpoint.save,
-        lambda steps: commands.progress(steps, f"train {sweep['name']} K={size}", initial=steps.start, total=steps.stop),
+        lambda steps: commands.progress(steps, label, initial=steps.start, total=steps.stop),
     )  # fmt: skip
     write_model(out, weights, **record)
     checkpoint.remove()

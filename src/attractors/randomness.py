@@ -3,7 +3,7 @@
 import numpy as np
 
 # One constant per consumer: two stages never read the same stream.
-INITIALISATION, SHUFFLING, TRAINING, SAMPLING, BOOTSTRAP, BASIN, CURVATURE, REFERENCE = range(8)
+INITIALISATION, SHUFFLING, TRAINING, SAMPLING, BOOTSTRAP, BASIN, CURVATURE, REFERENCE, CIRCLE = range(9)
 
 
 def generator(seed, stream, index=0):

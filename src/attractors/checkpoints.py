@@ -1,0 +1,44 @@
+"""Where a training run keeps its state, so that a killed one goes on where it stopped."""
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import click
+import torch
+
+from attractors.records import atomic
+
+CHECKPOINT_SECONDS = 20
+
+
+class Checkpoint:
+    """Resume state beside the output but outside of what DVC tracks: DVC deletes outputs before a stage runs.
+
+    Its name is a hash of all that decides the weights (settings, seed, images, code), so a changed recipe
+    never resumes from another's state. Removed when training succeeds.
+    """
+
+    def __init__(self, out, **identity):
+        code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode() + code).hexdigest()[:32]
+        self.path, self.saved = Path(out).parent / ".resume" / f"{key}.pt", time.monotonic()
+
+    def load(self, device):
+        if not self.path.exists():
+            return None
+        try:
+            return torch.load(self.path, map_location=device, weights_only=True)
+        except Exception as error:  # torn or foreign, in whichever way torch finds out
+            click.echo(f"{self.path}: unreadable ({type(error).__name__}); training starts anew", err=True)
+            return None
+
+    def save(self, state):
+        if time.monotonic() - self.saved >= CHECKPOINT_SECONDS:
+            with atomic(self.path) as temporary:
+                torch.save(state, temporary)
+            self.saved = time.monotonic()
+
+    def remove(self):
+        self.path.unlink(missing_ok=True)
