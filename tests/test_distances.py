@@ -1,0 +1,140 @@
+"""Exact nearest neighbours against nested loops, at every block size, with copies, ties and hostile scales."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from attractors.distances import lower_bounds, nearest
+
+
+def nested_loops(queries, references, k, self_excluded):
+    """Every distance in float64, sorted by (distance, index)."""
+    distances, indices = np.full((len(queries), k), np.inf), np.full((len(queries), k), -1)
+    for i, query in enumerate(queries.astype(np.float64)):
+        found = sorted(
+            (float(((reference.astype(np.float64) - query) ** 2).sum()), j)
+            for j, reference in enumerate(references)
+            if not (self_excluded and i == j)
+        )[:k]
+        for rank, (square, j) in enumerate(found):
+            distances[i, rank], indices[i, rank] = square**0.5, j
+    return distances, indices
+
+
+def assert_exact(queries, references, k, self_excluded=False, memory=2**20):
+    distances, indices = nearest(queries, references, k, self_excluded, memory)
+    expected, order = nested_loops(queries, references, k, self_excluded)
+    np.testing.assert_array_equal(indices.numpy(), order)
+    np.testing.assert_allclose(distances.numpy(), expected, rtol=1e-6)
+    squares, same = nearest(torch.from_numpy(queries), references, k, self_excluded, memory, squared=True)
+    np.testing.assert_array_equal(same.numpy(), order)
+    np.testing.assert_allclose(squares.numpy(), expected**2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("memory", [1, 2_000, 20_000, 10**9])
+@pytest.mark.parametrize("self_excluded", [False, True])
+def test_equals_nested_loops_at_every_block_size(memory, self_excluded):
+    random = np.random.default_rng(0)
+    references = random.standard_normal((60, 7)).astype(np.float32)
+    queries = references if self_excluded else random.standard_normal((37, 7)).astype(np.float32)
+    assert_exact(queries, references, 5, self_excluded, memory)
+
+
+@pytest.mark.parametrize("self_excluded", [False, True])
+def test_equals_nested_loops_among_exact_copies(self_excluded):
+    """Three images, each there 30 times: more ties than candidates, so that every query is in doubt."""
+    random = np.random.default_rng(1)
+    originals = random.standard_normal((3, 50)).astype(np.float32)
+    references = originals[random.integers(0, 3, 90)]
+    queries = references if self_excluded else originals
+    assert_exact(queries, references, 5, self_excluded)
+    distances, _ = nearest(queries, references, 5, self_excluded)
+    assert (distances == 0).all()
+
+
+def test_equals_nested_loops_where_rounding_hides_the_distances():
+    """Far from the origin, and closer to each other than float32 resolves in |x|^2 + |y|^2 - 2 x.y."""
+    random = np.random.default_rng(2)
+    for centres in (1, 40):  # a common shift cures the first; nothing but direct differences cures the second
+        centre = 1000 * random.standard_normal((centres, 20))
+        references = (centre[random.integers(0, centres, 200)] + 0.01 * random.standard_normal((200, 20))).astype("f4")
+        assert_exact(references[:50], references, 5)
+        assert_exact(references, references, 5, True)
+
+
+@pytest.mark.parametrize(("n", "m", "k"), [(3, 2, 5), (1, 1, 1), (4, 16, 5), (4, 17, 5), (2, 5, 5)])
+def test_fewer_references_than_neighbours_leave_infinity_and_minus_one(n, m, k):
+    random = np.random.default_rng(3)
+    references = random.standard_normal((m, 4)).astype(np.float32)
+    assert_exact(random.standard_normal((n, 4)).astype(np.float32), references, k)
+    assert_exact(references, references, k, self_excluded=True)
+
+
+@given(
+    st.integers(1, 24).flatmap(lambda m: arrays(np.int8, (m, 3), elements=st.integers(-2, 2))),
+    st.integers(1, 6), st.booleans(), st.sampled_from([1, 3_000, 2**20]), st.sampled_from([1e-3, 1.0, 1e4]),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_equals_nested_loops_on_small_grids_full_of_ties(grid, k, self_excluded, memory, scale):
+    references = (grid * np.float32(scale)).astype(np.float32)
+    assert_exact(references if self_excluded else references[::2], references, k, self_excluded, memory)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 2000), st.floats(0, 1e3), st.floats(1e-6, 1e3))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_bounds_are_below_the_squared_distances_in_float64(seed, dimensions, offset, spread):
+    random = np.random.default_rng(seed)
+    shift = (offset * random.standard_normal(dimensions)).astype(np.float32)
+    x, y = ((shift + spread * random.standard_normal((n, dimensions))).astype(np.float32) for n in (4, 6))
+    exact = ((x[:, None].astype(np.float64) - y[None]) ** 2).sum(2)
+    shifted = [torch.from_numpy(part - shift) for part in (x, y)]
+    for bounds in (lower_bounds(torch.from_numpy(x), torch.from_numpy(y)), lower_bounds(*shifted)):
+        assert (bounds.double().numpy() <= exact).all()
+
+
+def test_bounds_are_below_the_squared_distance_for_the_worst_rounding():
+    """x.y rounded up at every addition: 1 and 4,095 terms of 1.5 u, of which each rounds to 2 u."""
+    x = torch.full((1, 4096), 1.0)
+    y = torch.full((1, 4096), 1.5 * 2.0**-24)
+    y[0, 0] = 1.0
+    exact = (x.double() - y.double()).square().sum()
+    assert lower_bounds(x, y).item() <= exact.item()
+    assert lower_bounds(x, y).item() == pytest.approx(exact.item(), rel=1e-2)
+
+
+class Disk:
+    """Rows that can only be read by slice and by index, with a count of how often each block was."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.reads = array, array.shape, []
+
+    def __len__(self):
+        return len(self.array)
+
+    def __getitem__(self, index):
+        rows = self.array[index]
+        self.reads.append(rows.nbytes)
+        return rows
+
+
+def test_memory_bounds_every_read_and_does_not_change_the_answer():
+    random = np.random.default_rng(4)
+    references, queries = (random.standard_normal((n, 100)).astype(np.float32) for n in (500, 300))
+    whole = nearest(queries, references)
+    disk = Disk(references)
+    distances, indices = nearest(Disk(queries), disk, memory=100_000)
+    assert torch.equal(distances, whole[0])
+    assert torch.equal(indices, whole[1])
+    assert max(disk.reads) <= 100_000 / 4
+
+
+def test_products_of_lower_precision_are_refused():
+    torch.set_float32_matmul_precision("high")
+    try:
+        with pytest.raises(ValueError, match="full precision"):
+            nearest(np.zeros((2, 2), np.float32), np.zeros((2, 2), np.float32))
+    finally:
+        torch.set_float32_matmul_precision("highest")
