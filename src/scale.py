@@ -20,13 +20,18 @@ SCALES["paper"] = [sweep for scale in ("mnist", "fashion_mnist", "cifar10", "lsu
 
 
 def runs_of(names, folder=ROOT / "sweeps"):
-    """What runs.yaml holds for scales or sweeps `names`: datasets, sweeps, and runs by name. Raises ValueError."""
+    """What runs.yaml holds for scales or sweeps `names`. Raises ValueError.
+
+    datasets; sweeps by name; those of them that are learned (all but the exact controls); runs by name.
+    """
     known = {path.stem for path in Path(folder).glob("*.yaml")}
     chosen = {}
     for name in names:
         for sweep in SCALES.get(name, [name]):
             if sweep not in known:
-                raise ValueError(f"{name}: neither a scale ({', '.join(SCALES)}) nor a sweep ({', '.join(sorted(known))})")
+                raise ValueError(
+                    f"{name}: neither a scale ({', '.join(SCALES)}) nor a sweep ({', '.join(sorted(known))})"
+                )
             chosen[sweep] = read_yaml(Path(folder) / f"{sweep}.yaml")
     runs = {
         f"{sweep}-{size}": {"sweep": sweep, "size": size, "dataset": content["dataset"]}
@@ -34,12 +39,16 @@ def runs_of(names, folder=ROOT / "sweeps"):
         for size in sizes(content.get("sizes"))
     }
     sweeps = {sweep: {"dataset": content["dataset"]} for sweep, content in chosen.items()}
-    return {"datasets": sorted({content["dataset"] for content in chosen.values()}), "sweeps": sweeps, "runs": runs}
+    learned = {name: dict(sweep) for name, sweep in sweeps.items() if chosen[name]["network"]["name"] != "exact"}
+    datasets = sorted({content["dataset"] for content in chosen.values()})
+    return {"datasets": datasets, "sweeps": sweeps, "learned": learned, "runs": runs}
 
 
 @click.command()
 @click.argument("names", nargs=-1, required=True)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default=ROOT / "runs.yaml", help="The file to write.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), default=ROOT / "runs.yaml", help="The file to write."
+)
 def main(names, out):
     """Write runs.yaml for NAMES: scales (laptop, mnist, fashion_mnist, cifar10, lsun_church, paper) or sweeps."""
     try:

@@ -8,6 +8,8 @@ import click
 from ruamel.yaml import YAML, YAMLError
 from tqdm import tqdm
 
+from attractors.subsets import sizes
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -45,7 +47,7 @@ def _defaults(context, path, top):
 
 
 def _params(context, _, path):
-    _defaults(context, path, ("seed", "delta_m", "delta_s"))
+    _defaults(context, path, ("seed", "threads", "delta_m", "delta_s"))
 
 
 def _sweep(context, _, path):
@@ -63,6 +65,14 @@ class Stage(click.Command):
             raise click.ClickException(str(error)) from None
         except OSError as error:
             raise click.ClickException(f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")) from None
+
+
+def sizes_of(sweep):
+    """The sizes K of a sweep given as --sweep. Raises click.BadParameter."""
+    try:
+        return sizes(sweep.get("sizes"))
+    except ValueError as error:
+        raise click.BadParameter(f"sweep {sweep['name']}: {error}") from None
 
 
 def stage(name, sweep=False):
@@ -98,9 +108,23 @@ def stage(name, sweep=False):
 
 out_option = click.option("--out", type=click.Path(dir_okay=False), required=True, help="The file to write.")
 seed_option = click.option("--seed", type=click.IntRange(0, 2**62), default=3407, help="Seed of every random stream.")
-device_option = click.option(
-    "--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto: CUDA where there is one."
-)
+
+
+def _threads(_, __, count):
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def device_option(function):
+    """--device and --threads, for the stages that use torch."""
+    function = click.option(
+        "--threads", type=click.IntRange(1), default=1, callback=_threads, expose_value=False,
+        help="CPU threads: more are rarely faster for small networks, and each number rounds sums in its own way.",
+    )(function)  # fmt: skip
+    return click.option("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto: CUDA where there is one.")(
+        function
+    )
 
 
 def device(name):

@@ -27,16 +27,19 @@ def wilson(share, count, z=1.96):
     return np.maximum(centre - half, 0), np.minimum(centre + half, 1)
 
 
-def selection(codes, distance_to_training, distance_to_synthetic, limit=512):
+def selection(codes, distance_to_training, distance_to_synthetic, limit=512, rare=0.001):
     """C.2: up to `limit` samples of each type, nearest first by the distance that its metric thresholds.
 
-    Memorized and generalized samples are sorted by their distance to S, spurious ones by that to S'.
-    Returns {type: {total, indices}}.
+    Memorized and generalized samples are sorted by their distance to S, spurious ones by that to S'. Types with
+    less than a share `rare` of S' are left out. Returns {type: indices, left_out: types}: no totals, so that a
+    threshold which changes them alone changes nothing downstream.
     """
-    chosen = {}
+    chosen = {"left_out": []}
     for code, name in enumerate(TYPES):
         members = np.flatnonzero(codes == code)
+        if len(members) < rare * len(codes):
+            chosen["left_out"].append(name)
+            members = members[:0]
         distance = (distance_to_synthetic if name == "spurious" else distance_to_training)[members]
-        order = np.argsort(distance, kind="stable")[:limit]
-        chosen[name] = {"total": len(members), "indices": members[order].tolist()}
+        chosen[name] = members[np.argsort(distance, kind="stable")[:limit]].tolist()
     return chosen

@@ -15,6 +15,11 @@ def linear_betas(steps=1000, beta_min=1e-4, beta_max=2e-2):
     return torch.linspace(beta_min, beta_max, steps, dtype=torch.float64)
 
 
+def noise_level(alpha_bar):
+    """sigma_t / sqrt(alpha_bar_t): the noise in units of the image."""
+    return ((1 - alpha_bar) / alpha_bar).sqrt()
+
+
 def expand(coefficients, t, x):
     """coefficients[t] as float32, shaped to multiply x: [B, ...]. t: [B] or 0-dimensional, 0-based."""
     return coefficients[t].to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))

@@ -6,14 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from attractors.diffusion import noise_level
+
 from attractors.unet import UNet
 
 
 def time_features(alpha_bar, dimension=64):
-    """Sines and cosines of ln(sigma_t / sqrt(alpha_bar_t)): [T, dimension], octaves from 1/16 up."""
-    level = ((1 - alpha_bar) / alpha_bar).sqrt().log()
+    """Sines and cosines of the logarithm of the noise level: [T, dimension], octaves from 1/16 up."""
     frequencies = 2.0 ** torch.linspace(-4, 4, dimension // 2, dtype=torch.float64)
-    angles = level[:, None] * frequencies
+    angles = noise_level(alpha_bar).log()[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], 1).float() * math.sqrt(2)
 
 
@@ -30,19 +31,26 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualMLP(nn.Module):
-    """The MLP of A.2 (time features joined to the input, residual blocks, Swish) on images of any shape."""
+    """The MLP of A.2 (time features joined to the input, residual blocks, Swish) on images of any shape.
+
+    Added to A.2: the image comes in twice, as it is and magnified where there is little noise. What a memory
+    is made of at low noise, differences of the size of that noise, is otherwise too small to be seen.
+    """
 
     def __init__(self, image_shape, alpha_bar, width=256, blocks=3):
         super().__init__()
         pixels = math.prod(image_shape)
         self.register_buffer("time_features", time_features(alpha_bar), persistent=False)
-        self.input = nn.Linear(pixels + self.time_features.shape[1], width)
+        gain = 0.3 / (noise_level(alpha_bar) + 0.05)
+        self.register_buffer("gain", gain.float()[:, None], persistent=False)
+        self.input = nn.Linear(2 * pixels + self.time_features.shape[1], width)
         self.blocks = nn.Sequential(*[ResidualBlock(width) for _ in range(blocks)])
         self.output = nn.Linear(width, pixels)
         nn.init.zeros_(self.output.weight)
 
     def forward(self, x, t):
-        h = self.input(torch.cat([x.flatten(1), self.time_features[t]], 1))  # [B, width]
+        flat = x.flatten(1)
+        h = self.input(torch.cat([flat, self.gain[t] * flat, self.time_features[t]], 1))  # [B, width]
         return self.output(F.silu(self.blocks(h))).reshape(x.shape)
 
 

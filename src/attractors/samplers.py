@@ -43,8 +43,8 @@ def sample_noise(seed, indices, image_shape, steps, device="cpu"):
 def ddim(model, x, t, steps):
     """The deterministic DDIM sampler (Phi of Alg. 1): x: [B, ...] at time t: [B], 0-based, taken back to t = 0.
 
-    `steps` network evaluations at times spaced evenly from t down to 0 (fewer where t < steps), the last
-    of which returns the model's estimate of x_0; no clipping.
+    N' = `steps` network evaluations at times floor(t i / N'), i = N', ..., 1, the last of which returns the
+    model's estimate of x_0; no clipping. Where t < N', times repeat, and the repeats leave x as it is.
     """
     t = torch.as_tensor(t, device=x.device).expand(len(x))
     for i in range(steps):

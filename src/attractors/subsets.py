@@ -29,6 +29,11 @@ def sizes(entry):
     """
     if isinstance(entry, dict) and set(entry) == {"a", "b", "total"}:
         return size_grid(**entry)
-    if isinstance(entry, list) and entry and all(type(k) is int and k >= 2 for k in entry) and entry == sorted(set(entry)):
+    if (
+        isinstance(entry, list)
+        and entry
+        and all(type(k) is int and k >= 2 for k in entry)
+        and entry == sorted(set(entry))
+    ):
         return entry
     raise ValueError(f"sizes is {entry!r}; it must be an ascending list of integers from 2, or {{a: , b: , total: }}")

@@ -109,7 +109,9 @@ def choose(sizes, valleys, bounds):
 
     sizes: ascending K. valleys: a Valley or None for each. bounds: `copy_bound` for each.
     """
-    known = [(size, valley) for size, valley in zip(sizes, valleys, strict=True) if valley and valley.p_value < SIGNIFICANT]
+    known = [
+        (size, valley) for size, valley in zip(sizes, valleys, strict=True) if valley and valley.p_value < SIGNIFICANT
+    ]
     chosen = []
     for size, valley, bound in zip(sizes, valleys, bounds, strict=True):
         if not known:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from attractors.diffusion import forward_process
+from attractors.diffusion import forward_process, noise_level
 from attractors.randomness import SHUFFLING, TRAINING, generator, integer
 
 CHECK_EVERY = 100  # steps between looks at the loss
@@ -35,79 +35,98 @@ def learning_rate(step, settings):
     return settings.learning_rate * cosine * min(1, (step + 1) / max(settings.warmup, 1))
 
 
-def batch_indices(step, count, batch, seed):
-    """Images of one step: positions step*batch ... of endless passes over range(count), each pass shuffled anew."""
-    positions = np.arange(step * batch, (step + 1) * batch)
-    passes = {p: generator(seed, SHUFFLING, int(p)).permutation(count) for p in np.unique(positions // count)}
-    return np.array([passes[p][i] for p, i in zip(positions // count, positions % count, strict=True)])
+def batch_indices(start, stop, count, batch, seed):
+    """Images of steps start..stop-1: [stop - start, batch], from endless passes over range(count), each shuffled anew."""
+    passes = range(start * batch // count, -(-stop * batch // count))
+    order = np.concatenate([generator(seed, SHUFFLING, p).permutation(count) for p in passes])
+    offset = start * batch - passes.start * count
+    return order[offset : offset + (stop - start) * batch].reshape(-1, batch)
 
 
 def noise_times(count, alpha_bar, noise_levels, random):
     """Times of one batch: [count], 0-based.
 
-    uniform: Ho et al. lognormal: ln(sigma / sqrt(alpha_bar)) ~ N(-0.8, 1.2^2) (Karras et al., shifted to
-    where small images are decided), rounded to the nearest of the T levels.
+    uniform: Ho et al. lognormal: ln(sigma / sqrt(alpha_bar)) ~ N(-1.2, 1.4^2) (as Karras et al., with more
+    weight on low noise, where attractors get their width), rounded to the nearest of the T levels.
     """
     if noise_levels == "uniform":
         return torch.randint(len(alpha_bar), (count,), generator=random, device=alpha_bar.device)
-    levels = ((1 - alpha_bar) / alpha_bar).sqrt().log()
-    drawn = -0.8 + 1.2 * torch.randn(count, generator=random, device=alpha_bar.device).double()
+    levels = noise_level(alpha_bar).log()
+    drawn = -1.2 + 1.4 * torch.randn(count, generator=random, device=alpha_bar.device).double()
     return torch.bucketize(drawn, (levels[1:] + levels[:-1]) / 2)
 
 
-def train(model, images, settings, seed, state=None, save=lambda state: None, progress=lambda steps: steps):
-    """Train `model` on images: [K, C, H, W] in [-1, 1]; return the averaged weights as a state dict.
+def flatten(parameters):
+    """Turn parameters into views of one vector, and their gradients into views of its gradient; return the vector.
 
-    The loss is |prediction - target|^2 averaged over pixels (Ho et al., L_simple). Every step draws from
+    One vector is clipped, stepped and averaged in one operation each, where a list takes one for every layer.
+    """
+    vector = torch.cat([p.detach().reshape(-1) for p in parameters])
+    vector.grad = torch.zeros_like(vector)
+    offset = 0
+    for p in parameters:
+        p.data = vector[offset : offset + p.numel()].view_as(p)
+        p.grad = vector.grad[offset : offset + p.numel()].view_as(p)
+        offset += p.numel()
+    return vector
+
+
+def denoising_loss(model, x_0, settings, random):
+    """|prediction - target|^2 averaged over pixels (Ho et al., L_simple) at x_0: [B, ...], noised at random times."""
+    t = noise_times(len(x_0), model.alpha_bar, settings.noise_levels, random)
+    noise = torch.randn(x_0.shape, generator=random, device=x_0.device)
+    prediction = model.network(forward_process(x_0, noise, t, model.alpha_bar), t)
+    return (prediction - model.target(x_0, noise, t)).square().mean()
+
+
+def train(
+    model, images, settings, seed, state=None, save=lambda state: None, progress=lambda steps: steps,
+    loss=denoising_loss,
+):  # fmt: skip
+    """Train `model` on images: [K, ...]; return the averaged weights as a state dict.
+
+    loss: maps (model, a batch, settings, the step's torch generator) to a number. Every step draws from
     its own generator, so training from a saved `state` ends with the bytes of an uninterrupted one.
     state, save: what `save` was last given, and a function called with it now and then.
     progress: wraps range(start, iterations); may have `set_postfix`. Raises FloatingPointError on a loss that
     is not finite.
     """
-    device = images.device
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters or settings.iterations == 0:
         return model.state_dict()
-    count, batch = len(images), settings.batch if settings.repeat else min(len(images), settings.batch)
-    optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
-    average = [p.detach().clone() for p in parameters]
+    device, count = images.device, len(images)
+    batch = settings.batch if settings.repeat else min(count, settings.batch)
+    weights = flatten(parameters)
+    average = weights.clone()
+    optimiser = torch.optim.Adam([weights], lr=settings.learning_rate, fused=True)
     start, random = 0, torch.Generator(device)
     if state is not None:
         start = state["step"]
-        for live, saved in zip([*parameters, *average], state["parameters"] + state["average"], strict=True):
-            live.data.copy_(saved)
+        weights.copy_(state["weights"])
+        average.copy_(state["average"])
         optimiser.load_state_dict(state["optimiser"])
 
     steps = progress(range(start, settings.iterations))
     for step in steps:
+        if step % CHECK_EVERY == 0 or step == start:
+            indices = torch.from_numpy(batch_indices(step, (step // CHECK_EVERY + 1) * CHECK_EVERY, count, batch, seed))
+            first, indices = step, indices.to(device)
         random.manual_seed(integer(seed, TRAINING, step))
-        x_0 = images[torch.from_numpy(batch_indices(step, count, batch, seed)).to(device)]
-        t = noise_times(batch, model.alpha_bar, settings.noise_levels, random)
-        noise = torch.randn(x_0.shape, generator=random, device=device)
-        prediction = model.network(forward_process(x_0, noise, t, model.alpha_bar), t)
-        loss = (prediction - model.target(x_0, noise, t)).square().mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, settings)
+        x_0 = images[indices[step - first]]
+        value = loss(model, x_0, settings, random)
+        weights.grad.zero_()
+        value.backward()
+        weights.grad.mul_((settings.clip / (weights.grad.norm() + 1e-6)).clamp(max=1))
+        optimiser.param_groups[0]["lr"] = learning_rate(step, settings)
         optimiser.step()
-        torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - min(settings.ema, (1 + step) / (10 + step)))
+        average.lerp_(weights, 1 - min(settings.ema, (1 + step) / (10 + step)))
         if (step + 1) % CHECK_EVERY == 0 or step + 1 == settings.iterations:
-            if not math.isfinite(value := loss.item()):
+            if not math.isfinite(value := value.item()):
                 raise FloatingPointError(
                     f"the loss is {value} at step {step + 1}: lower learning_rate (now {settings.learning_rate:g})"
                 )
             if hasattr(steps, "set_postfix"):
                 steps.set_postfix(loss=f"{value:.4f}", refresh=False)
-            save(
-                {
-                    "step": step + 1,
-                    "parameters": [p.detach() for p in parameters],
-                    "average": average,
-                    "optimiser": optimiser.state_dict(),
-                }
-            )
-    for live, mean in zip(parameters, average, strict=True):
-        live.data.copy_(mean)
+            save({"step": step + 1, "weights": weights, "average": average, "optimiser": optimiser.state_dict()})
+    weights.copy_(average)
     return model.state_dict()

@@ -1,37 +1,48 @@
 """Fig. 4A: fractions of memorized, spurious and generalized samples against K, spurious enlarged below."""
 
+from pathlib import Path
+
 import click
 import pandas as pd
 from style import COLOURS, plt, save
 
+from attractors.commands import ROOT, read_yaml
 from attractors.detection import TYPES
 
 
-def draw(table, title, top, bottom):
-    """One sweep: `table` has K and, for each type, its fraction and the ends of its interval."""
+def draw(table, control, title, top, bottom):
+    """One sweep: `table` has K and, for each type, its fraction and the ends of its interval; control likewise."""
     for axis, names in ((top, TYPES), (bottom, TYPES[1:2])):
         for name in names:
             axis.plot(table.K, table[name], "o-", ms=3, lw=1.2, color=COLOURS[name], label=name)
-            axis.fill_between(table.K, table[f"{name}_low"], table[f"{name}_high"], color=COLOURS[name], alpha=0.2, lw=0)
+            axis.fill_between(
+                table.K, table[f"{name}_low"], table[f"{name}_high"], color=COLOURS[name], alpha=0.2, lw=0
+            )
+            if control is not None:
+                label = "exact denoiser" if name == "memorized" else None
+                axis.plot(control.K, control[name], "s--", ms=3, lw=0.8, mfc="none", color=COLOURS[name], label=label)
         axis.set_xscale("log", base=2)
-        axis.set_ylim(0, None)
-    top.set(title=title, ylabel="fraction of S'", ylim=(0, 1.02))
-    bottom.set(xlabel="training set size K", ylabel="spurious fraction")
+        axis.xaxis.set_major_formatter("{x:g}")
+    top.set(title=title, ylabel="fraction of S'", ylim=(-0.02, 1.04))
+    bottom.set(xlabel="training set size K", ylabel="spurious fraction", ylim=(0, None))
 
 
 @click.command()
-@click.argument("tables", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--sweep", "names", multiple=True, help="Sweeps to draw.  [default: those in runs.yaml]")
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(tables, out):
-    """Draw the fractions in TABLES, one CSV and one column a sweep."""
+def main(folder, names, out):
+    """Draw the fractions in FOLDER/SWEEP.csv, one column a sweep; dashed, the exact control SWEEP-exact."""
+    names = names or list(read_yaml(ROOT / "runs.yaml")["learned"])
+    tables = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
     figure, axes = plt.subplots(
-        2, len(tables), figsize=(3.6 * len(tables), 4.2), sharex="col", sharey="row", squeeze=False,
+        2, len(names), figsize=(4.2 * len(names), 4.6), sharex="col", sharey="row", squeeze=False,
         height_ratios=[2, 1], layout="constrained",
     )  # fmt: skip
-    for column, path in zip(axes.T, tables, strict=True):
-        draw(pd.read_csv(path), path.rsplit("/", 1)[-1].removesuffix(".csv"), *column)
-    axes[0, 0].legend(loc="center left")
-    click.echo(f"{save(figure, out)}: fractions against K of {len(tables)} sweeps")
+    for column, name in zip(axes.T, names, strict=True):
+        draw(tables[name], tables.get(f"{name}-exact"), name, *column)
+    axes[0, 0].legend(loc="center left", fontsize=8)
+    click.echo(f"{save(figure, out)}: fractions against K of {', '.join(names)}")
 
 
 if __name__ == "__main__":

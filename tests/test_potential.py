@@ -1,0 +1,109 @@
+"""Alg. 4 against the exact potential of Gaussian data: its value, its sign, and its convergence."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from attractors.diffusion import Diffusion, linear_betas
+from attractors.networks import ExactNoise
+from attractors.potential import circular_path, energy, energy_gap, path_sum, potential_gradient
+
+SHAPE = (1, 2, 3)
+BETAS = linear_betas()
+BETA_0 = BETAS[0].item()
+MEAN = torch.tensor([0.3, -0.2, 0.1, 0.0, 0.4, -0.5]).reshape(SHAPE)
+VARIANCE = 0.2  # of x_0, in each direction
+
+
+def images(count, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).uniform(-1, 1, (count, *SHAPE)).astype(np.float32))
+
+
+class Gaussian(torch.nn.Module):
+    """The exact noise prediction at t = 0 of data from N(MEAN, VARIANCE): -sqrt(beta_0) grad log p_0."""
+
+    def forward(self, x, t):
+        assert (t == 0).all()
+        return math.sqrt(BETA_0) * (x - math.sqrt(1 - BETA_0) * MEAN) / ((1 - BETA_0) * VARIANCE + BETA_0)
+
+
+def exact_potential(x):
+    """u = -beta_0 log p_0 - beta_0 |x|^2 / 4, up to a constant: [P]."""
+    x = x.double()
+    log_p = -(x - math.sqrt(1 - BETA_0) * MEAN).flatten(1).square().sum(1) / (2 * ((1 - BETA_0) * VARIANCE + BETA_0))
+    return -BETA_0 * log_p - BETA_0 * x.flatten(1).square().sum(1) / 4
+
+
+def literal_alg_4(model, x_1, x_2, nodes):
+    """Alg. 4 as printed, one number at a time."""
+    alphas = [math.pi / 2 * i / (nodes - 1) for i in range(nodes)]
+    delta = alphas[1] - alphas[0]
+    beta_0, total = model.betas[0].item(), 0.0
+    for alpha in alphas:
+        x = math.cos(alpha) * x_1 + math.sin(alpha) * x_2
+        v = -math.sin(alpha) * x_1 + math.cos(alpha) * x_2
+        gradient_of_log_p = -model.noise_prediction(x[None], 0)[0] / math.sqrt(beta_0)
+        terms = (-0.5 * beta_0 * x - beta_0 * gradient_of_log_p) * v * delta
+        for j in range(x.numel()):
+            total += terms.flatten()[j].item()
+    return total
+
+
+def test_path_sum_equals_alg_4_to_the_letter():
+    model = Diffusion(ExactNoise(SHAPE, torch.cumprod(1 - BETAS, 0), images(20)), BETAS)
+    targets, reference = images(7, seed=1), images(1, seed=2)[0]
+    expected = [literal_alg_4(model, x, reference, 20) for x in targets]
+    for batch in (2, 7, 100):
+        np.testing.assert_allclose(path_sum(model, targets, reference, 20, batch), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_potential_gradient_equals_the_derivative_of_the_exact_potential():
+    x = images(5).double().requires_grad_()
+    (expected,) = torch.autograd.grad(exact_potential(x).sum(), x)
+    found = potential_gradient(Diffusion(Gaussian(), BETAS), x.detach())
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_energy_converges_to_the_exact_potential_difference_as_one_over_nodes():
+    model, targets, reference = Diffusion(Gaussian(), BETAS), images(6).double(), images(1, seed=2)[0].double()
+    exact = exact_potential(targets) - exact_potential(reference[None])
+    errors = [(energy(model, targets, reference, nodes) - exact).abs().max().item() for nodes in (20, 40, 80, 160, 5120)]
+    for coarse, fine in zip(errors[:3], errors[1:4], strict=True):
+        assert fine == pytest.approx(coarse / 2, rel=0.1)
+    assert errors[-1] < 2e-3 * exact.abs().max()
+
+
+def test_sign_an_image_at_the_mode_is_lower_than_one_far_from_it_and_alg_4_is_the_negative():
+    # |x| is kept, so that only log p differs.
+    model, reference = Diffusion(Gaussian(), BETAS), images(1, seed=2)[0]
+    targets = torch.stack([MEAN, -MEAN])
+    stable, unstable = energy(model, targets, reference, 2000)
+    assert stable < unstable
+    assert (unstable - stable).item() == pytest.approx(
+        BETA_0 * 4 * math.sqrt(1 - BETA_0) * MEAN.square().sum().item() / (2 * ((1 - BETA_0) * VARIANCE + BETA_0)), rel=0.01
+    )
+    assert torch.equal(path_sum(model, targets, reference, 20), -energy(model, targets, reference, 20))
+
+
+def test_memory_of_the_exact_denoiser_lies_below_what_is_off_it_by_half_the_squared_distance():
+    # Near one memory u = |x - sqrt(a) xi|^2 / 2 - beta_0 |x|^2 / 4, because beta_0 = sigma_0^2.
+    memory = images(1)
+    model = Diffusion(ExactNoise(SHAPE, torch.cumprod(1 - BETAS, 0), memory), BETAS)
+    off = memory + 0.3 * images(1, seed=3)
+    low, high = energy(model, torch.cat([memory, off]).double(), images(1, seed=2)[0].double(), 5_000)
+    assert (high - low).item() == pytest.approx((off - memory).square().sum().item() / 2, rel=0.01)
+
+
+def test_circle_starts_at_the_target_and_ends_at_the_reference():
+    x_1, x_2 = images(3), images(1, seed=2)[0]
+    start, v = circular_path(x_1, x_2, 0.0)
+    assert torch.equal(start, x_1) and torch.equal(v, x_2.expand_as(v))
+    end, v = circular_path(x_1, x_2, math.pi / 2)
+    torch.testing.assert_close(end, x_2.expand_as(end))
+    torch.testing.assert_close(v, -x_1)
+
+
+def test_energy_gap_is_the_difference_of_means():
+    assert energy_gap(torch.tensor([1.0, 3.0]), torch.tensor([0.5, 0.5, 2.0])) == 1.0
