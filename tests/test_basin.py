@@ -53,7 +53,9 @@ def literal_critical_time(model, x, random, *, delta_d, delta_p, trials, steps, 
     return t_c, radius, tried
 
 
-@pytest.mark.parametrize("model, delta_d", [(exact_model(images(12)), 0.8), (learned_model(), 2.0)], ids=["exact", "mlp"])
+@pytest.mark.parametrize(
+    "model, delta_d", [(exact_model(images(12)), 0.8), (learned_model(), 2.0)], ids=["exact", "mlp"]
+)
 def test_alg_1_equals_its_literal_transcription(model, delta_d):
     patterns, settings = torch.cat([images(6), images(6, seed=1)]), SEARCH | {"delta_d": delta_d, "stride": 10}
     indices = [7, 3, 2**40, 0, 11, 5, 100, 101, 102, 103, 104, 105]
@@ -164,4 +166,3 @@ def test_ddim_evaluates_at_equal_steps_of_time_the_last_one_ending_at_the_image(
     result = ddim(model, x, 981, 10)
     assert seen == [981 * i // 10 for i in range(10, 0, -1)]
     torch.testing.assert_close(result, x / model.alpha_bar[981].sqrt().float())  # without noise, only the scale
-

@@ -69,7 +69,9 @@ def test_potential_gradient_equals_the_derivative_of_the_exact_potential():
 def test_energy_converges_to_the_exact_potential_difference_as_one_over_nodes():
     model, targets, reference = Diffusion(Gaussian(), BETAS), images(6).double(), images(1, seed=2)[0].double()
     exact = exact_potential(targets) - exact_potential(reference[None])
-    errors = [(energy(model, targets, reference, nodes) - exact).abs().max().item() for nodes in (20, 40, 80, 160, 5120)]
+    errors = [
+        (energy(model, targets, reference, nodes) - exact).abs().max().item() for nodes in (20, 40, 80, 160, 5120)
+    ]
     for coarse, fine in zip(errors[:3], errors[1:4], strict=True):
         assert fine == pytest.approx(coarse / 2, rel=0.1)
     assert errors[-1] < 2e-3 * exact.abs().max()
@@ -82,7 +84,8 @@ def test_sign_an_image_at_the_mode_is_lower_than_one_far_from_it_and_alg_4_is_th
     stable, unstable = energy(model, targets, reference, 2000)
     assert stable < unstable
     assert (unstable - stable).item() == pytest.approx(
-        BETA_0 * 4 * math.sqrt(1 - BETA_0) * MEAN.square().sum().item() / (2 * ((1 - BETA_0) * VARIANCE + BETA_0)), rel=0.01
+        BETA_0 * 4 * math.sqrt(1 - BETA_0) * MEAN.square().sum().item() / (2 * ((1 - BETA_0) * VARIANCE + BETA_0)),
+        rel=0.01,
     )
     assert torch.equal(path_sum(model, targets, reference, 20), -energy(model, targets, reference, 20))
 
