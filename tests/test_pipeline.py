@@ -57,7 +57,9 @@ def test_dependencies_are_the_source_files_a_stage_imports(name, stage):
 
 @pytest.mark.parametrize(("name", "stage"), stages(), ids=[name for name, _ in stages()])
 def test_files_named_in_a_command_are_dependencies_or_outputs(name, stage):
-    outs = {next(iter(o)) if isinstance(o, dict) else o for key in ("outs", "metrics", "plots") for o in stage.get(key, [])}
+    outs = {
+        next(iter(o)) if isinstance(o, dict) else o for key in ("outs", "metrics", "plots") for o in stage.get(key, [])
+    }
     params = {next(iter(p)) for p in stage.get("params", []) if isinstance(p, dict)}
     known = set(stage["deps"]) | outs | params
     for word in stage["cmd"].split():
@@ -72,12 +74,14 @@ def test_runs_yaml_is_what_the_laptop_scale_writes():
 
 
 def test_parameters_of_a_stage_exist_where_dvc_looks_for_them():
-    params, sweep = load("params.yaml"), load("sweeps/digits.yaml")
-    exact = load("sweeps/digits-exact.yaml")
+    params, runs = load("params.yaml"), load("runs.yaml")
     for name, stage in stages():
         for entry in stage.get("params", []):
             if isinstance(entry, str):
                 assert entry in params, (name, entry)
-            else:
-                for section in next(iter(entry.values())):
-                    assert section in sweep and section in exact, (name, section)
+                continue
+            ((path, sections),) = entry.items()
+            names = runs["learned"] if stage.get("foreach") == "${learned}" else runs["sweeps"]
+            files = ["runs.yaml"] if path == "runs.yaml" else [f"sweeps/{sweep}.yaml" for sweep in names]
+            for file in files:
+                assert set(sections) <= set(load(file)), (name, file)

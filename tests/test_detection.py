@@ -1,0 +1,105 @@
+"""Eqs. 9-11 and the choice of thresholds, against literal loops and distributions with known valleys."""
+
+import numpy as np
+import pytest
+from attractors.detection import TYPES, classify, fractions, selection, wilson
+from attractors.subsets import nested_order, size_grid, sizes
+from attractors.thresholds import Valley, choose, copy_bound, find_valley
+from scipy.stats import binomtest
+
+
+def test_classes_equal_a_literal_transcription_of_eqs_9_to_11():
+    random = np.random.default_rng(0)
+    s, s_prime = random.normal(size=(12, 3)), random.normal(size=(60, 3))
+    s_prime[:20] = s[random.integers(0, 12, 20)] + 0.01
+    s_prime[20:30] = s_prime[40:50] + 0.02
+    delta_m, delta_s = 0.3, 0.4
+    to_s = np.array([min(np.linalg.norm(x - y) for y in s) for x in s_prime])
+    within = np.array(
+        [min(np.linalg.norm(x - y) for j, y in enumerate(s_prime) if j != i) for i, x in enumerate(s_prime)]
+    )
+    expected = []
+    for m, d in zip(to_s, within, strict=True):
+        memorized = m <= delta_m
+        spurious = d <= delta_s and not memorized
+        expected.append("memorized" if memorized else "spurious" if spurious else "generalized")
+    codes = classify(to_s, within, delta_m, delta_s)
+    assert [TYPES[c] for c in codes] == expected
+    assert set(expected) == set(TYPES)
+    assert fractions(codes) == pytest.approx([expected.count(name) / 60 for name in TYPES])
+
+
+def test_a_distance_equal_to_the_threshold_counts_as_below_it():
+    assert classify(np.array([1.0, 2.0]), np.array([9.0, 3.0]), 1.0, 3.0).tolist() == [0, 1]
+
+
+def test_wilson_interval_equals_scipys():
+    for k, n in ((0, 10), (3, 40), (40, 40)):
+        low, high = wilson(np.array([k / n]), n)
+        expected = binomtest(k, n).proportion_ci(method="wilson")
+        assert (low[0], high[0]) == pytest.approx((expected.low, expected.high), abs=1e-4)
+
+
+def test_selection_sorts_each_type_by_its_own_distance_and_leaves_out_rare_types():
+    codes = np.array([0, 0, 1, 1, 2])
+    to_s, within = np.array([0.2, 0.1, 5, 6, 7.0]), np.array([1, 1, 0.4, 0.3, 9.0])
+    chosen = selection(codes, to_s, within, limit=2, rare=0.3)
+    assert chosen == {"memorized": [1, 0], "spurious": [3, 2], "generalized": [], "left_out": ["generalized"]}
+    assert selection(codes, to_s, within, limit=1)["memorized"] == [1]
+
+
+def mixture(random, share, near=0.1, far=1.5, n=1000):
+    copies = random.random(n) < share
+    return np.where(copies, near, far) * np.exp(0.25 * random.normal(size=n))
+
+
+def test_the_valley_of_two_lognormals_is_found_and_lies_between_them():
+    random = np.random.default_rng(0)
+    valley = find_valley(mixture(random, 0.5), 0.6, random)
+    assert 0.2 < valley.low <= valley.position <= valley.high < 0.9
+    assert valley.depth < 0.1
+    assert valley.p_value < 0.01
+
+
+def test_one_lognormal_has_no_significant_valley():
+    # 40 draws from one peak that straddles the bound: about one in twenty may look bimodal at the 5% level.
+    random = np.random.default_rng(0)
+    found = [find_valley(mixture(random, 1, near=0.6, n=400), 0.6, random) for _ in range(40)]
+    assert sum(v is not None and v.p_value < 0.05 for v in found) <= 5
+
+
+def test_the_copy_bound_keeps_a_copy_three_times_nearer_to_its_original_than_to_any_other_image():
+    spacing = np.array([2.0, 2.0, 2.0])
+    bound = copy_bound(spacing)
+    assert (spacing.min() - bound) >= 3 * bound
+    assert (spacing.min() - 1.01 * bound) < 3 * 1.01 * bound
+
+
+def test_sizes_without_a_valley_borrow_from_the_nearest_one_and_never_exceed_their_bound():
+    valley = Valley(0.5, 0.4, 0.6, 0.2, 0.001)
+    weak = Valley(0.9, 0.4, 0.6, 0.9, 0.4)
+    chosen = choose([2, 60, 70, 1000], [None, valley, weak, None], [1.5, 0.8, 0.8, 0.3])
+    assert [t.value for t in chosen] == [0.5, 0.5, 0.5, 0.3]
+    assert [t.source for t in chosen] == ["borrowed from K=60", "valley", "borrowed from K=60", "borrowed from K=60"]
+    assert [t.value for t in choose([2, 60], [None, weak], [1.5, 0.8])] == [1.5, 0.8]
+
+
+def test_subsets_are_nested_prefixes_of_the_torch_permutation_with_seed_3407():
+    import torch
+
+    expected = torch.randperm(1797, generator=torch.Generator().manual_seed(3407))
+    np.testing.assert_array_equal(nested_order(1797), expected.numpy())
+    assert sorted(nested_order(1797)) == list(range(1797))
+
+
+def test_size_grid_has_the_38_sizes_and_those_that_the_paper_prints():
+    cifar10 = size_grid(2000, 16000, 50000)
+    assert len(cifar10) == 38
+    assert {2, 5862, 7310, 50000} <= set(cifar10)
+    assert {21379, 11724} <= set(size_grid(4000, 32000, 60000))
+
+
+def test_sizes_are_refused_unless_ascending_integers():
+    for wrong in ([1, 2], [4, 2], [2.5], [], "2", None, [True, 3]):
+        with pytest.raises(ValueError, match="sizes is"):
+            sizes(wrong)

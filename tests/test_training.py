@@ -1,0 +1,102 @@
+"""Training: batches by shuffled passes, learning rate, and resuming to the same bytes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from attractors.diffusion import linear_betas
+from attractors.models import new_model, read_model, write_model
+from attractors.training import CHECK_EVERY, Settings, batch_indices, learning_rate, noise_times, train
+
+SETTINGS = Settings(iterations=3 * CHECK_EVERY, batch=8, learning_rate=1e-3, repeat=True, ema=0.99)
+
+
+def images(count=5):
+    return torch.rand(count, 1, 4, 4, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def model(prediction="velocity"):
+    network = {"name": "mlp", "width": 16, "blocks": 1}
+    return new_model(network, {"prediction": prediction}, (1, 4, 4), 3, images())
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_batches_are_consecutive_pieces_of_shuffled_passes():
+    together = batch_indices(0, 35, 7, 4, seed=0)
+    assert together.shape == (35, 4)
+    passes = together.reshape(-1, 7)
+    assert (np.sort(passes, 1) == np.arange(7)).all()
+    assert len({tuple(p) for p in passes}) > 15
+    np.testing.assert_array_equal(together[13:20], batch_indices(13, 20, 7, 4, seed=0))
+
+
+def test_learning_rate_warms_up_linearly_and_ends_at_its_final_fraction():
+    settings = Settings(iterations=1000, batch=1, learning_rate=2.0, warmup=10, final_learning_rate=0.1)
+    assert learning_rate(0, settings) == pytest.approx(0.2, rel=1e-4)
+    assert learning_rate(1000, settings) == pytest.approx(0.2)
+    assert learning_rate(500, settings) == pytest.approx(2 * 0.55)
+
+
+def test_lognormal_times_have_the_stated_median_noise_level(random):
+    alpha_bar = torch.cumprod(1 - linear_betas(), 0)
+    t = noise_times(20_000, alpha_bar, "lognormal", random)
+    level = ((1 - alpha_bar) / alpha_bar).sqrt().log()[t]
+    assert abs(level.median().item() + 1.2) < 0.05
+    assert abs(level.std().item() - 1.4) < 0.05
+
+
+@pytest.mark.parametrize("prediction", ["noise", "velocity"])
+def test_a_model_trained_on_one_image_recalls_it_from_noise_as_the_exact_denoiser_does(prediction):
+    single = images(1)
+    settings = Settings(iterations=500, batch=64, learning_rate=5e-3, repeat=True, ema=0.9)
+    trained = new_model({"name": "mlp", "width": 64, "blocks": 1}, {"prediction": prediction}, (1, 4, 4), 3, single)
+    x = torch.randn(16, 1, 4, 4, generator=torch.Generator().manual_seed(2))
+    before = (trained.denoised(x, 300) - single).square().mean()
+    train(trained, single, settings, 0)
+    with torch.no_grad():
+        after = (trained.denoised(x, 300) - single).square().mean()
+    assert after < 0.01 < before
+
+
+def test_training_resumed_from_any_checkpoint_ends_with_the_same_bytes():
+    saved = []
+
+    def keep(state):
+        saved.append({k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in state.items()})
+        saved[-1]["optimiser"] = torch.utils._pytree.tree_map_only(torch.Tensor, torch.clone, state["optimiser"])
+
+    whole = train(model(), images(), SETTINGS, 0, save=keep)
+    assert len(saved) == 3
+    for state in saved[:2]:
+        assert same(whole, train(model(), images(), SETTINGS, 0, state=state))
+
+
+def test_weights_depend_on_the_seed_and_on_nothing_else():
+    first = {name: value.clone() for name, value in train(model(), images(), SETTINGS, 0).items()}
+    assert same(first, train(model(), images(), SETTINGS, 0))
+    assert not same(first, train(model(), images(), SETTINGS, 1))
+
+
+def test_a_loss_that_is_not_finite_stops_training_with_its_step():
+    broken = images()
+    broken[0, 0, 0, 0] = math.inf
+    with pytest.raises(FloatingPointError, match="step 100: lower learning_rate"):
+        train(model(), broken, SETTINGS, 0)
+
+
+def test_a_model_file_gives_back_the_model(tmp_path):
+    trained, path = model(), tmp_path / "m.safetensors"
+    record = dict(
+        network={"name": "mlp", "width": 16, "blocks": 1}, diffusion={"prediction": "velocity"},
+        image_shape=[1, 4, 4], size=5, seed=3,
+    )  # fmt: skip
+    write_model(path, trained.state_dict(), **record)
+    loaded, found = read_model(path)
+    assert same(trained.state_dict(), loaded.state_dict())
+    assert found == record
+    write_model(tmp_path / "again.safetensors", trained.state_dict(), **record)
+    assert path.read_bytes() == (tmp_path / "again.safetensors").read_bytes()
