@@ -1,10 +1,11 @@
 """The schedule, what a network's output means, and the exact denoiser, against closed forms."""
 
 import torch
+from torch import nn
+
 from attractors.diffusion import Diffusion, forward_process, linear_betas
 from attractors.networks import ExactNoise
 from attractors.samplers import ancestral, ddim, sample_noise
-from torch import nn
 
 
 class Gaussian(nn.Module):

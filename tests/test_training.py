@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from attractors.diffusion import linear_betas
 from attractors.models import new_model, read_model, write_model
 from attractors.training import CHECK_EVERY, Settings, batch_indices, learning_rate, noise_times, train
@@ -59,7 +60,7 @@ def test_a_model_trained_on_one_image_recalls_it_from_noise_as_the_exact_denoise
     train(trained, single, settings, 0)
     with torch.no_grad():
         after = (trained.denoised(x, 300) - single).square().mean()
-    assert after < 0.01 < before
+    assert after < 0.03 < before
 
 
 def test_training_resumed_from_any_checkpoint_ends_with_the_same_bytes():
