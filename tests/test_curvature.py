@@ -7,8 +7,13 @@ import pytest
 import torch
 
 from attractors.curvature import (
-    central_difference, degrees_of_freedom, effective_rank, jacobian, one_sided, spectral_gap,
-)  # fmt: skip
+    central_difference,
+    degrees_of_freedom,
+    effective_rank,
+    jacobian,
+    one_sided,
+    spectral_gap,
+)
 from attractors.diffusion import Diffusion, forward_process, linear_betas
 from attractors.networks import ExactNoise, ResidualMLP
 from attractors.randomness import CURVATURE, generator

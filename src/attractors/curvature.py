@@ -70,7 +70,7 @@ def one_sided(model, patterns, indices, seed, t=2, batch=1024, progress=lambda g
 
 
 def jacobian(model, patterns, t=2, batch=1024, progress=lambda groups: groups):
-    """(singular values: [P, N] float64, descending; trace: [P] float64) of the score's Jacobian at sqrt(alpha_bar_t) x_0.
+    """(singular values: [P, N], descending; trace: [P]) of the score's Jacobian at sqrt(alpha_bar_t) x_0, in float64.
 
     What Algs. 2 and 3 estimate, without noise and from N derivatives in place of 8N evaluations; not in the paper.
     patterns: [P, C, H, W] in [-1, 1]. batch: derivatives at a time, each a row of a Jacobian by reverse mode.

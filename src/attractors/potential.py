@@ -48,6 +48,6 @@ def energy(model, targets, reference, nodes=20, batch=1024):
     return -path_sum(model, targets, reference, nodes, batch)
 
 
-def energy_gap(targets, training):
-    """Eq. 48: the mean energy of targets: [P] above that of training images: [P'], to one reference: a float."""
-    return (targets.mean() - training.mean()).item()
+def energy_gaps(targets, training):
+    """Energies of targets: [P] less the mean of those of training images: [P'], to one reference; their mean: Eq. 48."""
+    return targets - training.mean()
