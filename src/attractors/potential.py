@@ -49,5 +49,5 @@ def energy(model, targets, reference, nodes=20, batch=1024):
 
 
 def energy_gaps(targets, training):
-    """Energies of targets: [P] less the mean of those of training images: [P'], to one reference; their mean: Eq. 48."""
+    """Energies of targets: [P] above the mean of training images: [P'], to one reference; their mean is Eq. 48."""
     return targets - training.mean()
