@@ -1,5 +1,6 @@
 """The networks by name: the residual MLP of A.2, the U-Net of B.4, and the exact denoiser of a finite training set."""
 
+import inspect
 import math
 
 import torch
@@ -85,7 +86,7 @@ def build(name, image_shape, alpha_bar, **settings):
     """
     if name not in NETWORKS:
         raise ValueError(f"network.name is {name!r}; it must be one of {', '.join(NETWORKS)}")
-    try:
-        return NETWORKS[name](image_shape, alpha_bar, **settings)
-    except TypeError as error:
-        raise ValueError(f"network {name}: {str(error).split('__init__() ')[-1]}") from None
+    known = list(inspect.signature(NETWORKS[name]).parameters)[2:]
+    if unknown := set(settings) - set(known):
+        raise ValueError(f"network {name} has no setting {', '.join(sorted(unknown))}; it has {', '.join(known)}")
+    return NETWORKS[name](image_shape, alpha_bar, **settings)

@@ -83,6 +83,8 @@ def read_arrays(path, *names):
 
 def _archive(path):
     """The one image array of a user's .npz or .npy file."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):

@@ -1,0 +1,122 @@
+"""Bad input: one line that names the option or file and what would be right, before any work, and nothing written."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from attractors.records import read_images, write_arrays
+
+
+def run(script, *arguments):
+    command = [sys.executable, ROOT / "src" / f"{script}.py", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def subset(tmp_path_factory):
+    out = tmp_path_factory.mktemp("data") / "digits.safetensors"
+    assert run("subset", "digits", "--out", out).returncode == 0
+    return out
+
+
+def sweep_file(folder, text):
+    path = folder / "sweep.yaml"
+    path.write_text(text)
+    return path
+
+
+SWEEP = "dataset: digits\nsizes: [2]\nnetwork: {name: mlp, width: 8, blocks: 1}\n"
+
+
+def cases(folder, subset):
+    """(name, words of the message, exit code, script, arguments) of every bad input."""
+    good = sweep_file(folder, SWEEP + "train: {iterations: 1}\n")
+    train = ["--subset", subset, "--out", folder / "out.safetensors"]
+    truncated = folder / "truncated.safetensors"
+    truncated.write_bytes(subset.read_bytes()[:1000])
+    bad = np.zeros((3, 1, 8, 8), np.float32)
+    bad[1, 0, 2, 2] = np.nan
+    np.save(folder / "nan.npy", bad)
+    np.save(folder / "objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    np.save(folder / "small.npy", np.zeros((3, 1, 4, 4), np.float32))
+    np.save(folder / "wide.npy", np.full((3, 1, 8, 8), 200.0, np.float32))
+    write_arrays(folder / "other.safetensors", {"x": np.zeros(3)})
+    (folder / "empty").mkdir()
+    misspelt = folder / "misspelt.yaml"
+    misspelt.write_text(SWEEP + "train: {iteration: 1}\n")
+    network = folder / "network.yaml"
+    network.write_text(SWEEP.replace("blocks", "block"))
+    unknown = folder / "unknown.yaml"
+    unknown.write_text(SWEEP.replace("mlp", "resnet"))
+    notyaml = folder / "notyaml.yaml"
+    notyaml.write_text("a: [1, 2")
+    classify = ["--selections", folder / "out", "--out", folder / "out"]
+    pair = lambda s: ["--synthetic", folder / s, "--training", subset, "--out", folder / "out.safetensors"]  # noqa: E731
+    return [
+        ("unknown dataset", ["unknown dataset 'digit'", "digits"], 1, "subset", ["digit", "--out", folder / "out.x"]),
+        ("K beyond the dataset", ["holds 1797 images; 1798"], 1, "train", ["--sweep", good, "--size", 1798, *train]),
+        ("K of 1", ["--size", "x>=2"], 2, "train", ["--sweep", good, "--size", 1, *train]),
+        ("negative threshold", ["'-1'", "auto nor a distance"], 2, "classify", [folder, "--delta-m", -1, *classify]),
+        ("threshold in words", ["'wide'", "auto nor"], 2, "classify", [folder, "--delta-s", "wide", *classify]),
+        ("misspelt setting", ["'iteration'", "did you mean iterations?"], 2, "train", ["--sweep", misspelt, "--size", 2, *train]),
+        ("misspelt network setting", ["no setting block; it has width, blocks"], 1, "train", ["--sweep", network, "--size", 2, *train]),
+        ("unknown network", ["'resnet'", "mlp"], 1, "train", ["--sweep", unknown, "--size", 2, *train]),
+        ("not YAML", ["not YAML"], 2, "train", ["--sweep", notyaml, "--size", 2, *train]),
+        ("missing sweep", ["no such file"], 2, "train", ["--sweep", folder / "none.yaml", "--size", 2, *train]),
+        ("truncated file", ["truncated.safetensors", "truncated"], 1, "neighbours", pair("truncated.safetensors")),
+        ("foreign file", ["other.safetensors", "but not images"], 1, "neighbours", pair("other.safetensors")),
+        ("missing file", ["none.npy: no such file"], 1, "neighbours", pair("none.npy")),
+        ("NaN", ["nan.npy", "NaN or infinity"], 1, "neighbours", pair("nan.npy")),
+        ("pickled objects", ["objects.npy", "plain numbers"], 1, "neighbours", pair("objects.npy")),
+        ("other image shape", ["small.npy", "(1, 4, 4)"], 1, "neighbours", pair("small.npy")),
+        ("values out of range", ["wide.npy", "[-1, 1]"], 1, "neighbours", pair("wide.npy")),
+        ("not a model", ["not a model"], 1, "sample", ["--model", subset, "--out", folder / "out.x"]),
+        ("no neighbours", ["holds no neighbours"], 1, "classify", [folder / "empty", *classify]),
+        ("unknown scale", ["desktop", "laptop"], 2, "scale", ["desktop", "--out", folder / "out.yaml"]),
+        ("unknown device", ["--device tpu9"], 1, "sample", ["--model", subset, "--device", "tpu9", "--out", folder / "out.x"]),
+    ]  # fmt: skip
+
+
+def test_every_bad_input_gets_one_line_the_right_exit_code_and_writes_nothing(tmp_path, subset):
+    from concurrent.futures import ThreadPoolExecutor
+
+    table = cases(tmp_path, subset)
+    before = sorted(tmp_path.rglob("*"))
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda case: run(case[3], *case[4]), table))
+    for (name, words, code, *_), result in zip(table, results, strict=True):
+        assert result.returncode == code, (name, result.stderr)
+        assert "Traceback" not in result.stderr, name
+        message = " ".join(result.stderr.split())
+        print(f"{name:26} {code}  {message.split('Error: ')[-1]}")
+        assert all(word in message for word in words), (name, message)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_images_of_users_are_read_in_every_layout(tmp_path):
+    grey = np.random.default_rng(0).integers(0, 256, (4, 6, 5), np.uint8)
+    np.savez(tmp_path / "grey.npz", images=grey)
+    found = read_images(tmp_path / "grey.npz")
+    np.testing.assert_allclose(found, grey[:, None] / 127.5 - 1, atol=1e-6)
+    colour = np.random.default_rng(0).uniform(-1, 1, (4, 6, 5, 3)).astype(np.float32)
+    np.save(tmp_path / "colour.npy", colour)
+    np.testing.assert_array_equal(read_images(tmp_path / "colour.npy", 2), colour.transpose(0, 3, 1, 2)[:2])
+
+
+def test_a_subset_holds_the_digits_in_subset_order_scaled_to_minus_one_to_one(subset):
+    from sklearn.datasets import load_digits
+
+    from attractors.subsets import nested_order
+
+    expected = load_digits().images[nested_order(1797)] / 8 - 1
+    np.testing.assert_allclose(read_images(subset)[:, 0], expected, atol=1e-6)
+
+
+def test_help_of_every_stage_explains_its_options():
+    for script in ("subset", "train", "sample", "neighbours", "classify", "clusters", "scale", "fan_out"):
+        result = run(script, "--help")
+        assert result.returncode == 0, script
+        assert "--" in result.stdout, script
