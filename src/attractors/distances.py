@@ -3,41 +3,49 @@
 import numpy as np
 import torch
 
-SPARE = 11  # candidates kept beyond k, to be ranked by their exact distances
+SPARE = 5  # candidates kept beyond k, to be ranked by their exact distances
+CACHED = 2**20  # bytes of differences at a time: what a processor keeps close
 
 
-def _rows(source, index, device):
-    """source[index] as float32 on the device. source: a tensor, an array, or anything else that slices to one."""
+def _rows(source, index):
+    """source[index] as a new float32 array or, from a tensor, tensor. source: whatever slices and indexes to one."""
     if isinstance(source, torch.Tensor):
-        return source[index].to(device, torch.float32)
-    index = index.cpu().numpy() if isinstance(index, torch.Tensor) else index
-    return torch.from_numpy(np.array(source[index], np.float32)).to(device)
+        return source[index].to(torch.float32, copy=True)
+    return np.array(source[index], np.float32)
 
 
-def lower_bounds(x, y):
-    """[B, m] float32, at most |x - y|^2 in spite of rounding. x: [B, D], y: [m, D] float32.
+def shrunken_norms(x):
+    """|x|^2 less all that rounding can add to `lower_bounds`: [n] float32. x: [n, D] float32.
 
-    |x|^2 + |y|^2 - 2 x.y, each norm taken smaller by what rounding can add. With u = 2^-24 and any order of
-    summation, float32 gets x.y to D u / (1 - D u) |x| |y|, and 2 |x| |y| <= |x|^2 + |y|^2. Ten u more cover
-    the squares, the two sums, and a common shift of x and y computed in float32; 32 are taken.
+    With u = 2^-24 and any order of summation, float32 gets x.y to D u / (1 - D u) |x| |y|, and
+    2 |x| |y| <= |x|^2 + |y|^2. Ten u more cover the squares, the sums, and a shift of x and y computed in float32;
+    32 are taken.
     """
     u = 2.0**-24
     shrink = 1 - (x.shape[1] + 32) * u / (1 - x.shape[1] * u)
-    bounds = (x @ y.T).mul_(-2)
-    for norms in (x.square().sum(1, dtype=torch.float64)[:, None], y.square().sum(1, dtype=torch.float64)):
-        bounds += (shrink * norms).float()
-    return bounds
+    return torch.cat([(shrink * part.square().sum(1, dtype=torch.float64)).float() for part in x.split(256)])
 
 
-def _squares(queries, references, first, second, device, memory):
-    """|queries[first] - references[second]|^2 of pairs: float64, shaped like second: [p] or [p, C]; first: [p]."""
-    result = torch.empty(second.shape, dtype=torch.float64, device=device)
-    chunk = max(1, memory // (24 * queries.shape[1] * (second.shape[1] if second.ndim == 2 else 1)))
-    for start in range(0, len(second), chunk):
+def lower_bounds(x, y, x_norms, y_norms):
+    """[B, m] float32, at most |x - y|^2 in spite of rounding: |x|^2 + |y|^2 - 2 x.y with `shrunken_norms`.
+
+    x: [B, D], y: [m, D] float32.
+    """
+    return (x @ y.T).mul_(-2).add_(x_norms[:, None]).add_(y_norms)
+
+
+def _squares(queries, references, first, second, memory):
+    """|queries[first] - references[second]|^2 of pairs in float64, one thread: [p]. first, second: [p] int64."""
+    result = torch.empty(len(first), dtype=torch.float64)
+    chunk = max(1, min(CACHED, memory // 2) // (8 * queries.shape[1]))
+    for start in range(0, len(first), chunk):
         part = slice(start, start + chunk)
-        y = _rows(references, second[part].flatten(), device).double().reshape(*second[part].shape, -1)
-        x = _rows(queries, first[part], device).double()
-        result[part] = y.sub_(x if second.ndim == 1 else x[:, None]).square_().sum(-1)
+        x, y = (
+            rows.cpu().numpy() if isinstance(rows, torch.Tensor) else rows
+            for rows in (_rows(queries, first[part].numpy()), _rows(references, second[part].numpy()))
+        )
+        difference = np.subtract(x, y, dtype=np.float64)
+        result[part] = torch.from_numpy(np.einsum("pd,pd->p", difference, difference))
     return result
 
 
@@ -77,50 +85,62 @@ def nearest(
     (n, dimensions), m = queries.shape, len(references)
     if device is None:
         device = queries.device if isinstance(queries, torch.Tensor) else "cpu"
-    # Queries, references twice, and a temporary: 16 D bytes a row; the bounds and their selection: 12 bytes a pair.
-    largest = max(1, min(memory // (32 * dimensions), int((memory / 24) ** 0.5)))
+    # Half for rows: queries, and references as read and as shifted, 12 D bytes. Half for pairs: bounds, 4 bytes, and
+    # what finds the least of them.
+    largest = max(1, min(memory // (24 * dimensions), int((memory / 16) ** 0.5)))
     rows, columns = (-(-size // -(-size // largest)) for size in (n, m))
     keep = min(k + SPARE, m)
-    # Distances do not change under a shift, but the bounds tighten.
-    shift = _rows(references, slice(0, columns), device).mean(0)
 
-    def bounds_to(x, own, start):
-        bounds = lower_bounds(x, _rows(references, slice(start, start + columns), device) - shift)
+    # Distances do not change under a shift, but the bounds tighten.
+    def shifted(source, start, size, shift=0):
+        return torch.as_tensor(_rows(source, slice(start, start + size))).to(device).sub_(shift)
+
+    # Distances do not change under a shift, but the bounds tighten.
+    shift, norms = shifted(references, 0, columns).mean(0), {}
+
+    def bounds_to(x, x_norms, own, start):
+        y = shifted(references, start, columns, shift)
+        if start not in norms:
+            norms[start] = shrunken_norms(y)
+        bounds = lower_bounds(x, y, x_norms, norms[start])
         if self_excluded:
-            here = (own >= start) & (own < start + bounds.shape[1])
+            here = (own >= start) & (own < start + len(y))
             bounds[here, own[here] - start] = float("inf")
         return bounds
+
+    def within(radius, x, x_norms, own):
+        """The k nearest of all references whose bound is at most the radius of the query."""
+        row, square, other = torch.empty(0, dtype=torch.int64), radius[:0], torch.empty(0, dtype=torch.int64)
+        for start in range(0, m, columns):
+            near = bounds_to(x, x_norms, own, start) <= radius[:, None].to(device)
+            r, c = (part.cpu() for part in near.nonzero(as_tuple=True))
+            row, other = torch.cat([row, r]), torch.cat([other, c + start])
+            square = torch.cat([square, _squares(queries, references, own.cpu()[r], c + start, memory)])
+            found, index = _first_k(row, square, other, k, len(x))
+            row, rank = (index >= 0).nonzero(as_tuple=True)
+            square, other = found[row, rank], index[row, rank]
+        return found, index
 
     distances, indices = torch.empty(n, k), torch.empty(n, k, dtype=torch.int64)
     for query, start in progress([(q, r) for q in range(0, n, rows) for r in range(0, m, columns)]):
         if start == 0:
-            x = _rows(queries, slice(query, query + rows), device) - shift
-            own = torch.arange(query, query + len(x), device=device)
+            x = shifted(queries, query, rows, shift)
+            x_norms, own = shrunken_norms(x), torch.arange(query, query + len(x), device=device)
             near, candidates = x.new_empty(len(x), 0), own.new_empty(len(x), 0)
-        found, index = bounds_to(x, own, start).topk(min(keep, columns, m - start), 1, largest=False)
+        found, index = bounds_to(x, x_norms, own, start).topk(min(keep, columns, m - start), 1, largest=False)
         near, candidates = torch.cat([near, found], 1), torch.cat([candidates, index + start], 1)
         near, order = near.topk(min(keep, near.shape[1]), 1, largest=False)
         candidates = candidates.gather(1, order)
         if start + columns < m:
             continue
-        square = _squares(queries, references, own, candidates, device, memory // 2)
-        square[near.isinf()] = float("inf")  # the query itself
-        row = torch.arange(len(x), device=device)[:, None].expand_as(candidates)
-        real = ~near.isinf()
-        found, index = _first_k(row[real], square[real], candidates[real], k, len(x))
-        doubtful = (near[:, -1] <= found[:, -1]).nonzero()[:, 0] if keep < m else own[:0]
+        near, candidates = near.cpu(), candidates.cpu()
+        row, rank = near.isfinite().nonzero(as_tuple=True)  # not the query itself
+        index = candidates[row, rank]
+        found, index = _first_k(row, _squares(queries, references, row + query, index, memory), index, k, len(x))
+        doubtful = (near[:, -1] <= found[:, -1]).nonzero()[:, 0] if keep < m else row[:0]
         for part in doubtful.split(max(1, rows // 8)):
-            row, square, other = own[:0], found.new_empty(0), own[:0]
-            for first in range(0, m, columns):
-                r, c = (bounds_to(x[part], own[part], first) <= found[part, -1:]).nonzero(as_tuple=True)
-                row, other = torch.cat([row, r]), torch.cat([other, c + first])
-                square = torch.cat(
-                    [square, _squares(queries, references, own[part][r], c + first, device, memory // 2)]
-                )
-                kept, number = _first_k(row, square, other, k, len(part))
-                row, rank = (number >= 0).nonzero(as_tuple=True)
-                square, other = kept[row, rank], number[row, rank]
-            found[part], index[part] = kept, number
+            here = part.to(device)
+            found[part], index[part] = within(found[part, -1], x[here], x_norms[here], own[here])
         distances[query : query + len(x)] = (found if squared else found.sqrt()).float()
         indices[query : query + len(x)] = index
     return distances, indices

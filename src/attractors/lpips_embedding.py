@@ -37,7 +37,7 @@ class Embedding(nn.Module):
 
     def __init__(self, backbone, weights):
         super().__init__()
-        self.layers = BACKBONES[backbone]
+        self.backbone, self.layers = backbone, BACKBONES[backbone]
         self.weights = nn.ParameterList(weights[f"convolution_{i}.weight"] for i in range(len(self.layers)))
         self.biases = nn.ParameterList(weights[f"convolution_{i}.bias"] for i in range(len(self.layers)))
         self.heads = nn.ParameterList(weights[f"head_{i}"] for i in range(5))
