@@ -8,8 +8,8 @@ import torch
 
 from attractors import commands
 from attractors.basin import critical_times, euclidean, evaluations, log_volume, search_times
-from attractors.landscape import inputs, left_out, moments, read_inputs
 from attractors.lpips_embedding import read_embedding
+from attractors.patterns import inputs, left_out, moments, read_inputs
 from attractors.records import file_hash, write_arrays, write_csv
 
 LPIPS = commands.ROOT / "models" / "lpips" / "vgg.safetensors"

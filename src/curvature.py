@@ -15,7 +15,7 @@ from attractors.curvature import (
     one_sided,
     spectral_gap,
 )
-from attractors.landscape import inputs, left_out, moments, read_inputs
+from attractors.patterns import check_time, inputs, left_out, moments, read_inputs
 from attractors.records import file_hash, write_arrays, write_csv
 
 METHODS = ("central", "one_sided", "jacobian")
@@ -62,8 +62,7 @@ def main(
     """
     path, device = model, commands.device(device)
     model, patterns, size = read_inputs(path, selection, synthetic, subset, limit, training, device)
-    if t0 >= model.steps:
-        raise ValueError(f"--t0 is {t0}; {path} has times 0 to {model.steps - 1}")
+    check_time(t0, model, path)
     sigma = model.sigma(t0).item()
     arrays, rows, curves = {f"{name}_numbers": numbers for name, (_, numbers) in patterns.items()}, [], []
     for name, (x, numbers) in patterns.items():
@@ -75,7 +74,7 @@ def main(
             )  # fmt: skip
             arrays[f"{name}_{method}"] = values.cpu().numpy()
             key = {"K": size, "type": name, "method": method}
-            rows.append({**key, "n": len(x), "sigma": sigma, **summary(values, trace, sigma)})
+            rows.append({**key, "t0": t0, "sigma": sigma, "n": len(x), **summary(values, trace, sigma)})
             deviation = arrays[f"{name}_{method}"].std(0, ddof=1) if len(x) > 1 else np.nan
             curves.append(pd.DataFrame({
                 **key, "rank": np.arange(1, values.shape[1] + 1), "mean": arrays[f"{name}_{method}"].mean(0),

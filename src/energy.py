@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 
 from attractors import commands
-from attractors.landscape import inputs, left_out, moments, read_inputs
+from attractors.patterns import check_time, inputs, left_out, moments, read_inputs
 from attractors.potential import energy, energy_gaps
 from attractors.randomness import REFERENCE, generator
 from attractors.records import file_hash, read_images, write_arrays, write_csv
@@ -16,6 +16,7 @@ from attractors.records import file_hash, read_images, write_arrays, write_csv
 @inputs
 @click.option("--limit", type=click.IntRange(1), default=512, help="Patterns of each type.")
 @click.option("--training", type=click.IntRange(1), default=2048, help="Training images.")
+@click.option("--t0", type=click.IntRange(0), default=0, help="The time of the energy, 0-based.")
 @click.option("--nodes", type=click.IntRange(2), default=20, help="Points on the path from the target to a reference.")
 @click.option("--references", type=click.IntRange(1), default=4, help="Reference images, drawn from the whole dataset.")
 @click.option("--batch", type=click.IntRange(1), default=1024, help="Network evaluations at a time.")
@@ -24,7 +25,21 @@ from attractors.records import file_hash, read_images, write_arrays, write_csv
 @click.option("--metrics", type=click.Path(dir_okay=False), required=True, help="The table to write.")
 @commands.out_option
 def main(
-    sweep, model, selection, synthetic, subset, limit, training, nodes, references, batch, seed, device, metrics, out
+    sweep,
+    model,
+    selection,
+    synthetic,
+    subset,
+    limit,
+    training,
+    t0,
+    nodes,
+    references,
+    batch,
+    seed,
+    device,
+    metrics,
+    out,
 ):
     """Find u(target) - u(reference) of the samples in SELECTION and of the first TRAINING images of S.
 
@@ -32,6 +47,7 @@ def main(
     """
     path, device = model, commands.device(device)
     model, patterns, size = read_inputs(path, selection, synthetic, subset, limit, training, device)
+    check_time(t0, model, path)
     images = read_images(subset)
     if references > len(images):
         raise ValueError(f"--references is {references}; {subset} holds {len(images)} images")
@@ -41,17 +57,17 @@ def main(
     energies = {name: np.empty((len(x), references)) for name, (x, _) in patterns.items()}
     for name, index in commands.progress(steps, f"energy {sweep['name'] if sweep else ''} K={size}", "set"):
         reference = torch.from_numpy(images[chosen[index]]).to(device)
-        energies[name][:, index] = energy(model, patterns[name][0], reference, nodes, batch).cpu().numpy()
+        energies[name][:, index] = energy(model, patterns[name][0], reference, t0, nodes, batch).cpu().numpy()
     for name, (x, numbers) in patterns.items():
         arrays |= {f"{name}_numbers": numbers, f"{name}_energy": energies[name]}
         for index in range(references):
             gap = energy_gaps(energies[name][:, index], energies["training"][:, index])
             rows.append({
-                "K": size, "type": name, "reference": index + 1, "image": chosen[index], "n": len(x),
+                "K": size, "type": name, "reference": index + 1, "image": chosen[index], "t0": t0, "n": len(x),
                 "energy": energies[name][:, index].mean(), **moments(gap, "gap"),
             })  # fmt: skip
     table = pd.DataFrame(rows)
-    write_arrays(out, arrays, model_sha256=file_hash(path), seed=seed, size=size, nodes=nodes)
+    write_arrays(out, arrays, model_sha256=file_hash(path), seed=seed, size=size, t0=t0, nodes=nodes)
     write_csv(metrics, table)
     click.echo(table.pivot(index="reference", columns="type", values="gap").to_string(float_format="%.4f"))
     training = len(patterns["training"][1])

@@ -156,6 +156,14 @@ def test_flat_manifold_has_its_dimension_as_gap_and_as_degrees_of_freedom():
     torch.testing.assert_close(degrees_of_freedom(trace, SIGMA, N), torch.full((2,), kept).double(), rtol=1e-6, atol=0)
 
 
+def test_spectral_gap_passes_over_the_top_values_and_finds_the_drop_below():
+    values = torch.tensor([[9e4, 9e2, 50, 49, 48, 10, 9, 8, 1, 0.9], [9e4, 9e2, 50, 49, 48, 10, 9, 8, 7, 6]]).double()
+    dimension, gap = spectral_gap(values)
+    assert dimension.tolist() == [2, 0]
+    torch.testing.assert_close(gap, torch.tensor([8.0, 7 / 6]).double())
+    assert spectral_gap(values, skip=0)[0].tolist() == [9, 9]
+
+
 def test_effective_rank_of_one_and_of_equal_values():
     values = torch.tensor([[1.0, 0, 0, 0], [2, 2, 0, 0], [3, 3, 3, 3]], dtype=torch.float64)
     torch.testing.assert_close(effective_rank(values), torch.tensor([1.0, 2, 4], dtype=torch.float64))

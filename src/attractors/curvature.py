@@ -100,16 +100,17 @@ def effective_rank(values):
     return torch.special.entr(shares).sum(1).exp()
 
 
-def spectral_gap(values, factor=2.0):
+def spectral_gap(values, factor=2.0, skip=5):
     """(dimension: [P] int64, gap: [P]) from singular values: [P, N], descending.
 
-    gap: the largest ratio s_i / s_{i+1} of neighbours, in logarithms the largest drop. dimension: the N - i values
-    below it, the directions in which the score pulls weakly, which span the manifold (D.1); 0 where no drop reaches
-    `factor`, as around an isolated memory.
+    gap: the largest ratio s_i / s_{i+1} of neighbours (drop of the logarithm) after the `skip` largest, which the
+    paper leaves out too: a ridge or the mean score sets a few far above the rest. dimension: the N - i values below it,
+    the directions in which the score pulls weakly, which span the manifold (D.1); 0 where no drop reaches `factor`,
+    as around an isolated memory.
     """
-    logs = values.clamp(min=torch.finfo(values.dtype).tiny).log()
+    logs = values[:, min(skip, values.shape[1] - 2) :].clamp(min=torch.finfo(values.dtype).tiny).log()
     gap, at = (logs[:, :-1] - logs[:, 1:]).max(1)
-    dimension = values.shape[1] - 1 - at
+    dimension = logs.shape[1] - 1 - at
     return torch.where(gap >= math.log(factor), dimension, 0), gap.exp()
 
 

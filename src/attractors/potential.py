@@ -1,4 +1,4 @@
-"""Energies relative to a reference image along a circular path: Alg. 4 and Eqs. 44-48."""
+"""Energies relative to a reference image along a circular path: Alg. 4 and Eqs. 44-48. t is 0-based."""
 
 import math
 
@@ -10,42 +10,44 @@ def circular_path(x_1, x_2, alpha):
     return math.cos(alpha) * x_1 + math.sin(alpha) * x_2, math.cos(alpha) * x_2 - math.sin(alpha) * x_1
 
 
-def potential_gradient(model, x):
-    """The gradient of u, Eq. 44, at t = 0: -beta_0 x / 2 - beta_0 grad log p_0(x), like x: [B, ...].
+def potential_gradient(model, x, t=0):
+    """The gradient of u, Eq. 44, at x: [B, ...] and t, 0-based: -beta_t x / 2 - beta_t grad log p_t(x), like x.
 
-    In generative time T - t the drift is -grad u, so that u = -beta_0 log p_0 - beta_0 |x|^2 / 4: line 17 of Alg. 4 is
+    In generative time T - t the drift is -grad u, so that u = -beta_t log p_t - beta_t |x|^2 / 4: line 17 of Alg. 4 is
     right, and Eqs. 38, 39 and 44 carry the other sign of log p. What line 16 divides by sqrt(beta_0) = sigma_0 is the
     predicted noise.
     """
-    beta_0 = model.betas[0].item()
-    return -beta_0 / 2 * x - beta_0 * model.score(x, 0)
+    beta = model.betas[t].item()
+    return -beta / 2 * x - beta * model.score(x, t)
 
 
 @torch.inference_mode()
-def path_sum(model, targets, reference, nodes=20, batch=1024):
-    """Alg. 4, to the letter: its relative energy of each of targets: [P, C, H, W] in [-1, 1]: [P] float64.
+def path_sum(model, targets, reference, t=0, nodes=20, batch=1024):
+    """Alg. 4, to the letter at t = 0: its relative energy of each of targets: [P, C, H, W] in [-1, 1]: [P] float64.
 
     reference: [C, H, W]. The sum runs from the target (alpha = 0) to the reference (pi/2), so it approximates
     u(reference) - u(target): the lower u(target), the larger. It takes both ends into a sum of `nodes` terms of width
     pi/2 / (nodes - 1), one too many: an error of order 1 / nodes. batch: network evaluations at a time.
+    t > 0, beyond the paper: the energy at a noise level that the network resolves, between the means of x_t that
+    the forward process gives x_0, taken as of t = 0, so scaled by sqrt(alpha_bar_t / alpha_bar_0).
     """
-    width = math.pi / 2 / (nodes - 1)
+    scale, width = (model.alpha_bar[t] / model.alpha_bar[0]).sqrt().item(), math.pi / 2 / (nodes - 1)
     energies = []
-    for x_1 in targets.split(batch):
+    for x_1 in (scale * targets).split(batch):
         energy = x_1.new_zeros(len(x_1), dtype=torch.float64)
         for node in range(nodes):
-            x, v = circular_path(x_1, reference, node * width)
-            energy += (potential_gradient(model, x) * v).flatten(1).double().sum(1) * width  # Eq. 47
+            x, v = circular_path(x_1, scale * reference, node * width)
+            energy += (potential_gradient(model, x, t) * v).flatten(1).double().sum(1) * width  # Eq. 47
         energies.append(energy)
     return torch.cat(energies)
 
 
-def energy(model, targets, reference, nodes=20, batch=1024):
+def energy(model, targets, reference, t=0, nodes=20, batch=1024):
     """u(target) - u(reference), the negative of Alg. 4's value: [P] float64; lower is more stable.
 
-    Arguments as of `path_sum`. u is in units of beta_0 = 1e-4 nats: u / beta_0 = -log p_0 - |x|^2 / 4.
+    Arguments as of `path_sum`. u / beta_t = -log p_t - |x|^2 / 4 is in nats; beta_0 is 1e-4.
     """
-    return -path_sum(model, targets, reference, nodes, batch)
+    return -path_sum(model, targets, reference, t, nodes, batch)
 
 
 def energy_gaps(targets, training):
