@@ -159,7 +159,7 @@ def test_dropout_acts_in_training_only_and_where_ddpm_has_it():
         ((1, 28, 28), {"multipliers": [1, 2, 2, 2]}, "halve 3 times"),
         ((1, 28, 24), {"multipliers": [1, 2]}, "square"),
         ((3, 32, 32), {"width": 48}, "multiple of 32"),
-        ((3, 32, 32), {"wdith": 64}, "unexpected keyword argument 'wdith'"),
+        ((3, 32, 32), {"wdith": 64}, "no setting wdith"),
     ],
 )
 def test_settings_that_make_no_network_are_named(shape, settings, message):

@@ -2,15 +2,16 @@
 
 import hashlib
 import json
+import os
 import time
 from pathlib import Path
 
 import click
 import torch
 
-from attractors.records import atomic
+from attractors.records import atomic, temporary
 
-CHECKPOINT_SECONDS = 20
+CHECKPOINT_SECONDS = float(os.environ.get("ATTRACTORS_CHECKPOINT_SECONDS", "20"))
 
 
 class Checkpoint:
@@ -36,9 +37,10 @@ class Checkpoint:
 
     def save(self, state):
         if time.monotonic() - self.saved >= CHECKPOINT_SECONDS:
-            with atomic(self.path) as temporary:
-                torch.save(state, temporary)
+            with atomic(self.path) as partial:
+                torch.save(state, partial)
             self.saved = time.monotonic()
 
     def remove(self):
-        self.path.unlink(missing_ok=True)
+        for path in (self.path, temporary(self.path)):
+            path.unlink(missing_ok=True)

@@ -15,20 +15,21 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
 
+def temporary(path):
+    """Where a file is written before it is renamed to `path`: fixed, so the next writer overwrites a killed one's."""
+    return Path(path).with_name(f".{Path(path).name}.tmp{Path(path).suffix}")
+
+
 @contextmanager
 def atomic(path):
-    """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not.
-
-    Its name is fixed, so what a killed process left is overwritten by the next one.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp{path.suffix}")
+    """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not."""
+    partial = temporary(path)
+    partial.parent.mkdir(parents=True, exist_ok=True)
     try:
-        yield temporary
-        os.replace(temporary, path)
+        yield partial
+        os.replace(partial, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def file_hash(path):
@@ -48,8 +49,8 @@ def write_arrays(path, arrays, **record):
     The record is one header entry: safetensors orders several at random, which would change the file's hash.
     """
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    with atomic(path) as temporary:
-        temporary.write_bytes(serialise(arrays, {"record": json.dumps(record, sort_keys=True)}))
+    with atomic(path) as partial:
+        partial.write_bytes(serialise(arrays, {"record": json.dumps(record, sort_keys=True)}))
 
 
 def _opened(path):
@@ -138,8 +139,8 @@ def read_images(path, count=None):
 
 def write_json(path, value):
     """Write `value` as indented JSON with sorted keys; NaN is refused."""
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    with atomic(path) as partial:
+        partial.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def read_json(path):
@@ -154,5 +155,5 @@ def read_json(path):
 
 def write_csv(path, frame):
     """Write a pandas frame without its index, numbers to six significant digits."""
-    with atomic(path) as temporary:
-        frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+    with atomic(path) as partial:
+        frame.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")

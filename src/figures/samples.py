@@ -25,7 +25,7 @@ def tile(axis, image, distance=None):
 
 
 @click.command()
-@click.option("--sweep", "name", required=True, help="Name of the sweep: its files are data/KIND/NAME/K.safetensors.")
+@click.argument("name")
 @click.option("--subset", type=click.Path(dir_okay=False), required=True, help="Images in subset order.")
 @click.option("--metrics", type=click.Path(file_okay=False), required=True, help="Folder of tables.")
 @click.option(

@@ -1,0 +1,97 @@
+"""The same inputs give the same bytes, and a killed training ends with the bytes of one that was not."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import ROOT
+
+from attractors.records import file_hash
+
+SWEEP = """\
+dataset: digits
+sizes: [4]
+network: {name: mlp, width: 32, blocks: 1}
+diffusion: {prediction: velocity}
+train: {iterations: 1200, batch: 64, repeat: true, learning_rate: 0.003, warmup: 10, noise_levels: lognormal}
+sample: {floor: 64}
+"""
+
+
+def start(folder, script, *arguments, **options):
+    command = [sys.executable, ROOT / "src" / f"{script}.py", *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def run(folder, script, *arguments):
+    process = start(folder, script, *arguments)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+
+
+def train_arguments(folder):
+    return [
+        "--sweep",
+        folder / "sweep.yaml",
+        "--subset",
+        folder / "digits.safetensors",
+        "--size",
+        4,
+        "--out",
+        "model.safetensors",
+    ]
+
+
+def pipeline(folder):
+    """A whole small run in `folder`; returns the hash of every file it made."""
+    folder.mkdir()
+    (folder / "sweep.yaml").write_text(SWEEP)
+    run(folder, "subset", "digits", "--out", "digits.safetensors")
+    run(folder, "train", *train_arguments(folder))
+    run(folder, "sample", "--sweep", "sweep.yaml", "--model", "model.safetensors", "--out", "s/4.safetensors")
+    run(
+        folder, "neighbours", "--sweep", "sweep.yaml", "--synthetic", "s/4.safetensors",
+        "--training", "digits.safetensors", "--size", 4, "--out", "n/4.safetensors",
+    )  # fmt: skip
+    run(folder, "classify", "n", "--sweep", "sweep.yaml", "--selections", "selections", "--out", "metrics")
+    run(folder, "figures/histograms", "metrics", "sweep", "--out", "plots/histograms")
+    return {str(path.relative_to(folder)): file_hash(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    with ThreadPoolExecutor(2) as pool:
+        return root / "first", *pool.map(pipeline, (root / "first", root / "second"))
+
+
+def test_two_runs_of_a_small_pipeline_write_the_same_bytes(twice):
+    _, first, second = twice
+    assert len(first) == 13
+    assert first == second
+
+
+def test_a_training_killed_with_sigkill_resumes_from_its_checkpoint_to_the_same_bytes(twice, tmp_path):
+    whole, first, _ = twice
+    for name in ("sweep.yaml", "digits.safetensors"):
+        (tmp_path / name).write_bytes((whole / name).read_bytes())
+    environment = {**os.environ, "ATTRACTORS_CHECKPOINT_SECONDS": "0"}
+    process = start(tmp_path, "train", *train_arguments(tmp_path), env=environment)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / ".resume").glob("*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "model.safetensors").exists()
+    assert len(list((tmp_path / ".resume").glob("*.pt"))) == 1
+    run(tmp_path, "train", *train_arguments(tmp_path))
+    assert file_hash(tmp_path / "model.safetensors") == first["model.safetensors"]
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file() and "tmp" in p.name] == []
+    assert list((tmp_path / ".resume").iterdir()) == []
