@@ -7,7 +7,7 @@ import torch
 
 from attractors import commands
 from attractors.patterns import check_time, inputs, left_out, moments, read_inputs
-from attractors.potential import energy, energy_gaps
+from attractors.potential import energy, energy_gap
 from attractors.randomness import REFERENCE, generator
 from attractors.records import file_hash, read_images, write_arrays, write_csv
 
@@ -61,10 +61,10 @@ def main(
     for name, (x, numbers) in patterns.items():
         arrays |= {f"{name}_numbers": numbers, f"{name}_energy": energies[name]}
         for index in range(references):
-            gap = energy_gaps(energies[name][:, index], energies["training"][:, index])
+            found = energies[name][:, index]
             rows.append({
                 "K": size, "type": name, "reference": index + 1, "image": chosen[index], "t0": t0, "n": len(x),
-                "energy": energies[name][:, index].mean(), **moments(gap, "gap"),
+                **moments(found, "energy"), "gap": energy_gap(found, energies["training"][:, index]),
             })  # fmt: skip
     table = pd.DataFrame(rows)
     write_arrays(out, arrays, model_sha256=file_hash(path), seed=seed, size=size, t0=t0, nodes=nodes)

@@ -50,6 +50,6 @@ def energy(model, targets, reference, t=0, nodes=20, batch=1024):
     return -path_sum(model, targets, reference, t, nodes, batch)
 
 
-def energy_gaps(targets, training):
-    """Energies of targets: [P] above the mean of training images: [P'], to one reference; their mean is Eq. 48."""
-    return targets - training.mean()
+def energy_gap(targets, training):
+    """Eq. 48: the mean energy of targets: [P] above that of training images: [P'], to one reference."""
+    return targets.mean() - training.mean()

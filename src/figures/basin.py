@@ -26,12 +26,13 @@ def draw(axis, table, control, column):
 @click.command()
 @click.option("--sweep", "name", required=True, help="Name of the sweep.")
 @click.option("--metrics", type=click.Path(file_okay=False), required=True, help="Folder of tables.")
+@click.option("--table", "plotted", required=True, help="The table to write: what is drawn, one row for each K.")
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(name, metrics, out):
+def main(name, metrics, plotted, out):
     """Draw METRICS/basin/SWEEP/K.csv and METRICS/fractions/SWEEP.csv; dashed, the exact control SWEEP-exact."""
     table, control = read_runs(f"{metrics}/basin/{name}"), read_control(f"{metrics}/basin/{name}")
     fractions = pd.read_csv(f"{metrics}/fractions/{name}.csv")
-    figure, (volume, time, share) = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
+    figure, (volume, time, share) = plt.subplots(1, 3, figsize=(11, 3.4), sharex=True, layout="constrained")
     draw(volume, table, control, "log_volume")
     draw(time, table, control, "t_c")
     volume.set(title=f"{name}: basins of attraction", ylabel="log-volume, ln V (Eq. 34)")
@@ -41,13 +42,11 @@ def main(name, metrics, out):
         volume.axhline(floor, color="black", lw=0.8, ls=":", label="ball of radius $\\delta_d$")
     for kind in TYPES:
         share.plot(fractions.K, fractions[kind], "o-", ms=3, lw=1.2, color=COLOURS[kind])
-    share.set_xscale("log", base=2)
-    share.xaxis.set_major_formatter("{x:g}")
     share.set(title="transition", xlabel="training set size K", ylabel="fraction of S'", ylim=(-0.02, 1.04))
     if control is not None:
         volume.plot([], [], "s--", ms=3, lw=0.8, mfc="none", color="black", label="exact denoiser")
     volume.legend(fontsize=7)
-    write_csv(f"{out}.csv", wide(table, ["log_volume", "log_volume_std", "t_c", "t_c_std"]))
+    write_csv(plotted, wide(table, ["log_volume", "log_volume_std", "t_c", "t_c_std"]))
     click.echo(f"{save(figure, out)}: basins of {table.n.sum()} patterns at {table.K.nunique()} sizes")
 
 

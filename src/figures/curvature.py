@@ -34,15 +34,16 @@ def against_size(axis, table, control, column):
             axis.plot(part.K, part[column], "s--", ms=3, lw=0.8, mfc="none", color=COLOURS[kind])
     axis.set_xscale("log", base=2)
     axis.xaxis.set_major_formatter("{x:g}")
-    axis.set(title="flat directions", xlabel="training set size K", ylabel=column.replace("_", " "))
+    axis.set(xlabel="training set size K", ylabel=column.replace("_", " "))
 
 
 @click.command()
 @click.option("--sweep", "name", required=True, help="Name of the sweep.")
 @click.option("--metrics", type=click.Path(file_okay=False), required=True, help="Folder of tables.")
 @click.option("--skip", type=click.IntRange(0), default=5, help="Largest values left out (D.2).")
+@click.option("--table", "plotted", required=True, help="The table to write: what is drawn, one row for each K.")
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(name, metrics, skip, out):
+def main(name, metrics, skip, plotted, out):
     """Draw METRICS/spectra/SWEEP/K.csv and METRICS/curvature/SWEEP/K.csv; dashed, the exact control SWEEP-exact."""
     spectra, control = read_runs(f"{metrics}/spectra/{name}"), read_control(f"{metrics}/spectra/{name}")
     summaries, exact = read_runs(f"{metrics}/curvature/{name}"), read_control(f"{metrics}/curvature/{name}")
@@ -56,12 +57,14 @@ def main(name, metrics, skip, out):
             None if table is None else table[table.method == method] for table in (spectra, control, summaries, exact)
         )
         curves(left, found[found["K"] == peak])
-        left.set(title=f"{name}, K = {peak}: {TITLES[method]}", xlabel="rank", ylabel="singular value")
+        left.set(
+            title=f"{name}, K = {peak}: {TITLES[method]}, t = {summaries.t0[0]}", xlabel="rank", ylabel="singular value"
+        )
         left.legend(fontsize=7)
         rainbow(middle, found[found.type == "training"], None if known is None else known[known.type == "training"])
         against_size(right, summary, told, SUMMARIES[method])
     dimension = summaries[summaries.method == methods[-1]]
-    write_csv(f"{out}.csv", wide(dimension, [SUMMARIES[methods[-1]], f"{SUMMARIES[methods[-1]]}_se"]))
+    write_csv(plotted, wide(dimension, [SUMMARIES[methods[-1]], f"{SUMMARIES[methods[-1]]}_se"]))
     click.echo(f"{save(figure, out)}: spectra at K={peak}, and of training images at {summaries.K.nunique()} sizes")
 
 

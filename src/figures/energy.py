@@ -11,9 +11,17 @@ def draw(axis, table, control):
     """Gaps (Eq. 48) of each type against K with a band of one standard deviation and bars of one standard error."""
     for name in ORDER:
         part = table[table.type == name]
-        deviation = part.gap_std.fillna(0)
+        deviation = part.energy_std.fillna(0)
         axis.errorbar(
-            part.K, part.gap, part.gap_se.fillna(0), fmt="o-", ms=3, lw=1.2, color=COLOURS[name], label=name, zorder=3
+            part.K,
+            part.gap,
+            part.energy_se.fillna(0),
+            fmt="o-",
+            ms=3,
+            lw=1.2,
+            color=COLOURS[name],
+            label=name,
+            zorder=3,
         )
         axis.fill_between(part.K, part.gap - deviation, part.gap + deviation, color=COLOURS[name], alpha=0.12, lw=0)
         if control is not None and len(part := control[control.type == name]):
@@ -25,8 +33,9 @@ def draw(axis, table, control):
 @click.command()
 @click.option("--sweep", "name", required=True, help="Name of the sweep.")
 @click.option("--metrics", type=click.Path(file_okay=False), required=True, help="Folder of tables.")
+@click.option("--table", "plotted", required=True, help="The table to write: what is drawn, one row for each K.")
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(name, metrics, out):
+def main(name, metrics, plotted, out):
     """Draw METRICS/energy/SWEEP/K.csv, one panel for each reference; dashed, the exact control SWEEP-exact."""
     table, control = read_runs(f"{metrics}/energy/{name}"), read_control(f"{metrics}/energy/{name}")
     references = sorted(table.reference.unique())
@@ -42,7 +51,7 @@ def main(name, metrics, out):
     axes[0, 0].legend(fontsize=7)
     axes[0, 0].set_ylabel(f"energy u above training images, t = {table.t0[0]}\nlower is more stable")
     figure.supxlabel("training set size K")
-    write_csv(f"{out}.csv", wide(table[table.reference == references[0]], ["gap", "gap_std", "gap_se"]))
+    write_csv(plotted, wide(table[table.reference == references[0]], ["gap", "energy_std", "energy_se"]))
     click.echo(f"{save(figure, out)}: energy gaps at {table.K.nunique()} sizes with {len(references)} references")
 
 
