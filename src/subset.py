@@ -1,20 +1,28 @@
 """Store a dataset once, in the order whose first K images are the training set S_K."""
 
+from pathlib import Path
+
 import click
 
 from attractors import datasets
-from attractors.commands import out_option, seed_option, stage
+from attractors.commands import ROOT, out_option, progress, seed_option, stage
 from attractors.records import array_hash, write_arrays
 from attractors.subsets import nested_order
 
 
 @stage("subset")
 @click.argument("dataset")
+@click.option("--source", type=click.Path(exists=True, path_type=Path), help="Its files.  [default: data/raw/DATASET]")
 @seed_option
 @out_option
-def main(dataset, seed, out):
-    """Order the images of DATASET by a random permutation: nested subsets of every size are its prefixes."""
-    images, maximum, source = datasets.load(dataset)
+def main(dataset, source, seed, out):
+    """Order the images of DATASET by a random permutation: nested subsets of every size are its prefixes.
+
+    DATASET: digits, mnist, fashion_mnist, cifar10, lsun_church, or any name for images of your own: one .npz or
+    pictures in SOURCE. Known ones are downloaded where SOURCE does not hold them.
+    """
+    folder = source or ROOT / "data" / "raw" / dataset
+    images, maximum, source = datasets.load(dataset, folder, lambda steps: progress(steps, f"read {dataset}", "image"))
     order = nested_order(len(images), seed)
     images = images[order]
     write_arrays(

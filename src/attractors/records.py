@@ -14,6 +14,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
 
 def temporary(path):
     """Where a file is written before it is renamed to `path`: fixed, so the next writer overwrites a killed one's."""
@@ -96,6 +98,25 @@ def _archive(path):
         raise ValueError(f"{path}: not an .npy or .npz file of plain numbers ({error})") from None
 
 
+def _folder(path):
+    """The pictures in a folder, by name: [n, H, W] or [n, H, W, 3] uint8."""
+    from PIL import Image, UnidentifiedImageError
+
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
+    if not files:
+        raise ValueError(f"{path}: no pictures ({', '.join(PICTURES)}) in this folder")
+    pictures = []
+    for file in files:
+        try:
+            with Image.open(file) as picture:
+                pictures.append(np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB")))
+        except (UnidentifiedImageError, OSError) as error:
+            raise ValueError(f"{file}: not a picture ({error})") from None
+        if pictures[-1].shape != pictures[0].shape:
+            raise ValueError(f"{file}: of shape {pictures[-1].shape}; {files[0].name} is {pictures[0].shape}")
+    return np.stack(pictures)
+
+
 def as_images(array, path):
     """Any image array as [n, C, H, W] float32 in [-1, 1]. uint8 is taken as 0..255; floats must lie in [-1, 1]."""
     array = np.asarray(array)
@@ -119,12 +140,14 @@ def as_images(array, path):
 def read_images(path, count=None):
     """The first `count` images of a file: [n, C, H, W] float32 in [-1, 1].
 
-    path: a subset (integers 0..`maximum`), a synthetic set, or a user's .npz, .npy.
+    path: a subset (integers 0..`maximum`), a synthetic set, or a user's .npz, .npy or folder of pictures.
     Raises ValueError, naming the file, for anything else and where there are fewer than `count`.
     """
     path = Path(path)
     if path.suffix in (".npz", ".npy"):
         images = as_images(_archive(path), path)
+    elif path.is_dir():
+        images = as_images(_folder(path), path)
     else:
         arrays, record = read_arrays(path, "images")
         images = arrays["images"]

