@@ -1,72 +1,186 @@
-"""What the stages that measure the energy landscape share: their inputs, and the patterns they measure."""
+"""The toy model's landscape against its exact answer (Fig. 2): energy, score, minima and samples."""
 
-import click
 import numpy as np
 import torch
+from scipy.spatial.distance import cdist
+from sklearn.cluster import AgglomerativeClustering
 
-from attractors.detection import TYPES
-from attractors.models import read_model
-from attractors.records import read_images, read_json
-
-TRAINING = 1 << 40  # random streams of training image i are numbered TRAINING + i, those of sample i by i
-
-
-def inputs(function):
-    """The options --model, --selection, --synthetic and --subset."""
-    for name, text in (
-        ("subset", "Images in subset order: the first K are the training set S."),
-        ("synthetic", "The synthetic set S'."),
-        ("selection", "The samples of each type, as classify.py selects them."),
-        ("model", "The trained model."),
-    ):
-        function = click.option(f"--{name}", type=click.Path(dir_okay=False), required=True, help=text)(function)
-    return function
+from attractors import associative_memory
+from attractors.associative_memory import (
+    attractors,
+    circle_radius,
+    exact_attractors,
+    inverse_temperature,
+    log_density,
+    ripple,
+)
+from attractors.likelihood import exact_divergence, flow, prior_log_density
+from attractors.toy import on_circle, score_jacobian
 
 
-def read_inputs(model, selection, synthetic, subset, limit, training, device):
-    """(model, {type: (patterns: [n, C, H, W] in [-1, 1] on device, numbers: [n])}, K).
+def grid(extent, side):
+    """A side x side grid over [-extent, extent]^2: [side^2, 2], the first coordinate fastest."""
+    axis = np.linspace(-extent, extent, side)
+    return np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
 
-    Types are those of the selection that are not left out, up to `limit` samples of each, then `training`: the
-    first `training` images of S. numbers address random streams, the same for a sample whatever else is selected.
-    Raises ValueError, naming the file, where selection, images and model do not belong together.
+
+def empirical_field(memories, sigma=1.0):
+    """The exact score of the empirical distribution (Eq. 4) and its divergence, for `likelihood.flow`."""
+
+    def field(x, t):
+        beta, x = inverse_temperature(t, sigma), x.numpy()
+        divergence = -beta * np.trace(associative_memory.hessian(x, memories, beta), axis1=1, axis2=2)
+        return torch.from_numpy(associative_memory.score(x, memories, beta)), torch.from_numpy(divergence)
+
+    return field
+
+
+def energies(field, memories, x, t, sigma=1.0, T=1.0):
+    """E = -2 sigma^2 t log p (Eq. 25) at x: [B, 2] by the probability-flow ODE, with each of two priors.
+
+    Returns {"gaussian_prior": [B], "exact_prior": [B]}: p_T taken as N(0, sigma^2 T I), as in the paper, and as
+    Eq. 4 says it is. The authors' code doubles this energy.
     """
-    path, (model, record) = model, read_model(model, device)
-    images, chosen, size = read_images(synthetic), read_json(selection), record["size"]
-    patterns = {}
-    for name in TYPES:
-        try:
-            numbers = np.array(chosen[name], np.int64).reshape(-1)[:limit]
-        except (KeyError, TypeError, ValueError):
-            raise ValueError(f"{selection}: no list of {name} samples; classify.py writes such a selection") from None
-        if len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(images):
-            raise ValueError(f"{selection}: sample {numbers.max()} of {len(images)} in {synthetic}")
-        if len(numbers):
-            patterns[name] = (images[numbers], numbers)
-    first = read_images(subset, min(size, training))
-    patterns["training"] = (first, TRAINING + np.arange(len(first)))
-    for file, found in ((synthetic, images), (subset, first)):
-        if found.shape[1:] != tuple(record["image_shape"]):
-            raise ValueError(f"{file}: images of shape {found.shape[1:]}; {path} takes {tuple(record['image_shape'])}")
-    return model, {name: (torch.from_numpy(x).to(device), numbers) for name, (x, numbers) in patterns.items()}, size
-
-
-def left_out(patterns):
-    """A remark on the types that are not among patterns."""
-    missing = [name for name in TYPES if name not in patterns]
-    return f"; left out, too few or none: {', '.join(missing)}" if missing else ""
-
-
-def moments(values, name):
-    """Columns of a table: mean and standard deviation of values: [n] or [n, M], and the mean's standard error.
-
-    The deviation is over all values, the error over n means: trials of one pattern are not independent.
-    NaN marks values that are not there. What cannot be said of so few is left empty.
-    """
-    values = np.asarray(values, np.float64).reshape(len(values), -1)
-    present = values[np.isfinite(values)]
-    means = np.array([row[np.isfinite(row)].mean() for row in values if np.isfinite(row).any()])
-    return {
-        name: means.mean() if len(means) else None,
-        f"{name}_std": present.std(ddof=1) if len(present) > 1 else None,
-        f"{name}_se": means.std(ddof=1) / np.sqrt(len(means)) if len(means) > 1 else None,
+    x_T, integral = flow(field, torch.from_numpy(x), t, sigma, T)
+    priors = {
+        "gaussian_prior": prior_log_density(x_T, sigma, T),
+        "exact_prior": log_density(x_T, memories, inverse_temperature(T, sigma)),
     }
+    return {name: -2 * sigma**2 * t * (log_prior + integral) for name, log_prior in priors.items()}
+
+
+def energy_error(energy, exact, weights):
+    """Root mean square of energy - exact under weights: [B], both up to a constant: their means are aligned.
+
+    Also relative to the standard deviation of `exact`, and the difference of the means.
+    """
+    weights = weights / weights.sum()
+    offset = weights @ (energy - exact)
+    rms = np.sqrt(weights @ (energy - exact - offset) ** 2)
+    return {"rms": rms, "relative": rms / np.sqrt(weights @ (exact - weights @ exact) ** 2), "offset": offset}
+
+
+def score_error(score, exact, weights):
+    """Root mean square of |score - exact| under weights: [B], also relative to that of |exact|."""
+    weights = weights / weights.sum()
+    rms = np.sqrt(weights @ ((score - exact) ** 2).sum(1))
+    return {"rms": rms, "relative": rms / np.sqrt(weights @ (exact**2).sum(1))}
+
+
+def learned_attractors(model, memories, t, start):
+    """`associative_memory.attractors` of the energy whose gradient is -2 sigma^2 t s_theta: minima at time t.
+
+    s_theta need not be a gradient; the Hessian is the symmetric part of its Jacobian.
+    """
+    scale = -2 * model.sigma**2 * t
+
+    def gradient(x):
+        return scale * model(torch.from_numpy(x), t).numpy()
+
+    def curvature(x):
+        J = score_jacobian(model, torch.from_numpy(x), t).numpy()
+        return scale / 2 * (J + J.transpose(0, 2, 1))
+
+    return attractors(memories, gradient, curvature, model.sigma * t**0.5, start)
+
+
+def cluster(samples, distance):
+    """Agglomerative clustering (A.2) by average linkage, cut at `distance`: a label for each of samples: [n].
+
+    The paper does not give linkage or number of clusters. The largest cluster is number 0.
+    """
+    labels = AgglomerativeClustering(None, linkage="average", distance_threshold=distance).fit_predict(samples)
+    rank = np.argsort(np.argsort(-np.bincount(labels), kind="stable"), kind="stable")
+    return rank[labels]
+
+
+def share_near(x, memories, delta):
+    """The share of x: [n, 2] within delta of a memory."""
+    return float((cdist(x, memories).min(1) < delta).mean())
+
+
+def all_minima(model, memories, t, start):
+    """`attractors` of the exact and of the learned energy at time t, by these names."""
+    return {
+        "exact": exact_attractors(memories, inverse_temperature(t, model.sigma), start),
+        "learned": learned_attractors(model, memories, t, start),
+    }
+
+
+def count_minima(shared, K):
+    """How many minima; how many spurious; how many of the K memories descend into each, and how many (`lost`)
+    into none, for lack of convergence. shared: [M], of `attractors`."""
+    return {
+        "minima": len(shared),
+        "spurious": int((shared != 1).sum()),
+        "memories": sorted(shared.tolist(), reverse=True),
+        "lost": K - int(shared.sum()),
+    }
+
+
+def compare(model, memories, samples, x, t, times, cluster_distance, delta):
+    """All that Fig. 2 shows of a toy model and its exact answer at time t: (metrics, arrays).
+
+    model: a float64 `toy.ScoreNetwork`; memories: [K, 2]; samples: [n, 2]; x: [B, 2], the grid.
+    Energies are raw: Fig. 2 subtracts their minima; errors align means (`energy_error`), with the grid's points
+    weighted alike (`grid`) and by the exact p(x, t) (`density`).
+    """
+    sigma, beta, ring = model.sigma, inverse_temperature(t, model.sigma), on_circle(np.linspace(0, 2 * np.pi, 721))
+    labels = cluster(samples, cluster_distance)
+    places = {
+        "grid": x,
+        "centroid": np.stack([samples[labels == c].mean(0) for c in range(labels.max() + 1)]),
+        "valley": circle_radius(beta) * ring,
+    }
+    energy = {name: energies(exact_divergence(model), memories, at, t, sigma) for name, at in places.items()}
+    of_exact_score = energies(empirical_field(memories, sigma), memories, x, t, sigma)
+    exact = {name: -log_density(at, memories, beta) / beta for name, at in places.items()}
+    score, exact_score = model(torch.from_numpy(x), t).numpy(), associative_memory.score(x, memories, beta)
+
+    errors = {
+        weighting: {
+            "score": score_error(score, exact_score, weights),
+            **{f"energy_{prior}": energy_error(e, exact["grid"], weights) for prior, e in energy["grid"].items()},
+            "gaussian_prior_alone": energy_error(of_exact_score["gaussian_prior"], exact["grid"], weights),
+        }
+        for weighting, weights in {"grid": np.ones(len(x)), "density": np.exp(-beta * exact["grid"])}.items()
+    }
+    radius = np.linalg.norm(samples, axis=1)
+    minima = {s: all_minima(model, memories, s, x) for s in sorted({t, *times})}
+    metrics = {
+        "K": len(memories),
+        "t": t,
+        "beta": beta,
+        "error": errors,
+        "solver_error": float(np.abs(of_exact_score["exact_prior"] - exact["grid"]).max()),
+        "minima": [
+            {"t": s, **{name: count_minima(shared, len(memories)) for name, (_, shared) in minima[s].items()}}
+            for s in minima
+        ],
+        "ripple": {
+            "exact": ripple(exact["valley"], beta),
+            **{prior: ripple(e, beta) for prior, e in energy["valley"].items()},
+        },
+        "samples": {
+            "near_a_training_point": share_near(samples, memories, delta),
+            "near_by_chance": share_near(ring, memories, delta),
+            "radius": radius.mean(),
+            "radius_deviation": radius.std(),
+            "clusters": len(places["centroid"]),
+        },
+    }
+    arrays = {
+        "memories": memories,
+        "samples": samples,
+        "labels": labels,
+        "centroids": places["centroid"],
+        **{f"{name}_minima": found for name, (found, _) in minima[t].items()},
+        **{f"{name}_minima_memories": shared for name, (_, shared) in minima[t].items()},
+        "x": x,
+        "score": score,
+        "exact_score": exact_score,
+        "exact_energy": exact["grid"],
+        **{f"energy_{prior}": e for prior, e in energy["grid"].items()},
+        **{f"centroid_energy_{prior}": e for prior, e in energy["centroid"].items()},
+    }
+    return metrics, arrays

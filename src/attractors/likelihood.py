@@ -4,6 +4,8 @@ dx = sigma dw (Eq. 19), t in [epsilon, T], so that x_t = x_0 + sigma sqrt(t) noi
 float32 or float64 and t, a number, to grad log p_t: [B, N], as torch tensors.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from scipy.integrate import solve_ivp
@@ -20,7 +22,7 @@ def reverse_sde(score, noise, sigma=1.0, T=1.0, epsilon=1e-5, steps=1000):
     noise = iter(noise)
     x = sigma * T**0.5 * next(noise)
     times = torch.linspace(T, epsilon, steps + 1, dtype=torch.float64).tolist()
-    for i, (t, later) in enumerate(zip(times[:-1], times[1:], strict=True)):
+    for i, (t, later) in enumerate(pairwise(times)):
         x = x + sigma**2 * (t - later) * score(x, t)
         if i < steps - 1:
             x = x + sigma * (t - later) ** 0.5 * next(noise)
@@ -28,9 +30,9 @@ def reverse_sde(score, noise, sigma=1.0, T=1.0, epsilon=1e-5, steps=1000):
 
 
 def _vector_products(score, x, t, vectors):
-    """(score at x, Jacobian of the score times each of vectors: [M, B, N])."""
-    jvp = torch.func.vmap(lambda v: torch.func.jvp(lambda y: score(y, t), (x,), (v,)), out_dims=(None, 0))
-    return jvp(vectors)
+    """(score at x, [M, B, N]: each of `vectors` from the left times the Jacobian of the score there)."""
+    value, pullback = torch.func.vjp(lambda y: score(y, t), x)
+    return value, torch.func.vmap(pullback)(vectors)[0]
 
 
 def exact_divergence(score):
@@ -38,8 +40,8 @@ def exact_divergence(score):
 
     def field(x, t):
         basis = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)[:, None].expand(-1, *x.shape)
-        value, columns = _vector_products(score, x, t, basis)
-        return value, torch.einsum("ibi->b", columns)
+        value, rows = _vector_products(score, x, t, basis)
+        return value, torch.einsum("ibi->b", rows)
 
     return field
 
@@ -52,7 +54,7 @@ def hutchinson_divergence(score, probes):
 
     def field(x, t):
         value, products = _vector_products(score, x, t, probes)
-        return value, (probes * products).sum(2).mean(0)
+        return value, (products * probes).sum(2).mean(0)
 
     return field
 
