@@ -49,7 +49,7 @@ def main(name, subset, data, metrics, out):
     codes = classify(*distances, limits.delta_m[peak], limits.delta_s[peak])
     images = read_images(f"{data}/synthetic/{name}/{size}.safetensors")
     samples, training = images[codes == TYPES.index("spurious")], read_images(subset, size)
-    table = groups(samples.reshape(len(samples), -1), training.reshape(size, -1), limits.delta_s[peak])
+    table = groups(samples.reshape(len(samples), training[0].size), training.reshape(size, -1), limits.delta_s[peak])
     apart = table.closest_to_training > table.diameter
     largest = table.head(40).astype({"size": float}).round(4).to_dict("records")
     write_json(out, {

@@ -24,7 +24,7 @@ def stale_graph(targets):
     """
     from dvc.repo import Repo
 
-    with Repo(str(ROOT)) as repo, repo.lock:
+    with Repo(str(ROOT)) as repo:
         graph = networkx.relabel_nodes(repo.index.graph.reverse(), lambda stage: stage.addressing)
         changed = set(repo.status())
     if targets:

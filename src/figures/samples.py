@@ -27,7 +27,7 @@ def tile(axis, image, distance=None):
 @click.command()
 @click.argument("name")
 @click.option("--subset", type=click.Path(dir_okay=False), required=True, help="Images in subset order.")
-@click.option("--metrics", type=click.Path(file_okay=False), required=True, help="Folder of tables.")
+@click.option("--metrics", type=click.Path(file_okay=False), default="metrics", help="Folder that classify.py wrote.")
 @click.option(
     "--data", type=click.Path(file_okay=False), default="data", help="Folder of synthetic sets and neighbours."
 )
