@@ -11,18 +11,8 @@ def draw(axis, table, control):
     """Gaps (Eq. 48) of each type against K with a band of one standard deviation and bars of one standard error."""
     for name in ORDER:
         part = table[table.type == name]
-        deviation = part.energy_std.fillna(0)
-        axis.errorbar(
-            part.K,
-            part.gap,
-            part.energy_se.fillna(0),
-            fmt="o-",
-            ms=3,
-            lw=1.2,
-            color=COLOURS[name],
-            label=name,
-            zorder=3,
-        )
+        deviation, error = part.energy_std.fillna(0), part.energy_se.fillna(0)
+        axis.errorbar(part.K, part.gap, error, fmt="o-", ms=3, lw=1.2, color=COLOURS[name], label=name)
         axis.fill_between(part.K, part.gap - deviation, part.gap + deviation, color=COLOURS[name], alpha=0.12, lw=0)
         if control is not None and len(part := control[control.type == name]):
             axis.plot(part.K, part.gap, "s--", ms=3, lw=0.8, mfc="none", color=COLOURS[name])
