@@ -36,20 +36,30 @@ def stale_graph(targets):
     return graph.subgraph(changed.union(*(networkx.descendants(graph, name) for name in changed))).copy()
 
 
-def reproduce(name):
-    """Run one stage through DVC, its output to a log. Returns (exit code, seconds)."""
+def reproduce(names):
+    """Run stages one after another through DVC, their output to a log. Returns (exit code, seconds)."""
     started = time.monotonic()
-    with open(LOGS / f"{name.replace('/', '_')}.log", "wb") as log:
-        command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", name]
-        code = subprocess.run(
-            command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False
-        ).returncode
-    return code, time.monotonic() - started
+    with open(log_of(names), "wb") as log:
+        command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *names]
+        process = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
+    return process.returncode, time.monotonic() - started
 
 
-def longest_first(graph):
-    """For each stage, how many stages wait for it: what is long in coming goes first."""
-    return {name: len(networkx.descendants(graph, name)) for name in graph}
+def log_of(names):
+    return LOGS / f"{names[0]}.log"
+
+
+def take(graph, ready, waiting, jobs):
+    """The next stages for one worker, removed from `ready`: a DVC process costs seconds, so it gets more than one.
+
+    A share of what is ready, smaller as less is left; and after each stage the one stage that waits for it alone.
+    """
+    names = [ready.popleft() for _ in range(max(1, len(ready) // (4 * jobs)))]
+    for name in names:
+        alone = [follower for follower in graph.successors(name) if waiting[follower] == 1]
+        if len(alone) == 1:
+            names.append(alone[0])
+    return names
 
 
 @click.command(context_settings={"show_default": True})
@@ -70,35 +80,35 @@ def main(stages, jobs):
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     LOGS.mkdir(parents=True, exist_ok=True)
     graph = stale_graph(stages)
-    rank = longest_first(graph)
+    rank = {name: -len(networkx.descendants(graph, name)) for name in graph}  # what much waits for goes first
     waiting = {name: graph.in_degree(name) for name in graph}
-    ready = deque(sorted((name for name in graph if not waiting[name]), key=lambda name: -rank[name]))
+    ready = deque(sorted((name for name in graph if not waiting[name]), key=rank.get))
     failed, running = [], {}
     with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(graph), unit="stage", dynamic_ncols=True) as bar:
         while ready or running:
             while ready and len(running) < jobs:
-                name = ready.popleft()
-                running[pool.submit(reproduce, name)] = name
-            bar.set_description(", ".join(running.values()))
+                names = take(graph, ready, waiting, jobs)
+                running[pool.submit(reproduce, names)] = names
+            bar.set_description(
+                " | ".join(" ".join(names[:2]) + " ..." * (len(names) > 2) for names in running.values())
+            )
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                name, (code, seconds) = running.pop(future), future.result()
-                bar.update()
-                bar.write(
-                    f"{name}: {'done' if code == 0 else f'FAILED, see {LOGS / name}.log'} after {seconds:.1f} s",
-                    file=sys.stderr,
-                )
+                names, (code, seconds) = running.pop(future), future.result()
+                bar.update(len(names))
+                verdict = f"FAILED, see {log_of(names)}," if code else "done"
+                bar.write(f"{' '.join(names)}: {verdict} after {seconds:.1f} s", file=sys.stderr)
                 if code:
-                    failed.append(name)
+                    failed.append(names)
                     continue
-                for follower in graph.successors(name):
+                for follower in (follower for name in names for follower in graph.successors(name)):
                     waiting[follower] -= 1
-                    if not waiting[follower]:
+                    if not waiting[follower] and follower not in names:
                         ready.append(follower)
-            ready = deque(sorted(ready, key=lambda name: -rank[name]))
+            ready = deque(sorted(ready, key=rank.get))
+    for names in failed:
+        click.echo(f"{' '.join(names)}:\n{log_of(names).read_text(errors='replace')[-2000:]}", err=True)
     if failed:
-        for name in failed:
-            click.echo(f"{name}:\n{(LOGS / f'{name}.log').read_text(errors='replace')[-2000:]}", err=True)
-        raise click.ClickException(f"{len(failed)} of {len(graph)} stages failed: {', '.join(failed)}")
+        raise click.ClickException(f"failed: {', '.join(' '.join(names) for names in failed)}")
     click.echo(f"{len(graph)} stages brought up to date, {jobs} at a time")
 
 
