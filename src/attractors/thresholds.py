@@ -12,7 +12,7 @@ from scipy.signal import find_peaks
 
 BINS_PER_DECADE = 100
 RESAMPLES = 500
-SIGNIFICANT = 0.05
+SIGNIFICANT = 0.01  # with a dozen sizes tested, one in twenty would be one by chance
 PILE = 1e-3  # distances below this fraction of the copy bound are one pile: their logarithm is rounding noise
 
 
@@ -72,8 +72,8 @@ def _deepest(density, bound_bin):
 def find_valley(distances, bound, random):
     """The valley of the density of log-distances between the highest peaks on either side of `bound`, or None.
 
-    distances: [n]. The density is a Gaussian kernel estimate with Silverman's bandwidth. A valley is returned if
-    fewer than 5% of the resamples of the density with the valley filled to the lower peak are as deep.
+    distances: [n]. The density is a Gaussian kernel estimate with Silverman's bandwidth. The p-value says
+    how rarely resamples of the density with the valley filled to the lower peak are as deep.
     Distances come in equal pairs where two samples are each other's nearest: resamples have as many points as
     there are different distances. random: a numpy generator.
     """
