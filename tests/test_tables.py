@@ -1,38 +1,160 @@
-"""The tables that the figures of the energy landscape read, against hand-made ones."""
+"""Tables 1-3 against a copy typed from the paper in its own layout, and the sweep files against the tables."""
 
-import sys
+from pathlib import Path
 
-import click
-import numpy as np
-import pandas as pd
 import pytest
-from conftest import ROOT
+import torch
 
-sys.path.append(str(ROOT / "src" / "figures"))
+from attractors.commands import read_yaml
+from attractors.diffusion import linear_betas
+from attractors.models import new_model
+from attractors.subsets import size_grid, sizes
+from attractors.tables import TABLE_1, TABLE_2, TABLE_3
+from attractors.training import NOISE_LEVELS, Settings
+from scale import SCALES
 
-from tables import read_control, read_runs, wide
+SWEEPS = Path(__file__).parents[1] / "sweeps"
+SHAPES = {"mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "cifar10": (3, 32, 32), "lsun_church": (3, 64, 64)}
+
+PRINTED_1 = """
+MNIST 4000 32000 60000
+CIFAR10 2000 16000 50000
+LSUN-CHURCH 2000 16000 126227
+FASHION-MNIST 4000 16000 60000
+"""
+B_5 = {"cifar10-64": (500, 8000), "cifar10-96": (2000, 16000), "lsun_church-64": (1000, 8000)}
+PRINTED_2 = """
+MNIST 128 [2, 4.5] [2, 4]
+FASHION-MNIST 128 [2, 2.5] [2.5, 3]
+CIFAR10 64 [0.01, 0.04] [0.015, 0.025]
+CIFAR10 96 [0.015, 0.04] [0.015, 0.025]
+CIFAR10 128 [0.015, 0.035] [0.015, 0.025]
+LSUN-CHURCH 64 [0.06, 0.15] [0.01, 0.1]
+LSUN-CHURCH 96 [0.1, 0.125] [0.05, 0.06]
+LSUN-CHURCH 128 [0.1, 0.12] [0.04, 0.06]
+"""
+PRINTED_3 = """
+MNIST 128 (1, 2, 2) 24.5M 128 400,000
+FASHION-MNIST 128 (1, 2, 2) 24.5M 128 400,000
+CIFAR10 64 (1, 2, 2, 2) 8.9M 128 500,000
+CIFAR10 96 (1, 2, 2, 2) 20.1M 128 500,000
+CIFAR10 128 (1, 2, 2, 2) 35.7M 128 500,000
+LSUN-CHURCH 64 (1, 1, 2, 2, 4, 4) 27.4M 64 800,000
+LSUN-CHURCH 96 (1, 1, 2, 2, 4, 4) 61.7M 64 800,000
+LSUN-CHURCH 128 (1, 1, 2, 2, 4, 4) 109.7M 64 800,000
+"""
+# Sizes named in the paper's text and captions.
+PUBLISHED = {
+    "mnist-128": [4000, 11724, 21379, 60000],
+    "fashion_mnist-128": [4000, 7724, 8965, 60000],
+    "cifar10-64": [2568],
+    "cifar10-128": [5862, 7310],
+    "lsun_church-64": [4862],
+    "lsun_church-128": [4896],
+}
 
 
-def write(folder, size, types):
-    folder.mkdir(exist_ok=True)
-    pd.DataFrame({"K": size, "type": types, "x": range(len(types))}).to_csv(folder / f"{size}.csv", index=False)
+def name(dataset, width):
+    return f"{dataset.lower().replace('-', '_')}-{width}"
 
 
-def test_runs_are_sorted_by_size_not_by_name_and_the_control_is_found_beside_them(tmp_path):
-    for size in (1024, 8, 64):
-        write(tmp_path / "digits", size, ["training"])
-    assert read_runs(tmp_path / "digits").K.tolist() == [8, 64, 1024]
-    assert read_control(tmp_path / "digits") is None
-    write(tmp_path / "digits-exact", 2, ["training"])
-    assert read_control(tmp_path / "digits").K.tolist() == [2]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(click.BadParameter, match="no tables"):
-        read_runs(tmp_path / "empty")
+def lines(text):
+    return [line.split(" ", 2) for line in text.strip().splitlines()]
 
 
-def test_wide_table_has_one_row_a_size_and_gaps_where_a_type_was_left_out(tmp_path):
-    write(tmp_path / "digits", 2, ["memorized", "training"])
-    write(tmp_path / "digits", 64, ["memorized", "spurious", "training"])
-    found = wide(read_runs(tmp_path / "digits"), ["x"])
-    assert found.columns.tolist() == ["K", "memorized_x", "spurious_x", "training_x"]
-    np.testing.assert_array_equal(found.to_numpy(), [[2, 0, np.nan, 1], [64, 0, 1, 2]])
+def test_table_1_is_the_printed_one_and_b_5_adds_the_other_widths():
+    for dataset, a, rest in lines(PRINTED_1):
+        b, total = rest.split()
+        assert TABLE_1[name(dataset, 128)] == (int(a), int(b), int(total))
+    for sweep, points in B_5.items():
+        assert TABLE_1[sweep][:2] == points
+    assert len(TABLE_1) == 8
+
+
+def test_table_2_is_the_printed_one():
+    printed = {}
+    for dataset, width, ranges in lines(PRINTED_2):
+        numbers = [float(number) for number in ranges.replace("[", "").replace("]", "").replace(",", "").split()]
+        printed[name(dataset, width)] = (tuple(numbers[:2]), tuple(numbers[2:]))
+    assert printed == TABLE_2
+
+
+def test_table_3_is_the_printed_one():
+    printed = {}
+    for dataset, width, rest in lines(PRINTED_3):
+        multipliers, numbers = rest[1:].split(") ")
+        parameters, batch, iterations = numbers.split()
+        multipliers = tuple(int(m) for m in multipliers.split(", "))
+        printed[name(dataset, width)] = (multipliers, parameters, int(batch), int(iterations.replace(",", "")))
+    assert printed == {sweep: row[:4] for sweep, row in TABLE_3.items()}
+
+
+@pytest.mark.parametrize("sweep", TABLE_1)
+def test_grids_have_38_sizes_among_them_all_that_the_paper_names(sweep, capsys):
+    grid = size_grid(*TABLE_1[sweep])
+    assert len(grid) == 38
+    assert set(PUBLISHED.get(sweep, [])) <= set(grid)
+    assert (grid[0], grid[4], grid[33], grid[37]) == (2, *TABLE_1[sweep])
+    with capsys.disabled():
+        print(f"\n{sweep}: {' '.join(map(str, grid))}", end="")
+
+
+def test_points_of_b_5_would_miss_the_size_of_fig_10():
+    """The contradiction on LSUN church, width 128: only Table 1's A = 2000 gives K = 4896."""
+    assert 4896 not in size_grid(4000, 16000, 126227)
+
+
+def model_of(content, shape):
+    with torch.device("meta"):
+        return new_model(content["network"], content["diffusion"], shape, 0, torch.zeros(2, *shape))
+
+
+@pytest.mark.parametrize("sweep", TABLE_1)
+def test_the_sweep_of_a_table_row_says_what_the_tables_say(sweep, capsys):
+    content, row = read_yaml(SWEEPS / f"{sweep}.yaml"), TABLE_3[sweep]
+    dataset, width = sweep.rsplit("-", 1)
+    assert content["dataset"] == dataset
+    assert content["sizes"] == TABLE_1[sweep]._asdict()
+    assert sizes(content["sizes"]) == size_grid(*TABLE_1[sweep])
+    network = {"name": "unet", "width": int(width), "multipliers": list(row.multipliers), "dropout": row.dropout}
+    assert content["network"] == network
+    assert content["diffusion"] == {"prediction": "noise"}
+    B_4 = {"learning_rate": 2e-4, "ema": 0.9999, "clip": 1.0, "noise_levels": "uniform", "repeat": False, "warmup": 0}
+    settings = Settings(**content["train"])
+    assert (settings.iterations, settings.batch) == (row.iterations, row.batch)
+    assert {key: getattr(settings, key) for key in B_4} == B_4
+    assert settings.final_learning_rate == 1
+    assert content["sample"]["ratio"] == 4
+    assert content["neighbours"]["metric"] == ("l2" if "mnist" in dataset else "lpips_alex")
+    assert content["basin"] == {"distance": "lpips_vgg", "delta_d": row.delta_d}
+    count = sum(parameter.numel() for parameter in model_of(content, SHAPES[dataset]).parameters())
+    assert f"{count // 100_000 / 10:.1f}M" == row.parameters
+    with capsys.disabled():
+        print(f"\n{sweep}: {count:,} parameters; Table 3 prints {row.parameters}", end="")
+
+
+def test_betas_of_b_4():
+    betas = linear_betas()
+    assert (len(betas), betas[0].item(), betas[-1].item()) == (1000, pytest.approx(1e-4), pytest.approx(2e-2))
+
+
+@pytest.mark.parametrize("path", sorted(SWEEPS.glob("*_small.yaml")), ids=lambda path: path.stem)
+def test_small_sweeps_run_the_same_code_on_the_same_data_with_smaller_numbers(path):
+    content = read_yaml(path)
+    shape = SHAPES[content["dataset"]]
+    paper = read_yaml(SWEEPS / f"{content['dataset']}-128.yaml")
+    assert content["network"]["name"] == paper["network"]["name"] == "unet"
+    assert content["neighbours"] == paper["neighbours"]
+    assert content["basin"]["delta_d"] == paper["basin"]["delta_d"]
+    assert sizes(content["sizes"])
+    train = {key: value for key, value in content["train"].items() if key != "threads"}
+    assert Settings(**train).noise_levels in NOISE_LEVELS
+    model = model_of(content, shape)
+    assert sum(parameter.numel() for parameter in model.parameters()) < 1.5e6
+    # As noisy at the end as a thousand steps of B.4, within a factor of three.
+    assert 1 / 3 < (1 - linear_betas(100, 1e-3, 0.2)).prod() / (1 - linear_betas()).prod() < 3
+
+
+def test_the_paper_is_eight_sweeps_of_38_sizes():
+    assert sorted(SCALES["paper"]) == sorted(TABLE_1)
+    assert sum(len(size_grid(*TABLE_1[sweep])) for sweep in SCALES["paper"]) == 304
