@@ -17,7 +17,7 @@ def rainbow(axis, table, control):
     sizes = table["K"].unique()
     for (size, part), colour in zip(table.groupby("K"), plt.cm.rainbow(np.linspace(0, 1, len(sizes))), strict=True):
         axis.plot(part["rank"], part["mean"], lw=1, color=colour, label=f"{size}")
-    if control is not None:
+    if control is not None and len(control):
         part = control[control["K"] == control["K"].max()]
         axis.plot(part["rank"], part["mean"], "k--", lw=0.8, label=f"{part['K'].max()}, exact")
     axis.set(title="training images", xlabel="rank", ylabel="singular value", ylim=(0, None))

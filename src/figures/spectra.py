@@ -23,12 +23,13 @@ def curves(axis, table):
 @click.command()
 @click.option("--sweep", "name", required=True, help="Name of the sweep.")
 @click.option("--metrics", type=click.Path(file_okay=False), required=True, help="Folder of tables.")
-@click.option("--method", type=click.Choice(list(TITLES)), default="central", help="Whose spectra are drawn.")
+@click.option("--method", type=click.Choice(list(TITLES)), help="Whose spectra are drawn.  [default: Alg. 2's, if any]")
 @click.option("--skip", type=click.IntRange(0), default=5, help="Largest values left out (D.2).")
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
 def main(name, metrics, method, skip, out):
     """Draw METRICS/spectra/SWEEP/K.csv, one panel for each K."""
     table = read_runs(f"{metrics}/spectra/{name}")
+    method = method or next(name for name in TITLES if name in set(table.method))
     table = table[(table.method == method) & (table["rank"] > skip)]
     if table.empty:
         raise click.BadParameter(f"{metrics}/spectra/{name}: no spectra by {method}", param_hint="--method")
