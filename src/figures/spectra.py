@@ -17,7 +17,6 @@ def curves(axis, table):
             axis.fill_between(
                 part["rank"], part["mean"] - deviation, part["mean"] + deviation, color=COLOURS[name], alpha=0.15, lw=0
             )
-    axis.set_ylim(0, None)
 
 
 @click.command()
@@ -51,6 +50,7 @@ def main(name, metrics, method, skip, out):
         curves(axis, table[table["K"] == size])
         axis.set_title(f"K = {size}")
     axes.flat[0].legend(*axes.flat[len(sizes) // 2].get_legend_handles_labels(), fontsize=7)
+    axes[0, 0].set_ylim(bottom=0)  # shared, so only once all is drawn
     figure.supxlabel("rank")
     figure.supylabel(f"singular value, {TITLES[method]}")
     click.echo(f"{save(figure, out)}: {TITLES[method]} spectra at {len(sizes)} sizes")
