@@ -57,9 +57,8 @@ def main(name, metrics, skip, plotted, out):
             None if table is None else table[table.method == method] for table in (spectra, control, summaries, exact)
         )
         curves(left, found[found["K"] == peak])
-        left.set(
-            title=f"{name}, K = {peak}: {TITLES[method]}, t = {summaries.t0[0]}", xlabel="rank", ylabel="singular value"
-        )
+        left.set_title(f"{name}, K = {peak}: {TITLES[method]}, t = {summaries.t0[0]}")
+        left.set(xlabel="rank", ylabel="singular value", ylim=(0, None))
         left.legend(fontsize=7)
         rainbow(middle, found[found.type == "training"], None if known is None else known[known.type == "training"])
         against_size(right, summary, told, SUMMARIES[method])
