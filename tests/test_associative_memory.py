@@ -157,6 +157,28 @@ def test_minimum_between_memories_that_none_descends_into_is_found_from_elsewher
     assert shared.tolist() == [1, 0]
 
 
+def test_descent_leaves_the_saddle_between_two_memories_that_just_separate():
+    beta, d = 3.0, np.sqrt(2.02 / 3.0)
+    memories, start = np.array([[-d / 2, 0.0], [d / 2, 0.0]]), np.array([[-1e-3, 0.0], [1e-3, 0.0]])
+    minima, index = local_minima(
+        start, lambda x: gradient(x, memories, beta), lambda x: hessian(x, memories, beta), (2 * beta) ** -0.5
+    )
+    assert index.tolist() == [0, 1]
+    assert minima[0, 0] < -0.01 < 0.01 < minima[1, 0]
+
+
+def test_a_start_on_a_saddle_reaches_no_minimum():
+    beta, memories = 3.0, np.array([[-1.0, 0.0], [1.0, 0.0]])
+    minima, index = local_minima(
+        np.zeros((1, 2)),
+        lambda x: gradient(x, memories, beta),
+        lambda x: hessian(x, memories, beta),
+        (2 * beta) ** -0.5,
+    )
+    assert len(minima) == 0
+    assert index.tolist() == [-1]
+
+
 def test_descent_that_ends_nowhere_is_reported_as_minus_one():
     # E = x: no minimum.
     minima, index = local_minima(np.zeros((3, 1)), np.ones_like, lambda x: np.zeros((len(x), 1, 1)), 1.0)

@@ -26,10 +26,13 @@ from attractors.landscape import (
     energy_error,
     grid,
     learned_attractors,
+    learned_derivatives,
     score_error,
     share_near,
 )
+from attractors.randomness import CIRCLE, generator
 from attractors.records import read_arrays, read_json
+from attractors.subsets import nested_order
 from attractors.toy import ScoreNetwork, circle, on_circle, score_jacobian, score_matching_loss
 from attractors.training import Settings, train
 
@@ -56,6 +59,11 @@ def test_circle_points_are_nested_uniform_and_on_the_circle():
     assert kstest(phi[:1000], "uniform", (-np.pi, 2 * np.pi)).pvalue > 0.01
     np.testing.assert_array_equal(points, circle(60_000, 3407))
     assert not np.array_equal(points, circle(60_000, 1))
+
+
+def test_the_training_sets_are_prefixes_of_the_subset_order_of_all_points():
+    drawn = on_circle(generator(3407, CIRCLE).uniform(0, 2 * np.pi, 60_000))
+    np.testing.assert_array_equal(circle(60_000, 3407)[:9], drawn[nested_order(60_000, 3407)[:9]])
 
 
 def test_the_network_is_a_function_of_the_seed_and_its_output_is_divided_by_sigma_sqrt_t():
@@ -188,6 +196,14 @@ def test_count_minima_by_hand():
     assert count_minima(np.array([1, 3, 0, 1]), 7) == {
         "minima": 4, "spurious": 2, "memories": [3, 1, 1, 0], "lost": 2
     }  # fmt: skip
+
+
+def test_derivatives_of_a_model_that_is_the_exact_score_are_those_of_eq_5():
+    memories, x, t = circle(9, 0), grid(1.2, 4), 0.2
+    gradient, hessian = learned_derivatives(ExactScore(memories, 1.3), t)
+    beta = inverse_temperature(t, 1.3)
+    np.testing.assert_allclose(gradient(x), associative_memory.gradient(x, memories, beta), atol=1e-12)
+    np.testing.assert_allclose(hessian(x), associative_memory.hessian(x, memories, beta), atol=1e-12)
 
 
 @pytest.mark.parametrize("t", [0.02, 0.15])

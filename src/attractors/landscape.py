@@ -67,8 +67,8 @@ def score_error(score, exact, weights):
     return {"rms": rms, "relative": rms / np.sqrt(weights @ (exact**2).sum(1))}
 
 
-def learned_attractors(model, memories, t, start):
-    """`associative_memory.attractors` of the energy whose gradient is -2 sigma^2 t s_theta: minima at time t.
+def learned_derivatives(model, t):
+    """The gradient -2 sigma^2 t s_theta of the learned energy at time t and its Hessian, as numpy functions.
 
     s_theta need not be a gradient; the Hessian is the symmetric part of its Jacobian.
     """
@@ -77,11 +77,16 @@ def learned_attractors(model, memories, t, start):
     def gradient(x):
         return scale * model(torch.from_numpy(x), t).numpy()
 
-    def curvature(x):
+    def hessian(x):
         J = score_jacobian(model, torch.from_numpy(x), t).numpy()
         return scale / 2 * (J + J.transpose(0, 2, 1))
 
-    return attractors(memories, gradient, curvature, model.sigma * t**0.5, start)
+    return gradient, hessian
+
+
+def learned_attractors(model, memories, t, start):
+    """`associative_memory.attractors` of the learned energy at time t."""
+    return attractors(memories, *learned_derivatives(model, t), model.sigma * t**0.5, start)
 
 
 def cluster(samples, distance):
