@@ -5,9 +5,10 @@ from dataclasses import asdict
 import click
 import torch
 
-from attractors import commands
+from attractors import acceleration, commands
 from attractors.checkpoints import Checkpoint
 from attractors.models import new_model, write_model
+from attractors.processes import rank, started_by_torchrun
 from attractors.records import array_hash, read_images
 from attractors.training import NOISE_LEVELS, Settings, train
 
@@ -24,29 +25,42 @@ from attractors.training import NOISE_LEVELS, Settings, train
 @click.option("--ema", type=click.FloatRange(0, 1, max_open=True), default=0.9999, help="Decay of the weight average.")
 @click.option("--clip", type=click.FloatRange(0, min_open=True), default=1.0, help="Bound on the gradient's norm.")
 @click.option("--noise-levels", type=click.Choice(NOISE_LEVELS), default="uniform", help="How t is drawn.")
+@acceleration.options
 @commands.seed_option
 @commands.device_option
 @commands.out_option
-def main(sweep, subset, size, seed, device, out, **settings):
+def main(sweep, subset, size, seed, device, out, precision, channels_last, compile, **settings):
     """Train on the first K images of SUBSET and write the averaged weights.
 
-    Resumes by itself after a kill, and ends with the same bytes.
+    Resumes by itself after a kill, and ends with the same bytes. On several GPUs, with the same batch shared among
+    them: torchrun --nproc-per-node N src/train.py ...
     """
-    settings, device = Settings(**settings), commands.device(device)
+    with started_by_torchrun(commands.device(device)) as own:
+        faster = acceleration.chosen(own, precision, channels_last, compile)
+        run(sweep, subset, size, seed, own, out, faster, Settings(**settings))
+
+
+def run(sweep, subset, size, seed, device, out, faster, settings):
+    """Train one run on one device, alone or as one of several processes."""
     images = read_images(subset, size)
     network, diffusion = sweep.get("network", {}), sweep.get("diffusion", {})
     memories = torch.from_numpy(images)
     model = new_model(network, diffusion, images.shape[1:], seed, memories).to(device)
+    acceleration.accelerate(model.network, faster)
     record = {
         "network": network, "diffusion": diffusion, "image_shape": list(images.shape[1:]), "size": size,
         "seed": seed, "train": asdict(settings), "step": settings.iterations, "subset_sha256": array_hash(images),
+        **faster.record(),
     }  # fmt: skip
-    checkpoint = Checkpoint(out, device=str(device), **record)
+    checkpoint, first = Checkpoint(out, device=device.type, **record), rank() == 0
     label = f"train {sweep['name']} K={size}"
     weights = train(
-        model, memories.to(device), settings, seed, checkpoint.load(device), checkpoint.save,
-        lambda steps: commands.progress(steps, label, initial=steps.start, total=steps.stop),
+        model, memories.to(device), settings, seed, checkpoint.load(device),
+        checkpoint.save if first else lambda state: None,
+        lambda steps: commands.progress(steps, label, initial=steps.start, total=steps.stop, disable=not first),
     )  # fmt: skip
+    if not first:
+        return
     write_model(out, weights, **record)
     checkpoint.remove()
     parameters = sum(p.numel() for p in model.parameters())

@@ -3,7 +3,8 @@
 import numpy as np
 
 # One constant per consumer: two stages never read the same stream.
-INITIALISATION, SHUFFLING, TRAINING, SAMPLING, BOOTSTRAP, BASIN, CURVATURE, REFERENCE, CIRCLE = range(9)
+INITIALISATION, SHUFFLING, TRAINING, SAMPLING, BOOTSTRAP, BASIN, CURVATURE, REFERENCE, CIRCLE, DROPOUT = range(10)
+LATENT, PROBES, LANCZOS = range(10, 13)
 
 
 def generator(seed, stream, index=0):

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from attractors.diffusion import forward_process, noise_level
-from attractors.randomness import SHUFFLING, TRAINING, generator, integer
+from attractors.processes import rank, shard, total
+from attractors.randomness import DROPOUT, SHUFFLING, TRAINING, generator, integer
 
 CHECK_EVERY = 100  # steps between looks at the loss
 NOISE_LEVELS = ("uniform", "lognormal")
@@ -36,7 +37,7 @@ def learning_rate(step, settings):
 
 
 def batch_indices(start, stop, count, batch, seed):
-    """Images of steps start..stop-1: [stop - start, batch], from endless passes over range(count), each shuffled anew."""
+    """Images of steps start..stop-1: [stop - start, batch], of endless passes over range(count), each shuffled anew."""
     passes = range(start * batch // count, -(-stop * batch // count))
     order = np.concatenate([generator(seed, SHUFFLING, p).permutation(count) for p in passes])
     offset = start * batch - passes.start * count
@@ -72,11 +73,18 @@ def flatten(parameters):
 
 
 def denoising_loss(model, x_0, settings, random):
-    """|prediction - target|^2 averaged over pixels (Ho et al., L_simple) at x_0: [B, ...], noised at random times."""
+    """|prediction - target|^2 averaged over pixels (Ho et al., L_simple) at x_0: [B, ...], noised at random times.
+
+    Of several processes each draws for the whole batch and returns its own images' part of the average.
+    """
     t = noise_times(len(x_0), model.alpha_bar, settings.noise_levels, random)
     noise = torch.randn(x_0.shape, generator=random, device=x_0.device)
+    mine = shard(len(x_0))
+    share, x_0, noise, t = len(x_0[mine]) / len(x_0), x_0[mine], noise[mine], t[mine]
+    if not share:  # more processes than images
+        return sum(p.sum() for p in model.parameters()) * 0
     prediction = model.network(forward_process(x_0, noise, t, model.alpha_bar), t)
-    return (prediction - model.target(x_0, noise, t)).square().mean()
+    return (prediction - model.target(x_0, noise, t)).square().mean() * share
 
 
 def train(
@@ -86,7 +94,8 @@ def train(
     """Train `model` on images: [K, ...]; return the averaged weights as a state dict.
 
     loss: maps (model, a batch, settings, the step's torch generator) to a number. Every step draws from
-    its own generator, so training from a saved `state` ends with the bytes of an uninterrupted one.
+    its own generator and seeds torch's for dropout (put back in the end), so training from a saved `state` ends with
+    the bytes of an uninterrupted one. Under torch.distributed, gradients are summed over processes.
     state, save: what `save` was last given, and a function called with it now and then.
     progress: wraps range(start, iterations); may have `set_postfix`. Raises FloatingPointError on a loss that
     is not finite.
@@ -107,26 +116,33 @@ def train(
         optimiser.load_state_dict(state["optimiser"])
 
     steps = progress(range(start, settings.iterations))
-    for step in steps:
-        if step % CHECK_EVERY == 0 or step == start:
-            indices = torch.from_numpy(batch_indices(step, (step // CHECK_EVERY + 1) * CHECK_EVERY, count, batch, seed))
-            first, indices = step, indices.to(device)
-        random.manual_seed(integer(seed, TRAINING, step))
-        x_0 = images[indices[step - first]]
-        value = loss(model, x_0, settings, random)
-        weights.grad.zero_()
-        value.backward()
-        weights.grad.mul_((settings.clip / (weights.grad.norm() + 1e-6)).clamp(max=1))
-        optimiser.param_groups[0]["lr"] = learning_rate(step, settings)
-        optimiser.step()
-        average.lerp_(weights, 1 - min(settings.ema, (1 + step) / (10 + step)))
-        if (step + 1) % CHECK_EVERY == 0 or step + 1 == settings.iterations:
-            if not math.isfinite(value := value.item()):
-                raise FloatingPointError(
-                    f"the loss is {value} at step {step + 1}: lower learning_rate (now {settings.learning_rate:g})"
+    model.train()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        for step in steps:
+            if step % CHECK_EVERY == 0 or step == start:
+                indices = torch.from_numpy(
+                    batch_indices(step, (step // CHECK_EVERY + 1) * CHECK_EVERY, count, batch, seed)
                 )
-            if hasattr(steps, "set_postfix"):
-                steps.set_postfix(loss=f"{value:.4f}", refresh=False)
-            save({"step": step + 1, "weights": weights, "average": average, "optimiser": optimiser.state_dict()})
+                first, indices = step, indices.to(device)
+            random.manual_seed(integer(seed, TRAINING, step))
+            torch.manual_seed(integer(seed, DROPOUT, rank() << 40 | step))
+            x_0 = images[indices[step - first]]
+            value = loss(model, x_0, settings, random)
+            weights.grad.zero_()
+            value.backward()
+            total(weights.grad)
+            weights.grad.mul_((settings.clip / (weights.grad.norm() + 1e-6)).clamp(max=1))
+            optimiser.param_groups[0]["lr"] = learning_rate(step, settings)
+            optimiser.step()
+            average.lerp_(weights, 1 - min(settings.ema, (1 + step) / (10 + step)))
+            if (step + 1) % CHECK_EVERY == 0 or step + 1 == settings.iterations:
+                if not math.isfinite(value := total(value.detach()).item()):
+                    raise FloatingPointError(
+                        f"the loss is {value} at step {step + 1}: lower learning_rate (now {settings.learning_rate:g})"
+                    )
+                if hasattr(steps, "set_postfix"):
+                    steps.set_postfix(loss=f"{value:.4f}", refresh=False)
+                save({"step": step + 1, "weights": weights, "average": average, "optimiser": optimiser.state_dict()})
+    model.eval()
     weights.copy_(average)
     return model.state_dict()
