@@ -72,7 +72,7 @@ def circle_energy(R, beta):
 
 
 def circle_gradient(R, beta):
-    """dE^AM/dR of the circle, the last line of Eq. 17. The line before it divides by a beta too many."""
+    """dE^AM/dR of the circle, Eq. 17: the gradient of E, which is that of -log p divided by beta."""
     return 2 * (R - ive(1, 2 * beta * R) / ive(0, 2 * beta * R))
 
 
