@@ -1,4 +1,4 @@
-"""Where a training run keeps its state, so that a killed one goes on where it stopped."""
+"""Where a long run keeps its state, so that a killed one goes on where it stopped."""
 
 import hashlib
 import json
@@ -17,14 +17,14 @@ CHECKPOINT_SECONDS = float(os.environ.get("ATTRACTORS_CHECKPOINT_SECONDS", "20")
 class Checkpoint:
     """Resume state beside the output but outside of what DVC tracks: DVC deletes outputs before a stage runs.
 
-    Its name is a hash of all that decides the weights (settings, seed, images, code), so a changed recipe
-    never resumes from another's state. Removed when training succeeds.
+    Its name is a hash of all that decides the result (settings, seed, inputs, code), so a changed recipe
+    never resumes from another's state. Removed when the run succeeds.
     """
 
     def __init__(self, out, **identity):
         code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode() + code).hexdigest()[:32]
-        self.path, self.saved = Path(out).parent / ".resume" / f"{key}.pt", time.monotonic()
+        self.path, self.saved, self.cost = Path(out).parent / ".resume" / f"{key}.pt", time.monotonic(), 0.0
 
     def load(self, device):
         if not self.path.exists():
@@ -32,14 +32,17 @@ class Checkpoint:
         try:
             return torch.load(self.path, map_location=device, weights_only=True)
         except Exception as error:  # torn or foreign, in whichever way torch finds out
-            click.echo(f"{self.path}: unreadable ({type(error).__name__}); training starts anew", err=True)
+            click.echo(f"{self.path}: unreadable ({type(error).__name__}); starting anew", err=True)
             return None
 
     def save(self, state):
-        if time.monotonic() - self.saved >= CHECKPOINT_SECONDS:
+        """Write `state`, at most every CHECKPOINT_SECONDS, and seldom enough to cost a twentieth of the time."""
+        started = time.monotonic()
+        if started - self.saved >= max(CHECKPOINT_SECONDS, 20 * self.cost):
             with atomic(self.path) as partial:
                 torch.save(state, partial)
             self.saved = time.monotonic()
+            self.cost = self.saved - started
 
     def remove(self):
         for path in (self.path, temporary(self.path)):

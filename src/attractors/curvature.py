@@ -20,22 +20,41 @@ def _singular_values(column, patterns, indices, seed, batch, progress):
     M is N x 4N and never held: M M^T is summed in float64 over blocks of columns, and the singular values are the
     roots of its eigenvalues. A value s is exact to about eps (s_max / s)^2, so 1e-6 down to s_max / 1e5.
     """
-    shape, dimensions = patterns.shape[1:], math.prod(patterns.shape[1:])
-    count = COLUMNS * dimensions
+    count = COLUMNS * math.prod(patterns.shape[1:])
     group, width = max(1, batch // count), min(count, batch)
     found = []
     for start in progress(range(0, len(patterns), group)):
         x_0 = patterns[start : start + group]
         generators = [generator(seed, CURVATURE, int(i)) for i in indices[start : start + group]]
-        gram = x_0.new_zeros(len(x_0), dimensions, dimensions, dtype=torch.float64)
-        for first in range(0, count, width):
-            size = (min(width, count - first), *shape)
-            noise = torch.from_numpy(np.stack([random.standard_normal(size, np.float32) for random in generators]))
-            block = column(x_0.repeat_interleave(size[0], 0), noise.to(x_0).flatten(0, 1))  # [B, C, H, W]
-            block = block.reshape(len(x_0), size[0], dimensions).double()
-            gram.baddbmm_(block.mT, block)
-        found.append(torch.linalg.eigvalsh(gram).clamp_(min=0).sqrt_().flip(1))
+        found.append(_roots(_gram(column, x_0, generators, width)))
     return torch.cat(found)
+
+
+def _gram(column, x_0, generators, width, state=None, save=None, progress=lambda blocks: blocks):
+    """M M^T: [G, N, N] float64 for patterns x_0: [G, C, H, W], summed over blocks of `width` columns.
+
+    save: called after each block with what `state` takes to go on there, to the same bytes.
+    """
+    shape, dimensions = x_0.shape[1:], math.prod(x_0.shape[1:])
+    count = COLUMNS * dimensions
+    gram = x_0.new_zeros(len(x_0), dimensions, dimensions, dtype=torch.float64) if state is None else state["gram"]
+    done = 0 if state is None else state["columns"]
+    for first in progress(range(0, count, width)):
+        size = (min(width, count - first), *shape)
+        noise = np.stack([random.standard_normal(size, np.float32) for random in generators])
+        if first < done:
+            continue
+        block = column(x_0.repeat_interleave(size[0], 0), torch.from_numpy(noise).to(x_0).flatten(0, 1))  # [B, C, H, W]
+        block = block.reshape(len(x_0), size[0], dimensions).double()
+        gram.baddbmm_(block.mT, block)
+        if save is not None:
+            save({"columns": first + size[0], "gram": gram})
+    return gram
+
+
+def _roots(gram):
+    """The singular values of M: [G, N], descending, from M M^T: [G, N, N]."""
+    return torch.linalg.eigvalsh(gram).clamp_(min=0).sqrt_().flip(1)
 
 
 @torch.inference_mode()
@@ -63,10 +82,23 @@ def one_sided(model, patterns, indices, seed, t=2, batch=1024, progress=lambda g
     Arguments as of `central_difference`. The score at the pattern itself is in every column, and adds one
     direction with a singular value of about sqrt(4N) times its length.
     """
-    return _singular_values(
-        lambda x_0, noise: model.score(forward_process(x_0, noise, t, model.alpha_bar), t),
-        patterns, indices, seed, batch, progress,
-    )  # fmt: skip
+    return _singular_values(_one_sided_column(model, t), patterns, indices, seed, batch, progress)
+
+
+@torch.inference_mode()
+def one_sided_resumable(model, x_0, index, seed, t, batch, state=None, save=None, progress=lambda blocks: blocks):
+    """Alg. 3 for one pattern of many dimensions: [N] float64, descending, the values of `one_sided`.
+
+    x_0: [1, C, H, W]. Memory: M M^T, N^2 float64, and as much again for its eigenvalues. state: what `save` was last
+    given, of a run with the same arguments; the columns it holds are not evaluated again.
+    """
+    width = min(batch, COLUMNS * math.prod(x_0.shape[1:]))
+    random = [generator(seed, CURVATURE, index)]
+    return _roots(_gram(_one_sided_column(model, t), x_0, random, width, state, save, progress))[0]
+
+
+def _one_sided_column(model, t):
+    return lambda x_0, noise: model.score(forward_process(x_0, noise, t, model.alpha_bar), t)
 
 
 def jacobian(model, patterns, t=2, batch=1024, progress=lambda groups: groups):
