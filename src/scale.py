@@ -1,4 +1,4 @@
-"""The one switch of scale: which sweeps, and so which runs, `dvc repro` makes."""
+"""The one switch of scale: which sweeps, and so which runs, and which case studies `dvc repro` makes."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import click
 from ruamel.yaml import YAML
 
 from attractors.commands import ROOT, read_yaml
+from attractors.prompts import prompts_of
 from attractors.records import atomic
 from attractors.subsets import sizes
 
@@ -19,20 +20,25 @@ SCALES = {
 SCALES["paper"] = [sweep for scale in ("mnist", "fashion_mnist", "cifar10", "lsun_church") for sweep in SCALES[scale]]
 
 
-def runs_of(names, folder=ROOT / "sweeps"):
-    """What runs.yaml holds for scales or sweeps `names`. Raises ValueError.
+def runs_of(names, folder=ROOT / "sweeps", studies=ROOT / "prompts"):
+    """What runs.yaml holds for scales, sweeps or case studies `names`. Raises ValueError.
 
-    datasets; sweeps by name; those of them that are learned (all but the exact controls); runs by name.
+    datasets; sweeps by name; those of them that are learned (all but the exact controls); runs by name; studies by
+    name; their prompts by name. A study by itself comes with the sweeps of the laptop scale.
     """
-    known = {path.stem for path in Path(folder).glob("*.yaml")}
-    chosen = {}
-    for name in names:
+    known, cases = ({path.stem: path for path in Path(f).glob("*.yaml")} for f in (folder, studies))
+    chosen, chosen_cases = {}, {}
+    for name in names if set(names) - set(cases) else [*names, "laptop"]:
         for sweep in SCALES.get(name, [name]):
-            if sweep not in known:
+            if sweep not in known | cases:
                 raise ValueError(
-                    f"{name}: neither a scale ({', '.join(SCALES)}) nor a sweep ({', '.join(sorted(known))})"
+                    f"{name}: neither a scale ({', '.join(SCALES)}) nor a sweep ({', '.join(sorted(known))}) "
+                    f"nor a case study ({', '.join(sorted(cases))})"
                 )
-            chosen[sweep] = read_yaml(Path(folder) / f"{sweep}.yaml")
+            if sweep in cases:
+                chosen_cases[sweep] = read_yaml(cases[sweep])
+            else:
+                chosen[sweep] = read_yaml(known[sweep])
     runs = {
         f"{sweep}-{size}": {"sweep": sweep, "size": size, "dataset": content["dataset"]}
         for sweep, content in chosen.items()
@@ -41,7 +47,16 @@ def runs_of(names, folder=ROOT / "sweeps"):
     sweeps = {sweep: {"dataset": content["dataset"]} for sweep, content in chosen.items()}
     learned = {name: dict(sweep) for name, sweep in sweeps.items() if chosen[name]["network"]["name"] != "exact"}
     datasets = sorted({content["dataset"] for content in chosen.values()})
-    return {"datasets": datasets, "sweeps": sweeps, "learned": learned, "runs": runs}
+    prompts = {
+        f"{study}-{name}": {"study": study, "prompt": name}
+        for study, content in chosen_cases.items()
+        for name in prompts_of(content, cases[study])
+    }
+    studies = {study: {"model": content["model"]} for study, content in chosen_cases.items()}
+    return {
+        "datasets": datasets, "sweeps": sweeps, "learned": learned, "runs": runs,
+        "studies": studies, "prompts": prompts,
+    }  # fmt: skip
 
 
 @click.command()
@@ -50,7 +65,7 @@ def runs_of(names, folder=ROOT / "sweeps"):
     "--out", type=click.Path(dir_okay=False, path_type=Path), default=ROOT / "runs.yaml", help="The file to write."
 )
 def main(names, out):
-    """Write runs.yaml for NAMES: scales (laptop, mnist, fashion_mnist, cifar10, lsun_church, paper) or sweeps."""
+    """Write runs.yaml for NAMES: scales (laptop, mnist, fashion_mnist, cifar10, lsun_church, paper), sweeps, studies."""
     try:
         content = runs_of(names)
     except ValueError as error:
@@ -60,7 +75,8 @@ def main(names, out):
     with atomic(out) as temporary, temporary.open("w") as file:
         file.write(f"# Written by: python src/scale.py {' '.join(names)}\n")
         yaml.dump(content, file)
-    click.echo(f"{out}: {len(content['runs'])} runs of {', '.join(content['sweeps'])}; next: dvc repro")
+    prompts = f", {len(content['prompts'])} prompts of {', '.join(content['studies'])}" if content["studies"] else ""
+    click.echo(f"{out}: {len(content['runs'])} runs of {', '.join(content['sweeps'])}{prompts}; next: dvc repro")
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def test_files_named_in_a_command_are_dependencies_or_outputs(name, stage):
     params = {next(iter(p)) for p in stage.get("params", []) if isinstance(p, dict)}
     known = set(stage["deps"]) | outs | params
     for word in stage["cmd"].split():
-        if re.match(r"(data|models|metrics|plots|sweeps)/", word):
+        if re.match(r"(data|models|metrics|plots|prompts|sweeps)/", word):
             assert any(k == word or k.startswith((word + "/", word + ".")) for k in known), word
 
 
@@ -74,7 +74,9 @@ def test_runs_yaml_is_what_the_laptop_scale_writes():
 
 
 def test_parameters_of_a_stage_exist_where_dvc_looks_for_them():
-    params, runs = load("params.yaml"), load("runs.yaml")
+    from scale import runs_of
+
+    params, runs = load("params.yaml"), runs_of(["laptop", "stable_diffusion"])
     for name, stage in stages():
         for entry in stage.get("params", []):
             if isinstance(entry, str):
@@ -83,5 +85,7 @@ def test_parameters_of_a_stage_exist_where_dvc_looks_for_them():
             ((path, sections),) = entry.items()
             names = runs["learned"] if stage.get("foreach") == "${learned}" else runs["sweeps"]
             files = ["runs.yaml"] if path == "runs.yaml" else [f"sweeps/{sweep}.yaml" for sweep in names]
+            if path.startswith("prompts/"):
+                files = [f"prompts/{study}.yaml" for study in runs["studies"]]
             for file in files:
-                assert set(sections) <= set(load(file)), (name, file)
+                assert {section.split(".")[0] for section in sections} <= set(load(file)), (name, file)
