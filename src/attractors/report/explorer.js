@@ -1,0 +1,329 @@
+// The explorer of the report: Vega draws, this file counts. Counts and their edges are explained in explorer.py.
+const TYPES = ["memorized", "spurious", "generalized"];
+const COLOURS = { memorized: "#0072B2", spurious: "#D55E00", generalized: "#009E73", m: "#8A8D0F", s: "#888888" };
+const { grid, per_decade, sweeps } = JSON.parse(document.getElementById("data").textContent);
+const SIDE = grid.length + 2;
+const $ = id => document.getElementById(id);
+// steps: grid edges chosen as delta_m and delta_s, or null: as in this run
+const state = { sweep: 0, run: 0, steps: { m: null, s: null } };
+
+// ---- counting
+
+const decode = (text, Type) => new Type(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
+
+// below[i, j]: samples with distances at or below edges i - 1 and j - 1; filled when a sweep is first looked at
+function unpack(run) {
+  if (run.below) return;
+  const cells = decode(run.cells, Uint16Array), counts = decode(run.counts, Uint32Array);
+  const width = SIDE + 1, below = new Uint32Array(width * width);
+  run.histograms = { m: new Uint32Array(SIDE), s: new Uint32Array(SIDE) };
+  cells.forEach((cell, k) => {
+    const row = Math.floor(cell / SIDE), column = cell % SIDE;
+    below[(row + 1) * width + column + 1] = counts[k];
+    run.histograms.m[row] += counts[k];
+    run.histograms.s[column] += counts[k];
+  });
+  for (let i = 1; i < width; i++)
+    for (let j = 1; j < width; j++)
+      below[i * width + j] += below[(i - 1) * width + j] + below[i * width + j - 1] - below[(i - 1) * width + j - 1];
+  run.below = below;
+}
+
+const AXES = ["m", "s"];
+const automatic = (run, axis) => run.auto[AXES.indexOf(axis)];
+const delta = (run, axis) => state.steps[axis] === null ? automatic(run, axis) : grid[state.steps[axis]];
+
+// the number of a threshold among the edges, which are the grid and the run's own threshold
+function edge(run, axis, step) {
+  if (step === null) return run.at[AXES.indexOf(axis)];
+  return step + (automatic(run, axis) <= grid[step] ? 1 : 0);
+}
+
+function typed(run, steps) {
+  const width = SIDE + 1, row = edge(run, "m", steps.m) + 1, column = edge(run, "s", steps.s) + 1;
+  const memorized = run.below[row * width + SIDE];
+  const spurious = run.below[SIDE * width + column] - run.below[row * width + column];
+  return { memorized, spurious, generalized: run.count - memorized - spurious };
+}
+
+// densities per decade of the two distances, on the grid: the run's own edge is merged away
+function densities(run) {
+  const total = run.count / per_decade, bars = [];
+  const of = (axis, bin) => {
+    const at = run.at[AXES.indexOf(axis)], h = run.histograms[axis];
+    if (bin < at) return h[bin];
+    return bin === at ? h[bin] + h[bin + 1] : h[bin + 1];
+  };
+  for (let bin = 0; bin <= grid.length; bin++) {
+    const m = of("m", bin) / total, s = of("s", bin) / total;
+    if (m || s) bars.push({ low: bin ? grid[bin - 1] : grid[0] / 1.06, high: bin < grid.length ? grid[bin] : grid[bin - 1] * 1.06, m, s });
+  }
+  return bars;
+}
+
+// ---- charts
+
+const config = {
+  axis: { labelColor: "currentColor", titleColor: "currentColor", domainColor: "currentColor", tickColor: "currentColor",
+    gridColor: "currentColor", gridOpacity: 0.12, labelFontSize: 12, titleFontSize: 13, titleFontWeight: "normal" },
+  title: { color: "currentColor", fontSize: 13, fontWeight: "normal", anchor: "start" },
+};
+
+function panel(axis, title) {
+  const symbol = `δ_${axis}`;
+  return {
+    type: "group", encode: { enter: { height: { value: 120 } }, update: { width: { signal: "width" } } },
+    title: { text: title, frame: "group" },
+    scales: [{ name: "y", type: "linear", domain: { data: "bars", field: axis }, range: [120, 0], zero: true, nice: true }],
+    axes: [{ orient: "bottom", scale: "x", tickCount: 5, format: "~g", ...(axis === "s" ? { title: "distance" } : {}) },
+      { orient: "left", scale: "y", tickCount: 3, title: "per decade" }],
+    marks: [
+      { type: "rect", from: { data: "bars" }, aria: false, encode: { update: { x: { scale: "x", field: "low" },
+        x2: { scale: "x", field: "high" }, y: { scale: "y", field: axis }, y2: { scale: "y", value: 0 },
+        fill: { value: COLOURS[axis] }, fillOpacity: { value: 0.75 } } } },
+      { type: "rule", interactive: false, aria: false, encode: { update: { x: { scale: "x", signal: `delta_${axis}` }, y: { value: -8 },
+        y2: { value: 120 }, stroke: { value: COLOURS[axis === "m" ? "memorized" : "spurious"] }, strokeWidth: { value: 2.5 } } } },
+      { type: "symbol", interactive: false, aria: false, encode: { update: { x: { scale: "x", signal: `delta_${axis}` }, y: { value: -8 },
+        shape: { value: "triangle-down" }, size: { value: 120 }, fill: { value: COLOURS[axis === "m" ? "memorized" : "spurious"] } } } },
+      { type: "text", interactive: false, aria: false, encode: { update: { x: { scale: "x", signal: `delta_${axis}`, offset: 8 }, y: { value: 4 },
+        text: { signal: `'${symbol} = ' + format(delta_${axis}, '.4~g')` }, fill: { value: "currentColor" }, fontSize: { value: 13 } } } },
+      { type: "rect", name: `handle_${axis}`, description: `drag to move ${symbol}`, encode: { update: {
+        x: { scale: "x", signal: `delta_${axis}`, offset: -14 }, width: { value: 28 }, y: { value: -18 }, y2: { value: 120 },
+        fill: { value: "transparent" }, cursor: { value: "ew-resize" } } } },
+    ],
+  };
+}
+
+const drag = axis => ({ name: `drag_${axis}`, value: null, on: [{
+  events: `[@handle_${axis}:pointerdown, window:pointerup] > window:pointermove`,
+  update: "invert('x', clamp(x(), 0, width))" }] });
+
+const histogramSpec = {
+  description: "Densities of log-distance: to the nearest training image above, to the nearest other sample below",
+  width: 480, padding: 6, background: null, autosize: { type: "pad" }, config,
+  signals: [{ name: "delta_m", value: 1 }, { name: "delta_s", value: 1 }, { name: "domain", value: [0.1, 10] }, drag("m"), drag("s")],
+  data: [{ name: "bars", values: [{ low: 0.1, high: 10, m: 1, s: 1 }] }],
+  scales: [{ name: "x", type: "log", domain: { signal: "domain" }, range: "width", clamp: true }],
+  layout: { columns: 1, padding: { row: 36 } },
+  marks: [panel("m", "to the nearest training image in S"), panel("s", "to the nearest other sample in S'")],
+};
+
+const fractionSpec = {
+  description: "Fractions of memorized, spurious and generalized samples against the training set size K",
+  width: 480, height: 300, padding: 6, background: null, autosize: { type: "pad" }, config,
+  signals: [{ name: "selected", value: 2 }, { name: "picked", value: null, on: [{ events: "click", update: "invert('x', clamp(x(), 0, width))" }] }],
+  data: ["rows", "stored"].map(name => ({ name, values: [2, 4].map(K => ({ K, type: TYPES[0], share: 0, low: 0, high: 0 })) })),
+  scales: [{ name: "x", type: "log", base: 2, domain: { data: "stored", field: "K" }, range: "width" },
+    { name: "y", type: "linear", domain: [0, 1], range: "height" },
+    { name: "colour", type: "ordinal", domain: TYPES, range: TYPES.map(t => COLOURS[t]) }],
+  axes: [{ orient: "bottom", scale: "x", title: "training set size K", format: "~g", tickCount: 8, labelOverlap: true },
+    { orient: "left", scale: "y", title: "fraction of S'", grid: true, tickCount: 5 }],
+  marks: [
+    { type: "rule", aria: false, encode: { update: { x: { scale: "x", signal: "selected" }, y: { value: 0 }, y2: { signal: "height" },
+      stroke: { value: "currentColor" }, strokeOpacity: { value: 0.5 }, strokeDash: { value: [2, 3] } } } },
+    { type: "group", from: { facet: { name: "dotted", data: "stored", groupby: "type" } }, marks: [
+      { type: "line", from: { data: "dotted" }, aria: false, encode: { update: { x: { scale: "x", field: "K" }, y: { scale: "y", field: "share" },
+        stroke: { scale: "colour", field: "type" }, strokeDash: { value: [2, 4] }, strokeWidth: { value: 1.5 } } } }] },
+    { type: "group", from: { facet: { name: "band", data: "rows", groupby: "type" } }, marks: [
+      { type: "area", from: { data: "band" }, aria: false, encode: { update: { x: { scale: "x", field: "K" }, y: { scale: "y", field: "low" },
+        y2: { scale: "y", field: "high" }, fill: { scale: "colour", field: "type" }, fillOpacity: { value: 0.2 } } } },
+      { type: "line", from: { data: "band" }, aria: false, encode: { update: { x: { scale: "x", field: "K" }, y: { scale: "y", field: "share" },
+        stroke: { scale: "colour", field: "type" }, strokeWidth: { value: 2 } } } },
+      { type: "symbol", from: { data: "band" }, aria: false, encode: { update: { x: { scale: "x", field: "K" }, y: { scale: "y", field: "share" },
+        fill: { scale: "colour", field: "type" }, size: { signal: "datum.K === selected ? 90 : 30" }, cursor: { value: "pointer" },
+        tooltip: { signal: "datum.type + ' at K = ' + datum.K + ': ' + format(datum.share, '.4~f')" } } } }] },
+  ],
+};
+
+// Wilson's 95% interval
+function interval(share, count, z = 1.96) {
+  const centre = (share + z * z / (2 * count)) / (1 + z * z / count);
+  const half = z / (1 + z * z / count) * Math.sqrt(share * (1 - share) / count + z * z / (4 * count * count));
+  return [Math.max(centre - half, 0), Math.min(centre + half, 1)];
+}
+
+function series(steps) {
+  return sweeps[state.sweep].runs.flatMap(run => {
+    const counts = typed(run, steps);
+    return TYPES.map(type => {
+      const share = counts[type] / run.count, [low, high] = interval(share, run.count);
+      return { K: run.K, type, share, low, high };
+    });
+  });
+}
+
+// ---- samples
+
+function tile(sprite, number, label, size, type) {
+  const span = document.createElement("span");
+  const height = Math.round(size * sprite.height / sprite.width);
+  span.className = `tile ${type || ""}`;
+  span.setAttribute("role", "img");
+  span.setAttribute("aria-label", label);
+  Object.assign(span.style, { width: `${size}px`, height: `${height}px`, backgroundImage: "var(--sprite)",
+    backgroundSize: `${size * sprite.columns}px ${height * sprite.rows}px`,
+    backgroundPosition: `${-size * (number % sprite.columns)}px ${-height * Math.floor(number / sprite.columns)}px` });
+  return span;
+}
+
+const nearest = (entry, source) => entry[source].length ? entry[source][0][2] : Infinity;
+
+// Eqs. 9-11, in single precision as the distances are
+function type(entry, run) {
+  if (nearest(entry, "training") <= Math.fround(delta(run, "m"))) return "memorized";
+  return nearest(entry, "synthetic") <= Math.fround(delta(run, "s")) ? "spurious" : "generalized";
+}
+
+function spectrum(values) {
+  const top = Math.max(...values) || 1;
+  const points = values.map((v, i) => `${(i / (values.length - 1) * 80).toFixed(1)},${(22 - 20 * v / top).toFixed(1)}`);
+  return `<svg class="spectrum" role="img" aria-label="spectrum of singular values, largest ${top.toPrecision(3)}" ` +
+    `width="80" height="24" viewBox="0 0 80 24"><polyline points="${points.join(" ")}"/></svg>`;
+}
+
+function card(entry, run, sprite) {
+  const item = document.createElement("li"), kind = type(entry, run);
+  item.className = "sample";
+  item.append(tile(sprite, entry.tile, `sample ${entry.sample}, ${kind}`, 64, kind));
+  const neighbours = document.createElement("span");
+  neighbours.className = "neighbours";
+  for (const [source, words] of [["training", "training image"], ["synthetic", "sample"]])
+    for (let k = 0; k < 4; k++) {
+      const cell = document.createElement("span");
+      if (entry[source][k]) {
+        const [number, picture, distance] = entry[source][k];
+        cell.append(tile(sprite, picture, `${words} ${number} at distance ${distance.toPrecision(3)}`, 32), distance.toPrecision(3));
+      }
+      neighbours.append(cell);
+    }
+  const text = document.createElement("span");
+  const lines = [`<b>${kind}</b>`, `sample ${entry.sample}`];
+  if (entry.t_c !== undefined) lines.push(`critical time ${entry.t_c.toPrecision(3)}`);
+  if (entry.log_volume !== undefined) lines.push(`log-volume ${entry.log_volume.toPrecision(3)}`);
+  if (entry.energy !== undefined) lines.push(`energy above S ${entry.energy.toPrecision(2)}`);
+  text.innerHTML = lines.join("<br>") + (entry.spectrum ? spectrum(entry.spectrum) : "");
+  item.append(neighbours, text);
+  return item;
+}
+
+function showSamples(run, sprite) {
+  for (const [axis, source, words] of [["m", "training", "training image"], ["s", "synthetic", "other sample"]]) {
+    const box = $(`samples-${axis}`), limit = Math.fround(delta(run, axis));
+    const pool = run[axis].filter(entry => entry[source].length).sort((a, b) => nearest(a, source) - nearest(b, source));
+    const split = pool.filter(entry => nearest(entry, source) <= limit).length;
+    box.replaceChildren();
+    for (const [title, part] of [[`Nearest ${words} just within δ_${axis}`, pool.slice(Math.max(split - 3, 0), split).reverse()],
+      [`Nearest ${words} just beyond δ_${axis}`, pool.slice(split, split + 3)]]) {
+      const heading = document.createElement("h3"), list = document.createElement("ol");
+      heading.textContent = title;
+      list.append(...part.map(entry => card(entry, run, sprite)));
+      box.append(heading, part.length ? list : "none among the samples kept");
+    }
+  }
+}
+
+// ---- the page
+
+const options = { mode: "vega", renderer: "svg", actions: false };
+const [histogramView, fractionView] = (await Promise.all(
+  [vegaEmbed("#histograms", histogramSpec, options), vegaEmbed("#fractions", fractionSpec, options)])).map(made => made.view);
+const replace = (view, name, rows) => view.data(name, rows);
+
+const written = value => String(+value.toPrecision(6));
+const step = value => {
+  const wanted = Math.round(Math.log10(Math.max(value, grid[0])) * per_decade) - Math.round(Math.log10(grid[0]) * per_decade);
+  return Math.min(Math.max(wanted, 0), grid.length - 1);
+};
+
+function draw() {
+  const sweep = sweeps[state.sweep], run = sweep.runs[state.run], counts = typed(run, state.steps);
+  for (const axis of AXES) {
+    const value = delta(run, axis), own = state.steps[axis] === null;
+    histogramView.signal(`delta_${axis}`, value);
+    $(`range-${axis}`).value = own ? step(value) : state.steps[axis];
+    $(`range-${axis}`).setAttribute("aria-valuetext", written(value));
+    if (document.activeElement !== $(`value-${axis}`)) $(`value-${axis}`).value = written(value);
+    $(`run-${axis}`).checked = own;
+  }
+  replace(fractionView, "rows", series(state.steps));
+  fractionView.signal("selected", run.K);
+  histogramView.run();
+  fractionView.run();
+  $("readout").textContent = `K = ${run.K}: ` + TYPES.map(t => `${t} ${(100 * counts[t] / run.count).toFixed(1)}%`).join(", ") +
+    ` of ${run.count.toLocaleString("en")} samples, at δ_m = ${written(delta(run, "m"))} and δ_s = ${written(delta(run, "s"))}`;
+  $("command").value = "dvc exp run " + AXES.map(axis => `-S delta_${axis}=` +
+    (state.steps[axis] === null ? sweep.given[axis] ?? "auto" : written(grid[state.steps[axis]]))).join(" ");
+  $("table").innerHTML = `<thead><tr><th scope="col">K</th>${TYPES.map(t => `<th scope="col">${t}</th><th scope="col">of S'</th>`).join("")}` +
+    "</tr></thead><tbody>" + sweep.runs.map(r => {
+      const c = typed(r, state.steps);
+      return `<tr><th scope="row">${r.K}</th>${TYPES.map(t => `<td data-type="${t}">${c[t]}</td><td>${(c[t] / r.count).toFixed(4)}</td>`).join("")}</tr>`;
+    }).join("") + "</tbody>";
+  showSamples(run, sweep.sprite);
+}
+
+let waiting = false;
+function redraw() {
+  if (waiting) return;
+  waiting = true;
+  requestAnimationFrame(() => { waiting = false; draw(); });
+}
+
+function setStep(axis, value) {
+  if (value === state.steps[axis]) return;
+  state.steps[axis] = value;
+  redraw();
+}
+
+// the first and last grid step of an axis that holds all distances of these runs and the thresholds
+function span(runs) {
+  const bins = runs.flatMap(densities), chosen = runs.flatMap(run => AXES.map(axis => delta(run, axis))).filter(value => value > 0);
+  return [step(Math.min(...bins.map(bin => bin.low), ...chosen) / 1.3), step(Math.max(...bins.map(bin => bin.high), ...chosen) * 1.3)];
+}
+
+function choose() {
+  const sweep = sweeps[state.sweep];
+  sweep.runs.forEach(unpack);
+  const [low, high] = span(sweep.runs), shown = span([sweep.runs[state.run]]);
+  for (const axis of AXES) Object.assign($(`range-${axis}`), { min: low, max: high });
+  histogramView.signal("domain", shown.map(edge => grid[edge]));
+  replace(histogramView, "bars", densities(sweep.runs[state.run]));
+  replace(fractionView, "stored", series({ m: null, s: null }));
+  $("app").style.setProperty("--sprite", `url(${sweep.sprite.uri})`);
+  $("size").replaceChildren(...sweep.runs.map((run, k) => new Option(run.K, k, false, k === state.run)));
+  redraw();
+}
+
+function fit() {
+  for (const [view, id] of [[histogramView, "histograms"], [fractionView, "fractions"]])
+    view.width(Math.max($(id).clientWidth - 90, 180)).run();
+}
+
+$("app").hidden = false;
+$("sweep").replaceChildren(...sweeps.map((sweep, k) => new Option(sweep.name, k)));
+state.run = sweeps[0].start;
+$("sweep").addEventListener("change", () => { state.sweep = +$("sweep").value; state.run = sweeps[state.sweep].start; choose(); });
+$("size").addEventListener("change", () => { state.run = +$("size").value; choose(); });
+for (const axis of AXES) {
+  $(`range-${axis}`).addEventListener("input", event => setStep(axis, +event.target.value));
+  $(`value-${axis}`).addEventListener("change", event => {
+    if (event.target.value > 0) state.steps[axis] = step(+event.target.value);
+    event.target.value = written(delta(sweeps[state.sweep].runs[state.run], axis));
+    redraw();
+  });
+  $(`run-${axis}`).addEventListener("change", event =>
+    setStep(axis, event.target.checked ? null : step(delta(sweeps[state.sweep].runs[state.run], axis))));
+  histogramView.addSignalListener(`drag_${axis}`, (_, value) => { if (value !== null) setStep(axis, step(value)); });
+}
+fractionView.addSignalListener("picked", (_, size) => {
+  const distances = sweeps[state.sweep].runs.map(run => Math.abs(Math.log(run.K / size)));
+  state.run = distances.indexOf(Math.min(...distances));
+  choose();
+});
+$("copy").addEventListener("click", () => {
+  $("command").select();
+  if (navigator.clipboard) navigator.clipboard.writeText($("command").value).catch(() => document.execCommand("copy"));
+  else document.execCommand("copy");
+});
+addEventListener("resize", fit);
+choose();
+fit();

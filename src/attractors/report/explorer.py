@@ -1,0 +1,216 @@
+"""What the explorer in the report holds: exact counts over thresholds, and samples near them with their neighbours.
+
+Thresholds are edges of a grid of 40 to the decade, written with six digits. Counts are made with the comparison of
+`detection.classify` on the very numbers that are shown, so fractions on the page are those that classify computes.
+"""
+
+import base64
+import io
+
+import numpy as np
+from PIL import Image
+from safetensors import safe_open
+
+from attractors.detection import TYPES
+from attractors.records import read_arrays, read_record
+
+PER_DECADE = 40
+STEPS = np.arange(-3 * PER_DECADE, 2 * PER_DECADE + 1)  # thresholds 10^(step/40): 1e-3 to 100
+GRID = np.array([float(f"{10 ** (step / PER_DECADE):.6g}") for step in STEPS])
+NEIGHBOURS = 4
+
+
+def edges(automatic):
+    """The grid with one K's automatic threshold among it: [len(GRID) + 1], ascending."""
+    return np.insert(GRID, np.searchsorted(GRID, automatic), automatic)
+
+
+def cells(to_training, within, delta_m, delta_s):
+    """Samples by the first edge that is at least each distance: [M, S] counts, with M = S = len(GRID) + 2.
+
+    to_training, within: [n] float32. delta_m, delta_s: automatic thresholds, edges beside the grid. A sample is in row
+    i or above exactly where `to_training <= edges[i]` in float32, as `detection.classify` compares.
+    """
+    size = len(GRID) + 2
+    row, column = (
+        np.searchsorted(edges(delta).astype(np.float32), distances)
+        for distances, delta in ((to_training, delta_m), (within, delta_s))
+    )
+    return np.bincount(row * size + column, minlength=size**2).reshape(size, size)
+
+
+def fractions(counts, row, column):
+    """Shares of TYPES for edge number `row` as delta_m and `column` as delta_s: what explorer.js computes."""
+    memorized, spurious = counts[: row + 1].sum(), counts[row + 1 :, : column + 1].sum()
+    return np.array([memorized, spurious, counts.sum() - memorized - spurious]) / counts.sum()
+
+
+def position(step, automatic):
+    """The number among `edges` of the grid's edge number `step`."""
+    return step + (automatic <= GRID[step])
+
+
+def encoded(array, dtype):
+    """An array as base64 of its little-endian bytes."""
+    return base64.b64encode(np.ascontiguousarray(array, dtype).tobytes()).decode()
+
+
+def packed(counts):
+    """The cells that are not empty: their numbers and their counts."""
+    flat = counts.ravel()
+    filled = np.flatnonzero(flat)
+    return {"cells": encoded(filled, "<u2"), "counts": encoded(flat[filled], "<u4")}
+
+
+def spread(distances, threshold, count):
+    """Up to `count` of [n] distances, ascending: half of them nearest to the threshold, as many below as above, the
+    others evenly spaced in log-distance, so that there are some by any other threshold."""
+    order = np.argsort(distances, kind="stable")
+    ranked = distances[order]
+    middle, side = np.searchsorted(ranked, threshold, "right"), max(count // 4, 1)
+    near = order[max(middle - side, 0) : middle + side]
+    low, high = np.log10(np.maximum(ranked[[0, -1]], GRID[0]))
+    targets = 10 ** np.linspace(low, high, max(count - len(near), 2))
+    even = order[np.clip(np.searchsorted(ranked, targets), 0, len(order) - 1)]
+    chosen = np.unique(np.concatenate([near, even]))
+    return chosen[np.argsort(distances[chosen], kind="stable")]
+
+
+def pictures(path, numbers, side):
+    """Images of one file, by number, reading no others: {number: [h, w] or [h, w, 3] uint8}, at most `side` wide.
+
+    Grey images are dark on white, as in the figures.
+    """
+    record, found = read_record(path), {}
+    with safe_open(path, "np") as file:
+        images = file.get_slice("images")
+        for number in sorted(set(numbers)):
+            image = images[number : number + 1][0].transpose(1, 2, 0).astype(np.float64)
+            image = image / record["maximum"] if "maximum" in record else image / 2 + 0.5
+            image = np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)
+            image = 255 - image[..., 0] if image.shape[2] == 1 else image
+            if image.shape[1] > side:
+                height = round(side * image.shape[0] / image.shape[1])
+                image = np.asarray(Image.fromarray(image).resize((side, height), Image.Resampling.BOX))
+            found[number] = image
+    return found
+
+
+class Sprite:
+    """Small pictures in one image file, each kept once."""
+
+    COLUMNS = 64
+
+    def __init__(self):
+        self.tiles, self.numbers = [], {}
+
+    def add(self, tile):
+        """The number of a picture: [h, w] or [h, w, 3] uint8."""
+        key = tile.tobytes()
+        if key not in self.numbers:
+            self.numbers[key] = len(self.tiles)
+            self.tiles.append(tile)
+        return self.numbers[key]
+
+    def file(self):
+        """(data URI, columns, rows, width, height of a tile): PNG for grey pictures, WebP for colour."""
+        shape = self.tiles[0].shape
+        height, width = shape[:2]
+        rows = -(-len(self.tiles) // self.COLUMNS)
+        sheet = np.full((rows * height, self.COLUMNS * width, *shape[2:]), 255, np.uint8)
+        for number, tile in enumerate(self.tiles):
+            y, x = divmod(number, self.COLUMNS)
+            sheet[y * height : (y + 1) * height, x * width : (x + 1) * width] = tile
+        buffer = io.BytesIO()
+        if sheet.ndim == 2:
+            Image.fromarray(sheet).save(buffer, "png", optimize=True)
+            kind = "png"
+        else:
+            Image.fromarray(sheet).save(buffer, "webp", quality=85, method=4)
+            kind = "webp"
+        uri = f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        return {"uri": uri, "columns": self.COLUMNS, "rows": rows, "width": width, "height": height}
+
+
+def known(data, name, size):
+    """What other stages measured of single samples of one run: {sample: {quantity: value}}.
+
+    t_c (mean of the trials), log_volume; energy above the mean of training images, first reference; the spectrum
+    (32 of its values, evenly by rank) by the first method there is.
+    """
+    found = {}
+
+    def note(path, suffix, quantity, value):
+        if path.is_file():
+            arrays, _ = read_arrays(path)
+            for kind in TYPES:
+                if f"{kind}_{suffix}" in arrays:
+                    values = value(arrays, arrays[f"{kind}_{suffix}"])
+                    for number, entry in zip(arrays[f"{kind}_numbers"], values, strict=True):
+                        if np.isfinite(entry).all():
+                            found.setdefault(int(number), {})[quantity] = np.round(entry, 4).tolist()
+
+    def evenly(_, spectra):
+        return spectra[:, np.unique(np.linspace(0, spectra.shape[1] - 1, 32).round().astype(int))]
+
+    basin, energy, curvature = (
+        data / stage / name / f"{size}.safetensors" for stage in ("basin", "energy", "curvature")
+    )
+    note(basin, "t_c", "t_c", lambda _, t_c: t_c.mean(1, dtype=np.float64))
+    note(basin, "log_volume", "log_volume", lambda _, logs: logs.astype(np.float64))
+    note(energy, "energy", "energy", lambda arrays, u: u[:, 0] - arrays["training_energy"][:, 0].mean())
+    for method in ("jacobian", "one_sided", "central"):  # the last one there is stays
+        note(curvature, method, "spectrum", evenly)
+    return found
+
+
+def examples(chosen, arrays, tiles, quantities):
+    """One entry for each chosen sample: its number, distances, picture, and its neighbours' in S and in S'."""
+    entries = []
+    for sample in map(int, chosen):
+        entry = {"sample": sample, "tile": tiles["synthetic"][sample], **quantities.get(sample, {})}
+        for source in ("training", "synthetic"):
+            pairs = zip(arrays[f"{source}_indices"][sample], arrays[f"{source}_distances"][sample], strict=True)
+            pairs = [(int(i), float(d)) for i, d in pairs if i >= 0][:NEIGHBOURS]
+            entry[source] = [[i, tiles[source][i], float(f"{d:.9g}")] for i, d in pairs]
+        entries.append(entry)
+    return entries
+
+
+def explore(name, subset, data, limits, count, side=32):
+    """All that the explorer shows of sweep `name`: (for the page, as JSON; {K: fractions at automatic thresholds}).
+
+    limits: the table of thresholds. data: the folder with synthetic/, neighbours/ and, where measured, basin/, energy/
+    and curvature/. count: samples near each threshold at each K; at most `side` pixels wide.
+    """
+    sprite, runs, shares = Sprite(), [], {}
+    for row in limits.itertuples():
+        path = data / "neighbours" / name / f"{row.K}.safetensors"
+        arrays, record = read_arrays(path)
+        to_training, within = arrays["training_distances"][:, 0], arrays["synthetic_distances"][:, 0]
+        counts = cells(to_training, within, row.delta_m, row.delta_s)
+        at = [np.searchsorted(GRID, delta) for delta in (row.delta_m, row.delta_s)]
+        shares[row.K] = fractions(counts, *at)
+        others = np.flatnonzero(to_training > row.delta_m)
+        chosen = {"m": spread(to_training, row.delta_m, count)}
+        chosen["s"] = others[spread(within[others], row.delta_s, count)] if len(others) else chosen["m"][:0]
+        both = np.unique(np.concatenate(list(chosen.values())))
+        numbers = {
+            "training": arrays["training_indices"][both, :NEIGHBOURS].ravel(),
+            "synthetic": np.append(both, arrays["synthetic_indices"][both, :NEIGHBOURS]),
+        }
+        files = {"training": subset, "synthetic": data / "synthetic" / name / f"{row.K}.safetensors"}
+        tiles = {
+            source: {
+                number: sprite.add(image)
+                for number, image in pictures(files[source], [int(n) for n in numbers[source] if n >= 0], side).items()
+            }
+            for source in files
+        }
+        quantities = known(data, name, row.K)
+        runs.append({
+            "K": row.K, "count": len(within), "auto": [row.delta_m, row.delta_s], "at": [int(n) for n in at],
+            **packed(counts), **{axis: examples(part, arrays, tiles, quantities) for axis, part in chosen.items()},
+            "images": {source: record[f"{source}_sha256"] for source in ("training", "synthetic")},
+        })  # fmt: skip
+    return {"name": name, "metric": record["metric"], "runs": runs, "sprite": sprite.file()}, shares

@@ -1,0 +1,173 @@
+"""Write one page with every figure of the paper, what it says, what this run shows, and an explorer of thresholds."""
+
+import base64
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from attractors import commands
+from attractors.detection import TYPES
+from attractors.records import atomic, file_hash
+from attractors.report.explorer import GRID, PER_DECADE, explore
+from attractors.report.findings import FIGURES, Run
+
+PAGE = Path(__file__).parent / "attractors" / "report"
+SHOWN = 60  # longer tables are for downloading only
+
+
+def data_uri(path, kind):
+    """The file as a data: URI."""
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def found(folder, patterns, names, suffix):
+    """The files that the patterns name, {} standing for each name: FOLDER/x.suffix, or all of FOLDER/x/*.suffix."""
+    for pattern in patterns:
+        for name in names if "{}" in pattern else [""]:
+            path = folder / pattern.format(name)
+            if (single := path.with_name(path.name + suffix)).is_file():
+                yield single
+            elif path.is_dir():
+                yield from sorted(path.glob(f"*{suffix}"), key=lambda part: int(part.stem))
+
+
+def table(path, folder):
+    """What the page shows of a table, and the table itself to download."""
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    relative = path.relative_to(folder.parent)
+    return {
+        "path": str(relative), "file": "-".join(relative.parts[1:]), "uri": data_uri(path, "text/csv"),
+        "rows": len(frame), "columns": list(frame), "cells": frame.to_numpy().tolist() if len(frame) <= SHOWN else None,
+    }  # fmt: skip
+
+
+def picture(path, folder, title):
+    """A picture with its size, so that the page does not jump when it is drawn."""
+    relative = path.relative_to(folder.parent)
+    with Image.open(path) as image:
+        width, height = image.size
+    return {"path": str(relative), "uri": data_uri(path, "image/png"), "width": width, "height": height,
+            "alt": f"{title}: {path.stem}"}  # fmt: skip
+
+
+def entry(figure, run, plots, datasets, used):
+    """One figure for the page; the files it is made of go into `used`."""
+    sweeps = run.learned + run.controls
+    pictures = list(found(plots, figure.pictures, run.learned + datasets, ".png"))
+    tables = list(found(run.metrics, figure.tables, sweeps, ".csv"))
+    used.extend(pictures + tables)
+    return {
+        "label": figure.number if figure.number.startswith("not") else f"Fig. {figure.number}",
+        "title": figure.title, "paper": figure.paper, "findings": list(figure.findings(run)),
+        "pictures": [picture(path, plots, figure.title) for path in pictures],
+        "tables": [table(path, run.metrics) for path in tables],
+    }  # fmt: skip
+
+
+def thresholds(name, run):
+    """The table of thresholds of a sweep, their intervals in words."""
+    limits = run.table("thresholds", name)
+    rows = {"K": limits.K}
+    for column in ("delta_m", "delta_s"):
+        ends = zip(limits[f"{column}_valley_low"], limits[f"{column}_valley_high"], strict=True)
+        rows |= {
+            column: limits[column].map("{:.4g}".format), f"{column} source": limits[f"{column}_source"],
+            f"{column} valley, 95% interval": [f"{a:.3g} to {b:.3g}" if np.isfinite(a) else "none" for a, b in ends],
+            f"{column} bound": limits[f"{column}_bound"].map("{:.4g}".format),
+        }  # fmt: skip
+    path = run.metrics / "thresholds" / f"{name}.csv"
+    return table(path, run.metrics) | {
+        "columns": list(rows),
+        "cells": pd.DataFrame(rows).astype(str).to_numpy().tolist(),
+    }
+
+
+def explored(name, dataset, run, data, examples):
+    """The explorer's data of a sweep, or None where its neighbours are not at hand.
+
+    Raises ValueError where tables and neighbours are not of the same run.
+    """
+    limits, shares = run.table("thresholds", name), run.table("fractions", name)
+    needed = [data / kind / name / f"{size}.safetensors" for kind in ("neighbours", "synthetic") for size in limits.K]
+    if not all(path.is_file() for path in needed):
+        return None
+    content, counted = explore(name, data / "subsets" / f"{dataset}.safetensors", data, limits, examples)
+    for size, row in zip(shares.K, shares[list(TYPES)].to_numpy(), strict=True):
+        if np.abs(counted[size] - row).max() > 1e-4:
+            raise ValueError(f"{run.metrics}/fractions/{name}.csv: not of {data}/neighbours/{name} at K={size}")
+    given = {axis: limits[f"delta_{axis}"][0] for axis in "ms" if (limits[f"delta_{axis}_source"] == "given").all()}
+    return content | {"given": given, "start": int(shares.spurious.idxmax())}
+
+
+def share(budget, sweeps, sizes, tile):
+    """How many samples near each threshold keep `sizes` runs of each of `sweeps` within a budget of bytes."""
+    return int(np.clip(budget / (sweeps * sizes * 2 * 9 * tile), 4, 32))
+
+
+def embedded(value):
+    """JSON that may stand in a script element."""
+    return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))
+
+
+@commands.stage("report")
+@click.option("--runs", type=click.Path(dir_okay=False, path_type=Path), default=commands.ROOT / "runs.yaml",
+              show_default="runs.yaml", help="The sweeps to report.")  # fmt: skip
+@click.option(
+    "--metrics", type=click.Path(file_okay=False, path_type=Path), default="metrics", help="Folder of tables."
+)
+@click.option("--plots", type=click.Path(file_okay=False, path_type=Path), default="plots", help="Folder of figures.")
+@click.option("--data", type=click.Path(file_okay=False, path_type=Path), default="data",
+              help="Folder of subsets, synthetic sets and neighbours: what the explorer needs.")  # fmt: skip
+@click.option("--settings", type=click.Path(exists=True, path_type=Path), multiple=True,
+              default=["params.yaml", "sweeps"], help="Files to show; folders with a file for each sweep.")  # fmt: skip
+@click.option("--examples", type=click.IntRange(4), help="Samples kept near each threshold.  [default: what fits]")
+@commands.out_option
+def main(runs, metrics, plots, data, settings, examples, out):
+    """Write the report of the sweeps in RUNS as one file that needs no other."""
+    import vl_convert
+
+    sweeps = commands.read_yaml(runs)
+    learned = tuple(sweeps["learned"])
+    run = Run(metrics, learned, tuple(name for name in sweeps["sweeps"] if name not in learned))
+    names, used = run.learned + run.controls, [runs]
+    figures = [entry(figure, run, plots, tuple(sweeps["datasets"]), used) for figure in FIGURES]
+    explorers = []
+    for name in commands.progress(names, "report", "sweep"):
+        if run.table("thresholds", name) is not None:
+            count = examples or share(15e6, len(names), len(run.table("thresholds", name)), 1500)
+            explorers.append(explored(name, sweeps["sweeps"][name]["dataset"], run, data, count))
+    explorers = [explorer for explorer in explorers if explorer]
+    files = [part for path in settings
+             for part in ([path / f"{name}.yaml" for name in names] if path.is_dir() else [path])]  # fmt: skip
+    used += [path for path in files if path.is_file()]
+    if (lock := commands.ROOT / "requirements.lock").is_file():
+        files.append(lock)
+    hashes = [(str(path), file_hash(path)) for path in dict.fromkeys(used)] + [
+        (f"{explorer['name']}, K = {part['K']}: {source} images", value)
+        for explorer in explorers for part in explorer["runs"] for source, value in part["images"].items()
+    ]  # fmt: skip
+    environment = Environment(loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined)
+    page = environment.get_template("page.html").render(
+        learned=learned, figures=figures, sweeps=explorers,
+        thresholds=[thresholds(name, run) for name in names if run.table("thresholds", name) is not None],
+        parameters=[{"name": str(path), "text": path.read_text()} for path in files if path.is_file()], hashes=hashes,
+        style=Markup((PAGE / "page.css").read_text()), script=Markup((PAGE / "explorer.js").read_text()),
+        vega=Markup(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")),
+        sweeps_json=embedded({"grid": GRID.tolist(), "per_decade": PER_DECADE, "sweeps": explorers}),
+    )  # fmt: skip
+    with atomic(out) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    shown = sum(bool(figure["pictures"]) for figure in figures)
+    click.echo(
+        f"{out}: {shown} of {len(figures)} figures, explorer of {len(explorers)} sweeps, {len(page) / 1e6:.1f} MB"
+    )
+
+
+if __name__ == "__main__":
+    main()
