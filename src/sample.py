@@ -33,8 +33,9 @@ def main(sweep, model, ratio, floor, batch, seed, device, out, precision, channe
     with commands.progress(range(count * model.steps), label, unit="evaluation", unit_scale=True) as bar:
         for start in range(0, count, batch):
             indices = range(start, min(start + batch, count))
+            drawn = len(indices)
 
-            def ticking(steps, drawn=len(indices)):
+            def ticking(steps, drawn=drawn):
                 for step in steps:
                     yield step
                     bar.update(drawn)
