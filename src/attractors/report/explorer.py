@@ -40,7 +40,7 @@ def cells(to_training, within, delta_m, delta_s):
 
 
 def fractions(counts, row, column):
-    """Shares of TYPES for edge number `row` as delta_m and `column` as delta_s: what explorer.js computes."""
+    """Eqs. 9-11: shares of TYPES for edge `row` as delta_m and edge `column` as delta_s, as explorer.js computes."""
     memorized, spurious = counts[: row + 1].sum(), counts[row + 1 :, : column + 1].sum()
     return np.array([memorized, spurious, counts.sum() - memorized - spurious]) / counts.sum()
 
@@ -71,7 +71,7 @@ def spread(distances, threshold, count):
     near = order[max(middle - side, 0) : middle + side]
     low, high = np.log10(np.maximum(ranked[[0, -1]], GRID[0]))
     targets = 10 ** np.linspace(low, high, max(count - len(near), 2))
-    even = order[np.clip(np.searchsorted(ranked, targets), 0, len(order) - 1)]
+    even = order[np.clip(np.searchsorted(ranked, targets * (1 - 1e-9)), 0, len(order) - 1)]
     chosen = np.unique(np.concatenate([near, even]))
     return chosen[np.argsort(distances[chosen], kind="stable")]
 

@@ -86,9 +86,10 @@ def transition(run):
     for name in run.controls:
         if (table := run.table("fractions", name)) is not None:
             least = table.memorized.min()
+            share = "all samples" if least == 1 else f"{percent(least)} or more"
             yield (
-                f"{name}, the closed-form denoiser of the training set: {'all' if least == 1 else f'{percent(least)} or more'} "
-                f"are memorized at every K up to {table.K.max()}."
+                f"{name}, the closed-form denoiser of the training set: {share} are memorized at every K up to "
+                f"{table.K.max()}."
             )
 
 
@@ -142,16 +143,16 @@ def means(table, column, size, error=None):
 
 def order(table, column, kinds):
     """How often the mean of `column` falls along `kinds`, and how often by more than twice the standard error."""
-    mean, error = (
-        table.pivot(index="K", columns="type", values=name).reindex(columns=list(kinds))
-        for name in (column, f"{column}_se")
+    names = [column, f"{column}_se"]
+    wide = table.pivot(index="K", columns="type", values=names).reindex(
+        columns=pd.MultiIndex.from_product([names, kinds])
     )
-    known = mean.notna().all(axis=1)
-    falls = -np.diff(mean[known], axis=1)
-    sure = falls > 2 * np.hypot(error[known].iloc[:, 1:], error[known].iloc[:, :-1]).to_numpy()
+    mean, error = np.split(wide.dropna().to_numpy(), 2, axis=1)
+    falls = -np.diff(mean, axis=1)
+    sure = (falls > 2 * np.hypot(error[:, 1:], error[:, :-1])).all(1).sum()
     return (
-        f"means fall in the order {' > '.join(kinds)} at {(falls > 0).all(1).sum()} of the {known.sum()} sizes where all "
-        f"were measured, and there each step is more than two standard errors at {sure.all(1).sum()}."
+        f"means fall in the order {' > '.join(kinds)} at {(falls > 0).all(1).sum()} of the {len(mean)} sizes where all "
+        f"were measured, by more than two standard errors a step at {sure}."
     )
 
 

@@ -1,0 +1,206 @@
+"""The page says what the tables say, and its explorer counts as classify does."""
+
+import base64
+import html
+import json
+import re
+from io import BytesIO
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from report_run import make_run, write_report
+
+from attractors.detection import TYPES, classify
+from attractors.detection import fractions as shares_of
+from attractors.records import read_arrays, read_images, write_arrays, write_csv, write_json
+from attractors.report import explorer, findings
+from attractors.report.explorer import GRID, STEPS, Sprite, cells, fractions, pictures, position, spread
+
+SIZES = [2, 16, 64]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    make_run(folder, SIZES, 400)
+    Image.new("RGB", (20, 10)).save(folder / "plots" / "transition.png")
+    write_report(folder, folder / "report.html")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return (folder / "report.html").read_text()
+
+
+def text(page):
+    return html.unescape(re.sub(r"<[^>]+>", " ", re.sub(r"<(style|script).*?</\1>", "", page, flags=re.DOTALL)))
+
+
+@pytest.mark.parametrize(("row", "column"), [(3, 120), (80, 80), (99, 110), (130, 71), (200, 200)])
+def test_fractions_at_any_edges_equal_those_of_classify(row, column):
+    random = np.random.default_rng(row)
+    to_training, within = (10 ** random.uniform(-3.2, 2.2, 5000).astype(np.float32) for _ in range(2))
+    to_training[::7], within[::5] = GRID[row], GRID[column]  # ties, rounded to float32
+    counts = cells(to_training, within, 0.3333, 7.5)
+    found = fractions(counts, position(row, 0.3333), position(column, 7.5))
+    np.testing.assert_array_equal(
+        found, shares_of(classify(to_training, within, float(GRID[row]), float(GRID[column])))
+    )
+
+
+def test_automatic_thresholds_are_edges_too():
+    random = np.random.default_rng(1)
+    to_training, within = (random.lognormal(0, 1, 3000).astype(np.float32) for _ in range(2))
+    to_training[:9] = 0.3333
+    counts = cells(to_training, within, 0.3333, 2.71828)
+    at = [np.searchsorted(GRID, delta) for delta in (0.3333, 2.71828)]
+    np.testing.assert_array_equal(fractions(counts, *at), shares_of(classify(to_training, within, 0.3333, 2.71828)))
+
+
+def test_the_grid_is_that_of_the_stored_counts():
+    from classify import BINS
+
+    np.testing.assert_allclose(np.log10(GRID), BINS, atol=1e-5)
+    assert len(STEPS) == len(GRID)
+
+
+def test_counts_in_the_page_are_the_cells(folder, page):
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))
+    for run in data["sweeps"][0]["runs"]:
+        arrays, _ = read_arrays(folder / f"data/neighbours/fake/{run['K']}.safetensors")
+        expected = cells(arrays["training_distances"][:, 0], arrays["synthetic_distances"][:, 0], 0.4, 0.35)
+        found = np.zeros(expected.size, int)
+        found[np.frombuffer(base64.b64decode(run["cells"]), "<u2")] = np.frombuffer(
+            base64.b64decode(run["counts"]), "<u4"
+        )
+        np.testing.assert_array_equal(found.reshape(expected.shape), expected)
+
+
+def test_spread_holds_the_samples_nearest_to_the_threshold_on_both_sides():
+    distances = np.random.default_rng(0).lognormal(0, 1, 500)
+    chosen = spread(distances, 1.1, 16)
+    ranked = np.sort(distances)
+    for side in (ranked[ranked <= 1.1][-4:], ranked[ranked > 1.1][:4]):
+        assert set(side) <= set(distances[chosen])
+    assert {ranked[0], ranked[-1]} <= set(distances[chosen])
+    assert len(chosen) <= 16
+    assert (np.diff(distances[chosen]) >= 0).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 4, 4)])
+def test_pictures_are_the_images_that_read_images_reads(tmp_path, shape):
+    images = np.random.default_rng(0).uniform(-1, 1, (5, *shape)).astype(np.float32)
+    write_arrays(tmp_path / "x.safetensors", {"images": images})
+    found = pictures(tmp_path / "x.safetensors", [4, 1, 4], 32)
+    assert sorted(found) == [1, 4]
+    expected = 127.5 * (read_images(tmp_path / "x.safetensors")[4].transpose(1, 2, 0).squeeze() + 1)
+    expected = 255 - expected if shape[0] == 1 else expected
+    np.testing.assert_allclose(found[4], expected, atol=0.51)
+
+
+def test_sprite_keeps_equal_pictures_once_and_each_where_it_says():
+    tiles = np.random.default_rng(0).integers(0, 256, (70, 4, 4), dtype=np.uint8)
+    sprite = Sprite()
+    numbers = [sprite.add(tile) for tile in tiles]
+    assert sprite.add(tiles[3].copy()) == numbers[3]
+    made = sprite.file()
+    sheet = np.asarray(Image.open(BytesIO(base64.b64decode(made["uri"].split(",")[1]))))
+    y, x = divmod(numbers[69], made["columns"])
+    np.testing.assert_array_equal(sheet[4 * y : 4 * y + 4, 4 * x : 4 * x + 4], tiles[69])
+
+
+def test_what_is_known_of_a_sample_is_what_the_stages_wrote(tmp_path):
+    write_arrays(tmp_path / "basin/a/2.safetensors",
+        {"spurious_numbers": np.array([7, 9]), "spurious_t_c": np.array([[10, 20], [0, 0]]),
+         "spurious_log_volume": np.array([1.5, np.nan], np.float32)})  # fmt: skip
+    write_arrays(tmp_path / "energy/a/2.safetensors",
+        {"spurious_numbers": np.array([7]), "spurious_energy": np.array([[3.0, 9.0]]),
+         "training_energy": np.array([[1.0, 0], [2.0, 0]])})  # fmt: skip
+    assert explorer.known(tmp_path, "a", 2) == {7: {"t_c": 15, "log_volume": 1.5, "energy": 1.5}, 9: {"t_c": 0}}
+
+
+def test_downloads_are_the_tables_to_the_byte(folder, page):
+    files = dict(re.findall(r'<a href="data:text/csv;base64,([^"]*)" download="([^"]*)"', page))
+    for kind in ("fractions", "thresholds"):
+        stored = (folder / "metrics" / kind / "fake.csv").read_bytes()
+        assert files[base64.b64encode(stored).decode()] == f"{kind}-fake.csv"
+
+
+def test_the_peak_in_words_is_that_of_the_table(folder, page):
+    table = pd.read_csv(folder / "metrics" / "fractions" / "fake.csv")
+    peak = table.loc[table.spurious.idxmax()]
+    words = re.search(r"most frequent at K = (\d+), ([\d.]+)%", text(page))
+    assert int(words[1]) == peak.K
+    assert float(words[2]) == pytest.approx(100 * peak.spurious, abs=0.05)
+
+
+def test_every_figure_of_the_paper_is_listed_in_its_order(page):
+    listed = re.findall(r'class="number">Fig\. ([^<]*)<', page)
+    assert [figure.number for figure in findings.FIGURES[:-1]] == listed
+    numbers = [
+        n for label in listed for first, last in re.findall(r"(\d+)[A-Z]?(?:-(\d+))?", label)
+        for n in range(int(first), int(last or first) + 1)
+    ]  # fmt: skip
+    assert set(numbers) == set(range(1, 31))
+
+
+def test_nothing_on_the_page_comes_from_elsewhere(page):
+    for address in re.findall(r'(?:src|href)="([^"]*)"', re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)):
+        assert address.startswith(("data:", "#")), address[:80]
+    assert "@import" not in page
+    assert "<noscript>" in page
+
+
+def test_the_same_run_gives_the_same_bytes(folder, tmp_path):
+    write_report(folder, tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_bytes() == (folder / "report.html").read_bytes()
+
+
+def test_tables_of_another_run_are_refused(tmp_path):
+    make_run(tmp_path, SIZES, 400)
+    table = pd.read_csv(tmp_path / "metrics/fractions/fake.csv").assign(memorized=0.5)
+    write_csv(tmp_path / "metrics/fractions/fake.csv", table)
+    with pytest.raises(ValueError, match=r"fractions/fake.csv: not of .*neighbours/fake at K=2"):
+        from report import explored
+
+        run = findings.Run(tmp_path / "metrics", ("fake",))
+        explored("fake", "noise", run, tmp_path / "data", 8)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_without_neighbours_the_page_is_written_without_an_explorer(tmp_path):
+    make_run(tmp_path, SIZES, 400)
+    (tmp_path / "data").rename(tmp_path / "away")
+    write_report(tmp_path, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "No sweep of this run" in page
+    assert "vegaEmbed" not in page
+
+
+def test_findings_say_what_a_table_made_by_hand_says(tmp_path):
+    make_run(tmp_path, SIZES, 400)
+    run = findings.Run(tmp_path / "metrics", ("fake",))
+    rows = [
+        {"K": size, "type": kind, "log_volume": value, "log_volume_se": 1, "t_c": 10 * value, "t_c_se": 2}
+        for size, values in ((2, (9, 5, 1)), (16, (9, 8, 7)), (64, (1, 2, 3)))
+        for kind, value in zip(TYPES, values, strict=True)
+    ]
+    for size in SIZES:
+        write_csv(tmp_path / f"metrics/basin/fake/{size}.csv", pd.DataFrame([r for r in rows if r["K"] == size]))
+    said = " ".join(findings.basin(run))
+    assert "memorized > spurious > generalized at 2 of the 3 sizes" in said
+    assert "two standard errors a step at 1." in said
+    assert "critical times in steps memorized 90 ± 2, spurious 80 ± 2, generalized 70 ± 2" in said
+    write_json(tmp_path / "metrics/clusters/fake.json", {"K": 16, "spurious": 50, "clusters": 4,
+        "samples_in_clusters": 20, "clusters_farther_from_training_than_wide": 3})  # fmt: skip
+    assert "20 of them form 4 groups" in " ".join(findings.samples(run))
+
+
+@pytest.mark.parametrize(
+    ("share", "said"), [(0, "0%"), (0.00123, "0.12%"), (0.05, "5%"), (0.2168, "21.7%"), (0.9, "90.0%"), (1, "100%")]
+)
+def test_percent(share, said):
+    assert findings.percent(share) == said

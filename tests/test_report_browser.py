@@ -1,0 +1,224 @@
+"""The report in Chromium, with the network off: what a hand does to it, and what it then shows."""
+
+import re
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from report_run import make_run, write_report
+
+from attractors.detection import TYPES, classify
+from attractors.report.explorer import GRID
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs requirements-browser.txt")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the PATH")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync",
+         "--disable-component-update"]  # fmt: skip
+SIZES = [2, 16, 64, 256]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    found = make_run(folder, SIZES, 1000)
+    Image.new("RGB", (20, 10)).save(folder / "plots" / "transition.png")
+    write_report(folder, folder / "report.html")
+    return folder, found
+
+
+def opened(browser, path, **options):
+    """(page, complaints): the page with the network off, and all that its console says."""
+    context = browser.new_context(offline=True, **options)
+    page, complaints = context.new_page(), []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: complaints.append(request.url) if request.url.startswith("http") else None)
+    page.goto(path.as_uri())
+    page.wait_for_selector("#table td", state="attached")
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    return page, complaints
+
+
+@pytest.fixture
+def page(browser, run):
+    page, complaints = opened(browser, run[0] / "report.html", viewport={"width": 1200, "height": 900})
+    yield page
+    page.context.close()
+    assert not complaints
+
+
+def settled(page):
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def drag(page, axis, distance):
+    """Pull the line of a threshold by so many pixels."""
+    handle = page.locator(f'[aria-label="drag to move δ_{axis}"]')
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for part in range(1, 9):
+        page.mouse.move(x + distance * part / 8, y)
+    page.mouse.up()
+    settled(page)
+
+
+def shown(page):
+    """The counts of each type at each K in the page's table: [K, 3]."""
+    cells = page.locator("#table td[data-type]").all_text_contents()
+    return np.array(list(map(int, cells))).reshape(-1, 3)
+
+
+def counted(found, delta_m, delta_s):
+    return np.array([np.bincount(classify(*pair, delta_m, delta_s), minlength=3) for pair in found.values()])
+
+
+def test_opens_from_disk_with_the_network_off_and_all_pictures_drawn(page):
+    assert page.evaluate("[...document.images].length") == 1
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    assert page.locator("#histograms svg").count() == page.locator("#fractions svg").count() == 1
+
+
+def test_fractions_at_first_are_those_of_the_run(page, run):
+    np.testing.assert_array_equal(shown(page), counted(run[1], 0.4, 0.35))
+    table = pd.read_csv(run[0] / "metrics/fractions/fake.csv")[list(TYPES)].to_numpy()
+    np.testing.assert_allclose(shown(page) / 1000, table, atol=1e-6)
+
+
+@pytest.mark.parametrize("distance", [-120, -20, 60])
+def test_fractions_after_a_drag_of_delta_m_are_those_of_classify_for_the_value_in_the_command(page, run, distance):
+    drag(page, "m", distance)
+    given = re.fullmatch(r"dvc exp run -S delta_m=(\S+) -S delta_s=auto", page.input_value("#command"))
+    delta_m = float(given[1])
+    assert delta_m in GRID
+    assert (delta_m < 0.4) == (distance < 0)
+    expected = counted(run[1], delta_m, 0.35)
+    np.testing.assert_array_equal(shown(page), expected)
+    size = int(page.locator("#size option:checked").text_content())
+    share = expected[SIZES.index(size), 0] / 1000
+    assert f"memorized {100 * share:.1f}%" in page.text_content("#readout")
+
+
+def test_the_command_run_by_classify_gives_the_table_on_screen(page, run, tmp_path):
+    from classify import main
+
+    drag(page, "m", -60)
+    drag(page, "s", 40)
+    settings = re.findall(r"-S (delta_[ms])=(\S+)", page.input_value("#command"))
+    options = [word for name, value in settings for word in (f"--{name.replace('_', '-')}", value)]
+    main([str(run[0] / "data/neighbours/fake"), "--name", "fake", *options, "--selections", str(tmp_path / "s"),
+          "--out", str(tmp_path)], standalone_mode=False)  # fmt: skip
+    table = pd.read_csv(tmp_path / "fractions/fake.csv")[list(TYPES)].to_numpy()
+    np.testing.assert_allclose(shown(page) / 1000, table, atol=1e-6)
+
+
+def test_keys_move_a_threshold_by_one_step_and_the_box_undoes_it(page, run):
+    page.focus("#range-s")
+    page.keyboard.press("ArrowRight")
+    settled(page)
+    delta_s = float(re.search(r"delta_s=(\S+)", page.input_value("#command"))[1])
+    assert delta_s == GRID[np.abs(np.log(GRID / 0.35)).argmin() + 1]
+    np.testing.assert_array_equal(shown(page), counted(run[1], 0.4, delta_s))
+    page.check("#run-s")
+    settled(page)
+    assert "delta_s=auto" in page.input_value("#command")
+    np.testing.assert_array_equal(shown(page), counted(run[1], 0.4, 0.35))
+
+
+def test_a_typed_distance_goes_to_the_nearest_step_and_the_field_says_which(page, run):
+    page.fill("#value-m", "0.5")
+    page.press("#value-m", "Tab")
+    settled(page)
+    assert float(page.input_value("#value-m")) == GRID[np.abs(np.log(GRID / 0.5)).argmin()]
+
+
+def test_samples_beside_the_threshold_are_on_the_side_that_they_are_shown_on(page, run):
+    drag(page, "m", 50)
+    delta_m = float(page.input_value("#value-m"))
+    size = int(page.locator("#size option:checked").text_content())
+    for heading, within in (("within", True), ("beyond", False)):
+        cards = page.locator(f'#samples-m h3:has-text("{heading}") + ol .sample')
+        assert cards.count() == 3
+        for card in cards.all_text_contents():
+            number = int(re.search(r"sample (\d+)", card)[1])
+            assert (run[1][size][0][number] <= np.float32(delta_m)) == within
+
+
+def test_a_click_on_the_fractions_chooses_a_size(page):
+    page.locator("#fractions svg").scroll_into_view_if_needed()
+    box = page.locator("#fractions svg").bounding_box()
+    page.mouse.click(box["x"] + box["width"] - 14, box["y"] + box["height"] / 2)
+    settled(page)
+    assert page.text_content("#readout").startswith("K = 256:")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(browser, run, scheme, width):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs requirements-browser.txt").Axe()
+    page, _ = opened(browser, run[0] / "report.html", color_scheme=scheme, viewport={"width": width, "height": 800})
+    found = axe.run(page).response["violations"]
+    assert not [(v["impact"], v["id"], [n["html"][:120] for n in v["nodes"]][:3]) for v in found]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.context.close()
+
+
+def test_without_javascript_all_but_the_explorer_is_there(browser, run):
+    context = browser.new_context(java_script_enabled=False, offline=True)
+    page = context.new_page()
+    page.goto((run[0] / "report.html").as_uri())
+    assert "The explorer needs JavaScript" in page.text_content("noscript")
+    assert not page.is_visible("#app")
+    assert page.is_visible("#figure-4 .claims")
+    context.close()
+
+
+@pytest.fixture
+def large():
+    """A folder for 1 GB, gone after the test."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_at_the_papers_scale_the_page_is_below_40_mb_and_answers_a_drag_within_100_ms(browser, large):
+    sizes = [2 + 1600 * k for k in range(38)]
+    found = make_run(large, sizes, 200_000)
+    started = time.perf_counter()
+    write_report(large, large / "report.html")
+    written = time.perf_counter() - started
+    megabytes = (large / "report.html").stat().st_size / 1e6
+    page, complaints = opened(browser, large / "report.html", viewport={"width": 1200, "height": 900})
+    times = page.evaluate("""async () => {
+        const slider = document.getElementById("range-m"), times = [];
+        for (let k = 0; k < 20; k++) {
+            slider.value = +slider.value + (k % 2 ? 3 : -2);
+            const started = performance.now();
+            slider.dispatchEvent(new Event("input"));
+            await new Promise(done => requestAnimationFrame(() => setTimeout(done)));
+            times.push(performance.now() - started);
+        }
+        return times;
+    }""")
+    delta_m = float(re.search(r"delta_m=(\S+)", page.input_value("#command"))[1])
+    np.testing.assert_array_equal(shown(page), counted(found, delta_m, 0.35))
+    page.context.close()
+    print(f"{megabytes:.1f} MB in {written:.0f} s; a move takes {np.median(times):.0f} ms, at most {max(times):.0f} ms")
+    assert not complaints
+    assert megabytes < 40
+    assert np.median(times) < 100
