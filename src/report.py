@@ -59,28 +59,35 @@ def picture(path, folder, title):
 def entry(figure, run, plots, datasets, used):
     """One figure for the page; the files it is made of go into `used`."""
     sweeps = run.learned + run.controls
-    pictures = list(found(plots, figure.pictures, run.learned + datasets, ".png"))
+    pictures = list(found(plots, figure.pictures, tuple(dict.fromkeys(run.learned + datasets)), ".png"))
     tables = list(found(run.metrics, figure.tables, sweeps, ".csv"))
     used.extend(pictures + tables)
     return {
-        "label": figure.number if figure.number.startswith("not") else f"Fig. {figure.number}",
+        "label": f"Fig. {figure.number}" if figure.number[0].isdigit() else figure.number,
         "title": figure.title, "paper": figure.paper, "findings": list(figure.findings(run)),
         "pictures": [picture(path, plots, figure.title) for path in pictures],
         "tables": [table(path, run.metrics) for path in tables],
     }  # fmt: skip
 
 
+def intervals(limits, column):
+    """The 95% interval of each threshold in words: that of its valley, or of the valley it is borrowed from."""
+    known = limits.set_index("K")
+    for size, source in zip(limits.K, limits[f"{column}_source"], strict=True):
+        lender = size if source == "valley" else int(source.partition("K=")[2] or 0)
+        ends = [known[f"{column}_valley_{end}"].get(lender) for end in ("low", "high")]
+        yield "{:.3g} to {:.3g}".format(*ends) if lender else "none"
+
+
 def thresholds(name, run):
-    """The table of thresholds of a sweep, their intervals in words."""
+    """The table of thresholds of a sweep, in short."""
     limits = run.table("thresholds", name)
     rows = {"K": limits.K}
     for column in ("delta_m", "delta_s"):
-        ends = zip(limits[f"{column}_valley_low"], limits[f"{column}_valley_high"], strict=True)
-        rows |= {
-            column: limits[column].map("{:.4g}".format), f"{column} source": limits[f"{column}_source"],
-            f"{column} valley, 95% interval": [f"{a:.3g} to {b:.3g}" if np.isfinite(a) else "none" for a, b in ends],
-            f"{column} bound": limits[f"{column}_bound"].map("{:.4g}".format),
-        }  # fmt: skip
+        rows[column] = limits[column].map("{:.4g}".format)
+        rows[f"{column}, 95% interval"] = list(intervals(limits, column))
+        rows[f"{column} from"] = limits[f"{column}_source"]
+        rows[f"{column} at most"] = limits[f"{column}_bound"].map("{:.4g}".format)
     path = run.metrics / "thresholds" / f"{name}.csv"
     return table(path, run.metrics) | {
         "columns": list(rows),

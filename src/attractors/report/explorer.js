@@ -166,6 +166,12 @@ function tile(sprite, number, label, size, type) {
   return span;
 }
 
+// a short address for a picture: megabytes of data: URI in a style would be copied for every tile
+function pictureAddress(uri) {
+  const [head, body] = uri.split(",");
+  return URL.createObjectURL(new Blob([decode(body, Uint8Array)], { type: head.match(/data:([^;]+)/)[1] }));
+}
+
 const nearest = (entry, source) => entry[source].length ? entry[source][0][2] : Infinity;
 
 // Eqs. 9-11, in single precision as the distances are
@@ -288,7 +294,8 @@ function choose() {
   histogramView.signal("domain", shown.map(edge => grid[edge]));
   replace(histogramView, "bars", densities(sweep.runs[state.run]));
   replace(fractionView, "stored", series({ m: null, s: null }));
-  $("app").style.setProperty("--sprite", `url(${sweep.sprite.uri})`);
+  sweep.sprite.url ??= pictureAddress(sweep.sprite.uri);
+  $("app").style.setProperty("--sprite", `url(${sweep.sprite.url})`);
   $("size").replaceChildren(...sweep.runs.map((run, k) => new Option(run.K, k, false, k === state.run)));
   redraw();
 }

@@ -202,7 +202,7 @@ def toy(run):
         at = next(row for row in found["minima"] if row["t"] == found["t"])
         yield (
             f"K = {found['K']}, t = {found['t']:g}: the learned energy has {at['learned']['minima']} minima, "
-            f"{at['learned']['spurious']} of them spurious (exact: {at['exact']['minima']} and "
+            f"{at['learned']['spurious']} of them no training point's own (exact: {at['exact']['minima']} and "
             f"{at['exact']['spurious']}); {percent(found['samples']['near_a_training_point'])} of its samples lie by "
             f"a training point, where chance puts {percent(found['samples']['near_by_chance'])}; their mean distance "
             f"from the centre is {found['samples']['radius']:.3f}."
@@ -210,10 +210,10 @@ def toy(run):
     table = run.table("toy_minima")
     for t, part in table.groupby("t") if table is not None else ():
         some = part.K[part.spurious > 0]
-        yield f"t = {t:g}: the exact energy " + (
-            f"has spurious minima from K = {some.min()} to {some.max()} (of K = {part.K.min()} to {part.K.max()})."
-            if len(some)
-            else f"has no spurious minimum at any K from {part.K.min()} to {part.K.max()}."
+        first = f", first at K = {some.min()}" if len(some) else ""
+        yield (
+            f"t = {t:g}: the exact energy has minima that are no training point's own at {len(some)} of {len(part)} "
+            f"sizes K{first}."
         )
 
 
@@ -284,7 +284,7 @@ FIGURES = (
     Figure("25", "Circular interpolation",
         "The path between a target and a reference image along which energies are compared (Eq. 45).",
         ("interpolation/{}",), (), nothing),
-    Figure("not in the paper", "Do the conclusions hang on the thresholds?",
+    Figure("Not in the paper", "Do the conclusions hang on the thresholds?",
         "The paper gives the ranges of its thresholds (Table 2) and no sensitivity.",
         ("sensitivity/{}",), (), sensitivity),
 )  # fmt: skip
