@@ -129,6 +129,9 @@ def test_weights_of_another_network_are_refused_at_the_layer_that_differs():
     bad = weights | {"all_modules.2.weight": torch.zeros(32, 3, 3, 3)}
     with pytest.raises(ValueError, match=r"all_modules.2 of shape \(32, 3, 3, 3\) where input of \(32, 1, 3, 3\)"):
         aligned(bad, network)
+    swapped = weights | {"all_modules.0.weight": weights["all_modules.0.weight"].T}
+    with pytest.raises(ValueError, match=r"all_modules.0 of shape \(32, 128\) where time.0 of \(128, 32\)"):
+        aligned(swapped, network)
     with pytest.raises(ValueError, match=r"all_modules\.99 has no counterpart"):
         aligned(weights | {"all_modules.99.weight": torch.zeros(1), "all_modules.99.bias": torch.zeros(1)}, network)
     last = max(int(name.split(".")[1]) for name in weights if name != "sigmas")

@@ -143,21 +143,22 @@ def read_images(path, count=None):
     path: a subset (integers 0..`maximum`), a synthetic set, or a user's .npz, .npy or folder of pictures.
     Raises ValueError, naming the file, for anything else and where there are fewer than `count`.
     """
-    path = Path(path)
+    path, record = Path(path), {}
     if path.suffix in (".npz", ".npy"):
-        images = as_images(_archive(path), path)
+        array = _archive(path)
     elif path.is_dir():
-        images = as_images(_folder(path), path)
+        array = _folder(path)
     else:
         arrays, record = read_arrays(path, "images")
-        images = arrays["images"]
-        if images.dtype == np.uint8:
-            images = images.astype(np.float32) * np.float32(2 / record["maximum"]) - 1
-        else:
-            images = as_images(images, path)
+        array = arrays["images"]
+    first = array[:count] if array.ndim else array  # a few of many: the others are not converted
+    if first.dtype == np.uint8 and "maximum" in record:
+        images = first.astype(np.float32) * np.float32(2 / record["maximum"]) - 1
+    else:
+        images = as_images(first, path)
     if count is not None and count > len(images):
         raise ValueError(f"{path}: holds {len(images)} images; {count} were asked for")
-    return images[:count]
+    return images
 
 
 def write_json(path, value):
