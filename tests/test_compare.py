@@ -1,0 +1,156 @@
+"""What compare.py says of two runs: known differences are found, none is found where there is none."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from scipy.stats import binom
+
+from attractors.comparison import (
+    RESAMPLES,
+    compare_fractions,
+    compare_means,
+    compare_quantities,
+    counts_of,
+    crossings,
+    holm,
+    resampled,
+)
+from attractors.detection import TYPES
+
+SIZES = np.array([2, 16, 64, 256])
+
+
+def table(shares, count=1000):
+    shares = np.array(shares, float)
+    return pd.DataFrame({"K": SIZES, "count": count, **dict(zip(TYPES, shares.T, strict=True))})
+
+
+FALL = [(1, 0, 0), (0.8, 0.1, 0.1), (0.3, 0.25, 0.45), (0, 0.05, 0.95)]
+
+
+def draw(shares, seed, count=1000):
+    random = np.random.default_rng(seed)
+    return table([random.multinomial(count, row) / count for row in shares], count)
+
+
+def test_crossing_is_the_line_through_two_points_in_log_k():
+    found = crossings(SIZES, np.array([[1, 0.8, 0.2, 0], [1, 1, 1, 0.9], [0.4, 0.3, 0.2, 0.1], [1, 0.5, 0.2, 0.7]]))
+    np.testing.assert_allclose(found, [np.sqrt(16 * 64), np.nan, np.nan, 16])
+
+
+def test_crossing_equals_that_of_classify_to_its_one_decimal():
+    from classify import crossing
+
+    random = np.random.default_rng(0)
+    shares = np.sort(random.random((30, 4)))[:, ::-1]
+    expected = [crossing(SIZES, row) for row in shares]
+    np.testing.assert_allclose(crossings(SIZES, shares), [np.nan if e is None else e for e in expected], atol=0.051)
+
+
+def test_counts_come_back_from_fractions_of_six_digits():
+    counts = np.random.default_rng(0).multinomial(199_999, [0.3, 0.1, 0.6], 4)
+    shares = [[float(f"{share:.6g}") for share in row / 199_999] for row in counts]
+    np.testing.assert_array_equal(counts_of(table(shares, 199_999)), counts)
+
+
+def test_resampled_shares_have_the_quantiles_of_the_binomial():
+    shares = resampled(counts_of(table(FALL)), np.random.default_rng(0))
+    assert shares.shape == (RESAMPLES, 4, 3)
+    for quantile in (0.025, 0.5, 0.975):
+        expected = binom.ppf(quantile, 1000, 0.25) / 1000
+        assert np.quantile(shares[:, 2, 1], quantile) == pytest.approx(expected, abs=0.003)
+
+
+def test_two_draws_of_one_transition_differ_by_noise_about_nineteen_times_in_twenty():
+    found = [
+        compare_quantities(draw(FALL, seed), draw(FALL, 1000 + seed), np.random.default_rng(seed)) for seed in range(60)
+    ]
+    verdicts = pd.concat(found)
+    for name in ("peak of the spurious fraction", "K where memorized fall to 1/2"):
+        assert verdicts[verdicts.quantity == name].noise.mean() > 0.85
+    fractions = [compare_fractions(draw(FALL, seed), draw(FALL, 1000 + seed)).p.min() for seed in range(60)]
+    assert np.mean(np.array(fractions) < 0.05) < 0.15
+
+
+def test_a_transition_that_came_later_is_more_than_noise():
+    later = [(1, 0, 0), (0.98, 0.01, 0.01), (0.7, 0.15, 0.15), (0.1, 0.4, 0.5)]
+    found = compare_quantities(draw(FALL, 0), draw(later, 1), np.random.default_rng(2)).set_index("quantity")
+    assert list(found.noise) == [False, False, False]
+    assert found.A["K of that peak"] == 64
+    assert found.B["K of that peak"] == 256
+    assert list(compare_fractions(draw(FALL, 0), draw(later, 1)).p < 0.001) == [False, True, True, True]
+
+
+def test_holm_on_the_numbers_of_a_textbook():
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+
+
+def test_means_two_and_a_half_errors_apart_have_the_p_of_the_normal_distribution():
+    rows = {"K": [2, 2], "type": ["memorized", "spurious"], "log_volume": [1.0, 2.0], "log_volume_se": [0.3, np.nan]}
+    first = pd.DataFrame(rows)
+    second = first.assign(log_volume=[1 + 2.5 * 0.5, 5], log_volume_se=[0.4, 0.4])
+    found = compare_means(first, second, "log_volume").p
+    assert found[0] == pytest.approx(0.012419, rel=1e-3)
+    assert np.isnan(found[1])
+
+
+def git(folder, *arguments):
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=folder, check=True,
+                   capture_output=True)  # fmt: skip
+
+
+def write(folder, shares, delta_m, samples):
+    for kind in ("fractions", "thresholds"):
+        (folder / "metrics" / kind).mkdir(parents=True, exist_ok=True)
+    draw(shares, 0).to_csv(folder / "metrics/fractions/x.csv", index=False)
+    limits = {"K": SIZES, "delta_m": delta_m, "delta_m_source": "given", "delta_s": 0.3, "delta_s_source": "valley"}
+    pd.DataFrame(limits).to_csv(folder / "metrics/thresholds/x.csv", index=False)
+    dep = f"{{path: data/neighbours/x, md5: {samples}}}"
+    (folder / "dvc.lock").write_text(f"schema: '2.0'\nstages:\n  classify@x:\n    cmd: x\n    deps: [{dep}]\n")
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("repository")
+    git(folder, "init", "-q")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=folder, check=True)
+    write(folder, FALL, 0.4, "one.dir")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "first")
+    git(folder, "tag", "first")
+    write(folder, [FALL[0], (0.4, 0.3, 0.3), *FALL[2:]], 0.2, "one.dir")
+    return folder
+
+
+def compare(folder, *arguments):
+    from compare import main
+
+    return CliRunner().invoke(main, [*arguments, "--folder", str(folder)])
+
+
+def test_a_revision_against_the_workspace(repository):
+    said = compare(repository, "first")
+    assert said.exit_code == 0, said.output
+    assert "The same samples under other thresholds" in said.output
+    assert "Thresholds that moved" in said.output
+    line = next(line for line in said.output.splitlines() if "spurious fraction" in line)
+    assert line.endswith("more than noise")
+    assert "no more" not in line
+
+
+def test_a_revision_against_itself(repository):
+    said = compare(repository, "first", "HEAD")
+    assert "Nothing changed" in said.output
+    assert "No threshold moved." in said.output
+
+
+def test_a_name_that_is_none_is_one_line(repository):
+    said = compare(repository, "nothing-of-the-kind")
+    assert said.exit_code == 1
+    assert said.output.startswith("Error: nothing-of-the-kind: neither a revision nor an experiment here")
+    said = compare(repository, "first", "--sweep", "y")
+    assert "y: not in both; those are x" in said.output
