@@ -65,7 +65,7 @@ def runs_of(names, folder=ROOT / "sweeps", studies=ROOT / "prompts"):
     "--out", type=click.Path(dir_okay=False, path_type=Path), default=ROOT / "runs.yaml", help="The file to write."
 )
 def main(names, out):
-    """Write runs.yaml for NAMES: scales (laptop, mnist, fashion_mnist, cifar10, lsun_church, paper), sweeps, studies."""
+    """Write runs.yaml for NAMES: scales (laptop, mnist, fashion_mnist, cifar10, lsun_church, paper), sweeps, cases."""
     try:
         content = runs_of(names)
     except ValueError as error:

@@ -174,18 +174,21 @@ def _load(source):
     """The diffusers pipeline in a folder or at an id; ValueError in one line for whatever stands against it."""
     try:
         from diffusers import DiffusionPipeline
+        from diffusers.utils import logging as diffusers_logging
         from huggingface_hub.errors import GatedRepoError
+        from transformers.utils import logging as transformers_logging
     except ImportError:
         raise ValueError(f"{source}: needs diffusers and transformers; {EXTRA}") from None
+    for logging in (diffusers_logging, transformers_logging):
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()
     folder = Path(source)
     if not folder.is_dir() and (source.count("/") != 1 or source[0] in "/.~"):
         raise ValueError(f"{source}: no such folder, and no id either, which is owner/name")
     if folder.is_dir() and not (folder / "model_index.json").is_file():
         raise ValueError(f"{source}: holds no model_index.json, so no diffusers pipeline")
     try:
-        pipeline = DiffusionPipeline.from_pretrained(source, use_safetensors=True, trust_remote_code=False)
-    except ImportError:
-        raise ValueError(f"{source}: needs diffusers and transformers; {EXTRA}") from None
+        pipeline = DiffusionPipeline.from_pretrained(source, use_safetensors=True, safety_checker=None)
     except Exception as error:  # of a dozen kinds, by the library that finds out
         reasons = [error]
         while (reason := reasons[-1].__cause__ or reasons[-1].__context__) is not None:

@@ -6,6 +6,7 @@ with N numbers held. Each function takes a model with `score` and `alpha_bar`, a
 """
 
 import math
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,8 @@ TOLERANCE = 1e-3  # of Lanczos: residuals relative to the value; its error is of
 
 def forward_product(model, x, t, directions):
     """J v for each of directions: [B, C, H, W], by forward-mode differentiation of the score at x: [1, C, H, W]."""
-    with sdpa_kernel(SDPBackend.MATH):  # fused attention has no forward mode
+    with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():  # fused attention has no forward mode
+        warnings.simplefilter("ignore", FutureWarning)  # of torch's own scripted derivatives
         return torch.func.jvp(lambda x: model.score(x, t), (x.repeat(len(directions), 1, 1, 1),), (directions,))[1]
 
 
@@ -94,10 +96,11 @@ def hutchinson(model, x_0, probes, seed, index=0, t=5, batch=16, progress=lambda
 
 @torch.inference_mode()
 def rounding(model, reference, x_0, seed, index=0, t=5):
-    """(relative error of the score, bound on its effect on Alg. 3) of a model in low precision.
+    """(relative error of the score, how far it may move the singular values of Alg. 3) of a model in low precision.
 
-    Measured at one x_t against `reference` in float32. Errors of the columns, taken as independent, add a matrix
-    N x 4N to M whose norm bounds how far each singular value moves: rms error sqrt(4N) (1 + 1/2).
+    Measured at one x_t against `reference` in float32. Errors add a matrix N x 4N to M whose norm bounds the move of
+    each singular value; it is rms error sqrt(4N) (1 + 1/2) where they are independent and alike, as is taken here.
+    The largest value, which is of the mean score, moves by its relative error.
     """
     noise = generator(seed, PROBES, (1 << 40) + index).standard_normal(x_0.shape, np.float32)
     x = forward_process(x_0, torch.from_numpy(noise).to(x_0), t, model.alpha_bar)
