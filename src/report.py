@@ -134,8 +134,10 @@ def embedded(value):
 @click.option("--settings", type=click.Path(exists=True, path_type=Path), multiple=True,
               default=["params.yaml", "sweeps"], help="Files to show; folders with a file for each sweep.")  # fmt: skip
 @click.option("--examples", type=click.IntRange(4), help="Samples kept near each threshold.  [default: what fits]")
+@click.option("--library", type=click.Path(dir_okay=False, path_type=Path),
+              help="Write Vega here too, for the pages of `dvc plots` without a network.")  # fmt: skip
 @commands.out_option
-def main(runs, metrics, plots, data, settings, examples, out):
+def main(runs, metrics, plots, data, settings, examples, library, out):
     """Write the report of the sweeps in RUNS as one file that needs no other."""
     import vl_convert
 
@@ -168,8 +170,10 @@ def main(runs, metrics, plots, data, settings, examples, out):
         vega=Markup(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")),
         sweeps_json=embedded({"grid": GRID.tolist(), "per_decade": PER_DECADE, "sweeps": explorers}),
     )  # fmt: skip
-    with atomic(out) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    for path, content in {out: page, library: vl_convert.javascript_bundle() if library else None}.items():
+        if path:
+            with atomic(path) as temporary:
+                temporary.write_text(content, encoding="utf-8")
     shown = sum(bool(figure["pictures"]) for figure in figures)
     click.echo(
         f"{out}: {shown} of {len(figures)} figures, explorer of {len(explorers)} sweeps, {len(page) / 1e6:.1f} MB"
