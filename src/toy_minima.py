@@ -18,8 +18,11 @@ from attractors.records import write_csv
 from attractors.toy import circle, on_circle
 
 
+SIZES = (*range(1, 11), 12, 16, 24, 32, 48, 64, 100, 200, 500, 1000)
+
+
 @commands.stage("toy_minima")
-@click.option("--sizes", type=click.IntRange(1), multiple=True, required=True, help="The K to look at.")
+@click.option("--sizes", type=click.IntRange(1), multiple=True, default=SIZES, help="The K to look at.")
 @click.option("--times", type=click.FloatRange(0, min_open=True), multiple=True, default=[0.01, 0.05, 0.15],
               help="Times at which minima are counted.")  # fmt: skip
 @click.option("--points", type=click.IntRange(1), default=60_000, help="Points on the circle; the first K are S_K.")
