@@ -17,7 +17,6 @@ from attractors.landscape import grid
 from attractors.records import write_csv
 from attractors.toy import circle, on_circle
 
-
 SIZES = (*range(1, 11), 12, 16, 24, 32, 48, 64, 100, 200, 500, 1000)
 
 
