@@ -384,7 +384,7 @@ def test_missing_weights_are_one_line_offline(tmp_path):
     assert not (tmp_path / "x.safetensors").exists()
 
 
-def test_a_folder_without_a_pipeline_or_with_pickled_weights_is_refused(tmp_path, folder):
+def test_a_folder_without_a_pipeline_or_with_pickled_weights_is_refused(tmp_path, folder, capfd):
     with pytest.raises(ValueError, match=r"holds no model_index\.json"):
         read_pipeline(tmp_path)
     shutil.copytree(folder, tmp_path / "pickled")
@@ -394,6 +394,7 @@ def test_a_folder_without_a_pipeline_or_with_pickled_weights_is_refused(tmp_path
     with pytest.raises(ValueError, match="pickled: not a whole pipeline with safetensors weights") as caught:
         read_pipeline(tmp_path / "pickled")
     assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_gated_model_says_what_to_do(monkeypatch):

@@ -181,7 +181,7 @@ def _load(source):
         raise ValueError(f"{source}: needs diffusers and transformers; {EXTRA}") from None
     for logging in (diffusers_logging, transformers_logging):
         logging.disable_progress_bar()
-        logging.set_verbosity_error()
+        logging.set_verbosity(logging.CRITICAL)  # what goes wrong is told once, below
     folder = Path(source)
     if not folder.is_dir() and (source.count("/") != 1 or source[0] in "/.~"):
         raise ValueError(f"{source}: no such folder, and no id either, which is owner/name")
