@@ -1,7 +1,10 @@
 """The report in Chromium, with the network off: what a hand does to it, and what it then shows."""
 
+import json
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -9,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 from PIL import Image
 from report_run import make_run, write_report
 
 from attractors.detection import TYPES, classify
+from attractors.records import write_csv
 from attractors.report.explorer import GRID
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs requirements-browser.txt")
@@ -186,6 +191,34 @@ def test_without_javascript_all_but_the_explorer_is_there(browser, run):
     assert "The explorer needs JavaScript" in page.text_content("noscript")
     assert not page.is_visible("#app")
     assert page.is_visible("#figure-4 .claims")
+    context.close()
+
+
+def test_plots_of_dvc_open_with_the_network_off_and_show_both_revisions(browser, run, tmp_path):
+    import vl_convert
+
+    for name in ("metrics", "plots"):
+        shutil.copytree(run[0] / name, tmp_path / name)
+    shutil.copytree(ROOT / ".dvc" / "plots", tmp_path / ".dvc" / "plots")
+    (tmp_path / ".dvc" / "config").write_text("[plots]\n    html_template = plots/page.html\n")
+    table = "metrics/fractions/fake.csv"
+    plot = {"template": "against_size", "x": {table: "K"}, "y": {table: ["memorized", "spurious"]}}
+    (tmp_path / "dvc.yaml").write_text(json.dumps({"plots": [{"fractions": plot}]}))
+    for command in ("init -q", "add -A", "-c user.name=a -c user.email=a@b commit -qm first"):
+        subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
+    (tmp_path / "plots" / "vega.js").write_text(vl_convert.javascript_bundle())
+    write_csv(tmp_path / table, pd.read_csv(tmp_path / table).assign(memorized=0.123))
+    subprocess.run([sys.executable, "-m", "dvc", "plots", "diff", "HEAD", "workspace", "-q"], cwd=tmp_path, check=True)
+    context = browser.new_context(offline=True)
+    page, asked = context.new_page(), []
+    page.on("request", lambda request: asked.append(request.url) if request.url.startswith("http") else None)
+    page.goto((tmp_path / "dvc_plots" / "index.html").as_uri())
+    page.wait_for_selector("#fractions svg")
+    labels = page.locator("#fractions svg text").all_text_contents()
+    assert {"workspace", "HEAD", "memorized", "spurious"} <= set(labels)
+    lines = page.locator('#fractions svg path[aria-roledescription="line mark"]')
+    assert lines.count() == 4  # two types at two revisions
+    assert not asked
     context.close()
 
 
