@@ -39,7 +39,7 @@ def make_run(folder, sizes, count, shape=(1, 8, 8), name="fake"):
         synthetic = folder / f"data/synthetic/{name}/{size}.safetensors"
         synthetic.parent.mkdir(parents=True, exist_ok=True)
         synthetic.hardlink_to(folder / "data" / "subsets" / "noise.safetensors")
-        shares = fractions(classify(*found[size], 0.4, 0.35))
+        shares = fractions(classify(*found[size], 0.9, 0.35))
         low, high = wilson(shares, count)
         rows.append({"K": size, "count": count} | {
             f"{kind}{suffix}": values[code] for code, kind in enumerate(TYPES)
@@ -47,8 +47,8 @@ def make_run(folder, sizes, count, shape=(1, 8, 8), name="fake"):
         })  # fmt: skip
     write_csv(folder / "metrics" / "fractions" / f"{name}.csv", pd.DataFrame(rows))
     limits = {"K": sizes}
-    for column, value in (("delta_m", 0.4), ("delta_s", 0.35)):
-        limits |= {column: value, f"{column}_source": "valley", f"{column}_bound": 0.75}
+    for column, value in (("delta_m", 0.9), ("delta_s", 0.35)):
+        limits |= {column: value, f"{column}_source": "valley", f"{column}_bound": 1.0}
         limits |= {f"{column}_valley_{key}": value for key in ("position", "low", "high", "depth", "p_value")}
     write_csv(folder / "metrics" / "thresholds" / f"{name}.csv", pd.DataFrame(limits))
     (folder / "plots").mkdir()

@@ -71,7 +71,7 @@ def test_counts_in_the_page_are_the_cells(folder, page):
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))
     for run in data["sweeps"][0]["runs"]:
         arrays, _ = read_arrays(folder / f"data/neighbours/fake/{run['K']}.safetensors")
-        expected = cells(arrays["training_distances"][:, 0], arrays["synthetic_distances"][:, 0], 0.4, 0.35)
+        expected = cells(arrays["training_distances"][:, 0], arrays["synthetic_distances"][:, 0], 0.9, 0.35)
         found = np.zeros(expected.size, int)
         found[np.frombuffer(base64.b64decode(run["cells"]), "<u2")] = np.frombuffer(
             base64.b64decode(run["counts"]), "<u4"
