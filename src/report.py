@@ -27,14 +27,14 @@ def data_uri(path, kind):
 
 
 def found(folder, patterns, names, suffix):
-    """The files that the patterns name, {} standing for each name: FOLDER/x.suffix, or all of FOLDER/x/*.suffix."""
+    """The files that the patterns name, {} standing for each name: FOLDER/x.suffix, or all in FOLDER/x, by K or name."""
     for pattern in patterns:
         for name in names if "{}" in pattern else [""]:
             path = folder / pattern.format(name)
             if (single := path.with_name(path.name + suffix)).is_file():
                 yield single
             elif path.is_dir():
-                yield from sorted(path.glob(f"*{suffix}"), key=lambda part: int(part.stem))
+                yield from sorted(path.rglob(f"*{suffix}"), key=lambda part: (part.parent, len(part.stem), part.stem))
 
 
 def table(path, folder):
@@ -155,8 +155,6 @@ def main(runs, metrics, plots, data, settings, examples, library, out):
     files = [part for path in settings
              for part in ([path / f"{name}.yaml" for name in names] if path.is_dir() else [path])]  # fmt: skip
     used += [path for path in files if path.is_file()]
-    if (lock := commands.ROOT / "requirements.lock").is_file():
-        files.append(lock)
     hashes = [(str(path), file_hash(path)) for path in dict.fromkeys(used)] + [
         (f"{explorer['name']}, K = {part['K']}: {source} images", value)
         for explorer in explorers for part in explorer["runs"] for source, value in part["images"].items()

@@ -199,6 +199,16 @@ def test_findings_say_what_a_table_made_by_hand_says(tmp_path):
     assert "20 of them form 4 groups" in " ".join(findings.samples(run))
 
 
+def test_files_are_found_by_name_or_in_a_folder_and_those_of_sizes_in_their_order(tmp_path):
+    from report import found
+
+    for name in ("one.csv", "basin/a/16.csv", "basin/a/2.csv", "words/b/x.csv", "words/a/yy.csv", "words/a/z.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    listed = [str(path.relative_to(tmp_path)) for path in found(tmp_path, ("one", "basin/{}", "words"), ("a",), ".csv")]
+    assert listed == ["one.csv", "basin/a/2.csv", "basin/a/16.csv", "words/a/z.csv", "words/a/yy.csv", "words/b/x.csv"]
+
+
 @pytest.mark.parametrize(
     ("share", "said"), [(0, "0%"), (0.00123, "0.12%"), (0.05, "5%"), (0.2168, "21.7%"), (0.9, "90.0%"), (1, "100%")]
 )

@@ -272,7 +272,7 @@ FIGURES = (
     Figure("5B, 24", "Curvature in Stable Diffusion",
         "Hand-picked candidates: singular values are largest for a memorized image, smaller for spurious ones, "
         "smallest for generalized ones.",
-        ("stable_diffusion",), ("stable_diffusion",), nothing),
+        ("stable_diffusion",), ("latent_stability", "latent_curvature"), nothing),
     Figure("6, 26-30", "Energy relative to training images",
         "Memorized samples start as low as training images and rise with K; generalized ones start high and come "
         "down; in the transition spurious samples are the lowest of the three, for every reference image.",
