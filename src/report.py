@@ -27,7 +27,7 @@ def data_uri(path, kind):
 
 
 def found(folder, patterns, names, suffix):
-    """The files that the patterns name, {} standing for each name: FOLDER/x.suffix, or all in FOLDER/x, by K or name."""
+    """Files that patterns name, {} standing for each name: FOLDER/x.suffix, or all in FOLDER/x, by K or name."""
     for pattern in patterns:
         for name in names if "{}" in pattern else [""]:
             path = folder / pattern.format(name)
