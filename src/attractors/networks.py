@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from attractors.diffusion import noise_level
-
 from attractors.unet import UNet
 
 
