@@ -23,8 +23,8 @@ SCALES["paper"] = [sweep for scale in ("mnist", "fashion_mnist", "cifar10", "lsu
 def runs_of(names, folder=ROOT / "sweeps", studies=ROOT / "prompts"):
     """What runs.yaml holds for scales, sweeps or case studies `names`. Raises ValueError.
 
-    datasets; sweeps by name; those of them that are learned (all but the exact controls); runs by name; studies by
-    name; their prompts by name. A study by itself comes with the sweeps of the laptop scale.
+    datasets; backbones of LPIPS that are needed; sweeps by name; those of them that are learned (all but the exact
+    controls); runs by name; studies by name; their prompts by name. A study by itself comes with the laptop's sweeps.
     """
     known, cases = ({path.stem: path for path in Path(f).glob("*.yaml")} for f in (folder, studies))
     chosen, chosen_cases = {}, {}
@@ -52,9 +52,13 @@ def runs_of(names, folder=ROOT / "sweeps", studies=ROOT / "prompts"):
         for study, content in chosen_cases.items()
         for name in prompts_of(content, cases[study])
     }
+    metrics = {content.get(stage, {}).get(option) for content in chosen.values()
+               for stage, option in (("neighbours", "metric"), ("basin", "distance"))}  # fmt: skip
+    metrics |= {"lpips_alex"} if chosen_cases else set()  # for their stability
+    lpips = sorted(metric.removeprefix("lpips_") for metric in metrics if str(metric).startswith("lpips_"))
     studies = {study: {"model": content["model"]} for study, content in chosen_cases.items()}
     return {
-        "datasets": datasets, "sweeps": sweeps, "learned": learned, "runs": runs,
+        "datasets": datasets, "lpips": lpips, "sweeps": sweeps, "learned": learned, "runs": runs,
         "studies": studies, "prompts": prompts,
     }  # fmt: skip
 
