@@ -34,18 +34,19 @@ class Delta(click.ParamType):
 
 
 def read_run(path):
-    """(K, distances to S, distances within S', spacing of S) of one file of neighbours."""
+    """(K, distances to S, distances within S', spacing of S, its copy bound) of one file of neighbours."""
     names = ("training_distances", "synthetic_distances", "training_spacing")
     arrays, record = read_arrays(path, *names)
     to_training, within, spacing = (arrays[name] for name in names)
     if not (np.isfinite(to_training[:, 0]).all() and np.isfinite(within[:, 0]).all()):
         raise ValueError(f"{path}: distances that are not finite; S' needs at least two samples")
-    return record["size"], to_training[:, 0], within[:, 0], spacing
+    bound = copy_bound(spacing, squared=record["metric"].startswith("lpips"))
+    return record["size"], to_training[:, 0], within[:, 0], spacing, bound
 
 
 def thresholds(delta, distances, runs, seed, stream):
     """One Threshold per run: the given number, or the automatic choice."""
-    sizes, bounds = [run[0] for run in runs], [copy_bound(run[3]) for run in runs]
+    sizes, bounds = [run[0] for run in runs], [run[4] for run in runs]
     if delta != "auto":
         return [Threshold(delta, "given", bound) for bound in bounds]
     valleys = [
@@ -134,7 +135,7 @@ def main(sweep, neighbours, name, delta_m, delta_s, limit, rare, seed, selection
     chosen_m = thresholds(delta_m, [run[1] for run in runs], runs, seed, 0)
     chosen_s = thresholds(delta_s, [run[2] for run in runs], runs, seed, 1)
     rows, limits, counts = [], [], []
-    for (size, to_training, within, _), m, s in zip(runs, chosen_m, chosen_s, strict=True):
+    for (size, to_training, within, *_), m, s in zip(runs, chosen_m, chosen_s, strict=True):
         codes = classify(to_training, within, m.value, s.value)
         rows.append(fraction_row(size, codes))
         limits.append({"K": size, **threshold_columns("delta_m", m), **threshold_columns("delta_s", s)})

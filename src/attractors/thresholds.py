@@ -37,14 +37,15 @@ class Threshold:
     valley: Valley | None = None
 
 
-def copy_bound(spacing):
+def copy_bound(spacing, squared=False):
     """The largest distance at which a sample is a copy: a quarter of the typical spacing of real images.
 
     spacing: [K] distance of each training image to its nearest other training image. A sample at d <= spacing / 4
     from its original is at least spacing - d >= 3 d from any other image: the factor of three by which Yoon et al.
-    (whom the paper follows) define memorized samples, turned into a distance.
+    (whom the paper follows) define memorized samples, turned into a distance. squared: distances are squares, as
+    those of LPIPS are.
     """
-    return float(np.median(spacing)) / 4
+    return float(np.median(spacing)) / (16 if squared else 4)
 
 
 def grid(distances, bound):
