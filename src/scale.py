@@ -20,11 +20,17 @@ SCALES = {
 SCALES["paper"] = [sweep for scale in ("mnist", "fashion_mnist", "cifar10", "lsun_church") for sweep in SCALES[scale]]
 
 
+def backbone(metric):
+    """What a stage reads of models/lpips/ to measure l2, lpips_alex or lpips_vgg: none, alex or vgg."""
+    return metric.removeprefix("lpips_") if metric.startswith("lpips_") else "none"
+
+
 def runs_of(names, folder=ROOT / "sweeps", studies=ROOT / "prompts"):
     """What runs.yaml holds for scales, sweeps or case studies `names`. Raises ValueError.
 
     datasets; backbones of LPIPS that are needed; sweeps by name; those of them that are learned (all but the exact
-    controls); runs by name; studies by name; their prompts by name. A study by itself comes with the laptop's sweeps.
+    controls); runs by name, with the backbones that their neighbours and basin stages read; studies by name; their
+    prompts by name. A study by itself comes with the laptop's sweeps.
     """
     known, cases = ({path.stem: path for path in Path(f).glob("*.yaml")} for f in (folder, studies))
     chosen, chosen_cases = {}, {}
@@ -40,10 +46,14 @@ def runs_of(names, folder=ROOT / "sweeps", studies=ROOT / "prompts"):
             else:
                 chosen[sweep] = read_yaml(known[sweep])
     runs = {
-        f"{sweep}-{size}": {"sweep": sweep, "size": size, "dataset": content["dataset"]}
+        f"{sweep}-{size}": {
+            "sweep": sweep, "size": size, "dataset": content["dataset"],
+            "neighbours": backbone(content.get("neighbours", {}).get("metric", "l2")),
+            "basin": backbone(content.get("basin", {}).get("distance", "lpips_vgg")),
+        }
         for sweep, content in chosen.items()
         for size in sizes(content.get("sizes"))
-    }
+    }  # fmt: skip
     sweeps = {sweep: {"dataset": content["dataset"]} for sweep, content in chosen.items()}
     learned = {name: dict(sweep) for name, sweep in sweeps.items() if chosen[name]["network"]["name"] != "exact"}
     datasets = sorted({content["dataset"] for content in chosen.values()})
@@ -52,13 +62,11 @@ def runs_of(names, folder=ROOT / "sweeps", studies=ROOT / "prompts"):
         for study, content in chosen_cases.items()
         for name in prompts_of(content, cases[study])
     }
-    metrics = {content.get(stage, {}).get(option) for content in chosen.values()
-               for stage, option in (("neighbours", "metric"), ("basin", "distance"))}  # fmt: skip
-    metrics |= {"lpips_alex"} if chosen_cases else set()  # for their stability
-    lpips = sorted(metric.removeprefix("lpips_") for metric in metrics if str(metric).startswith("lpips_"))
+    backbones = {run[stage] for run in runs.values() for stage in ("neighbours", "basin")} - {"none"}
+    backbones |= {"alex"} if chosen_cases else set()  # for their stability
     studies = {study: {"model": content["model"]} for study, content in chosen_cases.items()}
     return {
-        "datasets": datasets, "lpips": lpips, "sweeps": sweeps, "learned": learned, "runs": runs,
+        "datasets": datasets, "lpips": sorted(backbones), "sweeps": sweeps, "learned": learned, "runs": runs,
         "studies": studies, "prompts": prompts,
     }  # fmt: skip
 

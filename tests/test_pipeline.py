@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -89,3 +90,49 @@ def test_parameters_of_a_stage_exist_where_dvc_looks_for_them():
                 files = [f"prompts/{study}.yaml" for study in runs["studies"]]
             for file in files:
                 assert {section.split(".")[0] for section in sections} <= set(load(file)), (name, file)
+
+
+@pytest.fixture
+def graph(tmp_path):
+    """A function: name of a scale to {stage: stages that make what it depends on} and its files that no stage makes."""
+    from dvc.repo import Repo
+
+    from scale import main
+
+    for name in ("dvc.yaml", "params.yaml", "sweeps", "prompts"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+
+    def of(scale):
+        main([scale, "--out", str(tmp_path / "runs.yaml")], standalone_mode=False)
+        with Repo.init(tmp_path, no_scm=True, force=True) as repo:
+            edges = repo.index.graph
+            made = {out.fs_path for stage in edges for out in stage.outs}
+            given = {str(Path(dep.fs_path).relative_to(tmp_path)) for stage in edges for dep in stage.deps
+                     if not any(out == dep.fs_path or out.startswith(dep.fs_path + "/") or
+                                dep.fs_path.startswith(out + "/") for out in made)}  # fmt: skip
+            return {stage.name: {s.name for s in edges.successors(stage)} for stage in edges}, given
+
+    return of
+
+
+def test_neighbours_and_basins_that_lpips_measures_wait_for_its_weights(graph):
+    before, given = graph("cifar10_small")
+    assert before["neighbours@cifar10_small-16"] == {"lpips@alex", "sample@cifar10_small-16", "subset@cifar10"}
+    assert "lpips@vgg" in before["basin@cifar10_small-16"]
+    assert all((ROOT / path).exists() for path in given)
+    before, given = graph("mnist_small")
+    assert before["neighbours@mnist_small-16"] == {"sample@mnist_small-16", "subset@mnist"}
+    assert "lpips@vgg" in before["basin@mnist_small-16"]
+    assert "lpips@alex" not in before
+    before, given = graph("laptop")
+    assert not any(stage.startswith("lpips") for stage in before)
+    assert "models/lpips/none.safetensors" in given
+    assert all((ROOT / path).exists() for path in given)
+
+
+def test_the_weights_a_run_waits_for_are_those_its_metric_reads():
+    from neighbours import METRICS
+    from scale import backbone
+
+    assert {metric: backbone(metric) for metric in METRICS} == {m: name or "none" for m, name in METRICS.items()}
