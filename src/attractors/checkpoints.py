@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import time
+import zipfile
 from pathlib import Path
 
 import click
@@ -30,6 +31,9 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
+            with zipfile.ZipFile(self.path) as archive:  # torch reads the numbers without looking at their checksums
+                if damaged := archive.testzip():
+                    raise ValueError(damaged)
             return torch.load(self.path, map_location=device, weights_only=True)
         except Exception as error:  # torn or foreign, in whichever way torch finds out
             click.echo(f"{self.path}: unreadable ({type(error).__name__}); starting anew", err=True)
