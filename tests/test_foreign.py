@@ -40,29 +40,62 @@ def run(command, *arguments):
 
 
 def layers(network):
-    """(weight, bias) of every layer in the order of the forward pass, attention's three apart; and whether linear."""
+    """(weight, bias) of every layer in the order of the forward pass, attention's query, key and value apart."""
     for _, module in network.named_modules():
         if isinstance(module, nn.Linear) and module.out_features == 3 * module.in_features:
-            yield from zip(module.weight.data.chunk(3), module.bias.data.chunk(3), ["attention"] * 3, strict=True)
+            yield from zip(module.weight.data.chunk(3), module.bias.data.chunk(3), strict=True)
         elif isinstance(module, (nn.Linear, nn.Conv2d, nn.GroupNorm)):
-            attention = isinstance(module, nn.Linear) and module.in_features == module.out_features
-            yield module.weight.data, module.bias.data, "attention" if attention else "layer"
+            yield module.weight.data, module.bias.data
 
 
-def score_sde_names(network):
-    """The flat naming of the score-SDE family: all_modules.N, attention as W: [in, out] and b, a buffer beside them."""
-    weights = {"sigmas": torch.linspace(1, 0.01, 1000)}
-    time = {id(network.time[i].weight.data) for i in (0, 2)}
-    for number, (weight, bias, kind) in enumerate(layers(network)):
-        if (
-            kind == "attention"
-            and id(weight) not in time
-            and weight.shape[0] == weight.shape[1] < 4 * SETTINGS["width"]
-        ):
-            weights |= {f"all_modules.{number}.W": weight.T, f"all_modules.{number}.b": bias}
-        else:
-            weights |= {f"all_modules.{number}.weight": weight, f"all_modules.{number}.bias": bias}
+def score_sde_names(network, forward=True):
+    """The naming of the score-SDE family: all_modules.N, layers of 1 x 1 as W: [in, out] and b, a buffer beside them.
+
+    forward: the layers of a block registered in the order of the forward pass; else like with like, as some forks do.
+    """
+    weights, own, number = {"sigmas": torch.linspace(1, 0.01, 1000)}, iter(layers(network)), iter(range(1000))
+
+    def put(*parts):
+        module, found = f"all_modules.{next(number)}", {}
+        for part in parts:
+            weight, bias = next(own)
+            layer = f"{module}.{part}" if part else module
+            if part.startswith("NIN"):
+                found[part] = {f"{layer}.W": weight.flatten(1).T, f"{layer}.b": bias}
+            else:
+                found[part] = {f"{layer}.weight": weight, f"{layer}.bias": bias}
+        for part in parts if forward else sorted(parts):
+            weights.update(found[part])
+
+    def block(shortcut):
+        put("GroupNorm_0", "Conv_0", "Dense_0", "GroupNorm_1", "Conv_1", *(["NIN_0"] if shortcut else []))
+
+    def attention():
+        put("GroupNorm_0", "NIN_0", "NIN_1", "NIN_2", "NIN_3")
+
+    for _ in range(3):  # of the time, and the first convolution
+        put("")
+    block(shortcut=False)
+    put("Conv_0")  # down
+    block(shortcut=True)
+    attention()
+    block(shortcut=False)
+    attention()
+    block(shortcut=False)
+    for _ in range(2):
+        block(shortcut=True)
+        attention()
+    put("Conv_0")  # up
+    for _ in range(2):
+        block(shortcut=True)
+    for _ in range(2):
+        put("")
+    assert next(own, None) is None
     return weights
+
+
+def score_sde_fork_names(network):
+    return score_sde_names(network, forward=False)
 
 
 def port_names(network):
@@ -70,7 +103,7 @@ def port_names(network):
     weights, own = {}, iter(layers(network))
 
     def put(name, conv=False):
-        weight, bias, _ = next(own)
+        weight, bias = next(own)
         weights[f"{name}.weight"] = weight[:, :, None, None] if conv else weight
         weights[f"{name}.bias"] = bias
 
@@ -109,7 +142,7 @@ def equal(a, b):
     return a.keys() == b.keys() and all(torch.equal(value, b[name]) for name, value in a.items())
 
 
-@pytest.mark.parametrize("naming", [score_sde_names, port_names])
+@pytest.mark.parametrize("naming", [score_sde_names, score_sde_fork_names, port_names])
 @pytest.mark.parametrize("prefix", ["", "module.", "module._orig_mod."])
 def test_foreign_weights_find_their_layers(naming, prefix):
     network = randomised()

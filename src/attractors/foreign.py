@@ -18,6 +18,7 @@ from attractors.unet import UNet
 
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
 OPTIONS = {"conditional": True, "resamp_with_conv": True, "nonlinearity": "swish", "scale_by_sigma": False}
+FAMILY = ("GroupNorm_0", "Conv_0", "Dense_0", "GroupNorm_1", "Conv_1", "Conv_2", "NIN_0", "NIN_1", "NIN_2", "NIN_3")
 KINDS = {"weight": "weight", "W": "weight", "bias": "bias", "b": "bias"}
 
 
@@ -62,25 +63,27 @@ def unwrapped(weights):
 
 
 def _forward_position(name):
-    """Where a layer named as in Ho et al.'s port (down.0.block.1.conv1, up.2.attn.0.q) is in the forward pass."""
+    """Where a layer is in the forward pass; None where its name is of no known family.
+
+    Known are the score-SDE family (all_modules.3.Conv_0) and ports of Ho et al. (down.0.block.1.conv1, up.2.attn.0.q).
+    """
+    if found := re.match(r"all_modules\.(\d+)\.(?:(\w+)\.)?\w+$", name):
+        number, part = found.groups()
+        return (int(number), FAMILY.index(part) if part in FAMILY else -1)
     if found := re.match(r"(down|up)\.(\d+)\.(block|attn|downsample|upsample)\.(?:(\d+)\.)?", name):
         way, level, kind, block = found.groups()
-        sampler = kind.endswith("sample")
-        place = (float("inf"),) if sampler else (int(block), kind == "attn")
-        return (way == "up", int(level) if way == "down" else -int(level), *place), 1 if way == "down" else 3
+        place = (float("inf"),) if kind.endswith("sample") else (int(block), kind == "attn")
+        return (1, int(level), *place) if way == "down" else (3, -int(level), *place)
     stages = ("temb", "conv_in", "mid", "norm_out", "conv_out")
-    for stage, order in zip(stages, (-1, 0, 2, 4, 5), strict=True):
-        if name.startswith(stage):
-            return (), order
-    return None, None
+    return next((order for stage, order in zip(stages, ((-1,), (0,), (2,), (4,), (5,)), strict=True)
+                 if name.startswith(stage)), None)  # fmt: skip
 
 
 def forward_order(weights):
-    """The names of a state dict in the order of the forward pass: as stored, unless levels are stored apart."""
-    places = {name: _forward_position(name) for name in weights}
-    if any(order is None for _, order in places.values()):
-        return list(weights)
-    return sorted(weights, key=lambda name: (places[name][1], places[name][0]))
+    """The names of a state dict's layers in the order of the forward pass: as stored where no family is recognised."""
+    names = [name for name in weights if name.rpartition(".")[2] in KINDS]
+    places = {name: _forward_position(name) for name in names}
+    return names if None in places.values() else sorted(names, key=places.get)
 
 
 def aligned(weights, network):
@@ -92,9 +95,7 @@ def aligned(weights, network):
     layers = {}
     for name in forward_order(weights):
         layer, _, kind = name.rpartition(".")
-        if kind in KINDS:
-            value = weights[name]
-            layers.setdefault(layer, {})[KINDS[kind]] = value.T if kind == "W" else value
+        layers.setdefault(layer, {})[KINDS[kind]] = weights[name].T if kind == "W" else weights[name]
     foreign, renamed = iter(layers.items()), {}
     for name, own in network.state_dict().items():
         layer, _, kind = name.rpartition(".")
