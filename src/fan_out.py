@@ -26,6 +26,8 @@ def stale_graph(targets):
 
     with Repo(str(ROOT)) as repo:
         graph = networkx.relabel_nodes(repo.index.graph.reverse(), lambda stage: stage.addressing)
+        if "sources" in graph and repo.status(["sources"]):  # which stages an edit concerns is seen only after it
+            repo.reproduce(["sources"])
         changed = set(repo.status())
     if targets:
         wanted = {name for name in graph if name in targets or name.split("@")[0] in targets}

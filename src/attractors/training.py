@@ -72,6 +72,13 @@ def flatten(parameters):
     return vector
 
 
+def default_generator(device):
+    """What dropout on `device` draws from, for its manual_seed: torch's own looks at every kind of device, slowly."""
+    if device.type == "cuda":
+        return torch.cuda.default_generators[device.index]
+    return torch.default_generator if device.type == "cpu" else torch
+
+
 def denoising_loss(model, x_0, settings, random):
     """|prediction - target|^2 averaged over pixels (Ho et al., L_simple) at x_0: [B, ...], noised at random times.
 
@@ -108,7 +115,7 @@ def train(
     weights = flatten(parameters)
     average = weights.clone()
     optimiser = torch.optim.Adam([weights], lr=settings.learning_rate, fused=True)
-    start, random = 0, torch.Generator(device)
+    start, random, dropout = 0, torch.Generator(device), default_generator(device)
     if state is not None:
         start = state["step"]
         weights.copy_(state["weights"])
@@ -125,7 +132,7 @@ def train(
                 )
                 first, indices = step, indices.to(device)
             random.manual_seed(integer(seed, TRAINING, step))
-            torch.manual_seed(integer(seed, DROPOUT, rank() << 40 | step))
+            dropout.manual_seed(integer(seed, DROPOUT, rank() << 40 | step))
             x_0 = images[indices[step - first]]
             value = loss(model, x_0, settings, random)
             weights.grad.zero_()
