@@ -40,7 +40,7 @@ def closure(script, root):
 
 
 def substance(source):
-    """A Python source without what changes no result: comments, docstrings, empty lines, spaces at the ends of lines."""
+    """A Python source without what changes no result: comments, docstrings, empty lines, spaces at ends of lines."""
     lines, quoted = source.splitlines(), set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
