@@ -141,7 +141,7 @@ def main(runs, metrics, plots, data, settings, examples, library, out):
     """Write the report of the sweeps in RUNS as one file that needs no other."""
     import vl_convert
 
-    sweeps = commands.read_yaml(runs)
+    sweeps = commands.read_runs(runs)
     learned = tuple(sweeps["learned"])
     run = Run(metrics, learned, tuple(name for name in sweeps["sweeps"] if name not in learned))
     names, used = run.learned + run.controls, [runs]

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 from ruamel.yaml import YAML
 
-from attractors.commands import ROOT, read_yaml
+from attractors.commands import ROOT, check_names, read_yaml
 from attractors.prompts import prompts_of
 from attractors.records import atomic
 from attractors.subsets import sizes
@@ -23,6 +23,17 @@ SCALES["paper"] = [sweep for scale in ("mnist", "fashion_mnist", "cifar10", "lsu
 def backbone(metric):
     """What a stage reads of models/lpips/ to measure l2, lpips_alex or lpips_vgg: none, alex or vgg."""
     return metric.removeprefix("lpips_") if metric.startswith("lpips_") else "none"
+
+
+def read_sweep(path):
+    """A sweep's file. Raises click.BadParameter where its name, or one in it, could be more than a name to a shell."""
+    content = read_yaml(path)
+    for section in ("network", "neighbours", "basin"):
+        if not isinstance(content.setdefault(section, {}), dict):
+            raise click.BadParameter(f"{path}: section {section} must be a mapping of settings")
+    network, metric = content["network"].get("name"), content["neighbours"].get("metric", "l2")
+    check_names([path.stem, content.get("dataset"), network, metric, content["basin"].get("distance", "l2")], path)
+    return content
 
 
 def runs_of(names, folder=ROOT / "sweeps", studies=ROOT / "prompts"):
@@ -43,8 +54,9 @@ def runs_of(names, folder=ROOT / "sweeps", studies=ROOT / "prompts"):
                 )
             if sweep in cases:
                 chosen_cases[sweep] = read_yaml(cases[sweep])
+                check_names([sweep, *prompts_of(chosen_cases[sweep], cases[sweep])], cases[sweep])
             else:
-                chosen[sweep] = read_yaml(known[sweep])
+                chosen[sweep] = read_sweep(known[sweep])
     runs = {
         f"{sweep}-{size}": {
             "sweep": sweep, "size": size, "dataset": content["dataset"],

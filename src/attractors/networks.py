@@ -78,14 +78,30 @@ class ExactNoise(nn.Module):
 NETWORKS = {"mlp": ResidualMLP, "unet": UNet, "exact": ExactNoise}
 
 
-def build(name, image_shape, alpha_bar, **settings):
+def check_settings(name, settings):
+    """Raise ValueError for a setting that the network called `name` has not, or that is out of all proportion."""
+    known = {key: entry.default for key, entry in list(inspect.signature(NETWORKS[name]).parameters.items())[2:]}
+    if unknown := [str(key) for key in settings if key not in known]:
+        raise ValueError(f"network {name} has no setting {', '.join(sorted(unknown))}; it has {', '.join(known)}")
+    for key, value in settings.items():
+        if key == "memories":
+            continue
+        many = isinstance(known[key], tuple)
+        numbers = value if many and isinstance(value, list | tuple) and len(value) <= 16 else [None if many else value]
+        kinds, least, most = (int,), 1, {"width": 2**16, "attention": 2**14}.get(key, 256)
+        if key in ("dropout", "multipliers"):
+            kinds, least, most = (int, float), 0, (1 if key == "dropout" else 64)
+        if not all(type(number) in kinds and least <= number <= most for number in numbers):
+            words = f"{'a list of ' * many}{'whole ' * (kinds == (int,))}numbers from {least} to {most}"
+            raise ValueError(f"network {name}: {key} is {str(value)[:80]}; it must be {words}")
+
+
+def build(name, image_shape, alpha_bar, /, **settings):
     """The network called `name` for images of image_shape: (C, H, W).
 
     Raises ValueError for an unknown name or setting.
     """
-    if name not in NETWORKS:
-        raise ValueError(f"network.name is {name!r}; it must be one of {', '.join(NETWORKS)}")
-    known = list(inspect.signature(NETWORKS[name]).parameters)[2:]
-    if unknown := set(settings) - set(known):
-        raise ValueError(f"network {name} has no setting {', '.join(sorted(unknown))}; it has {', '.join(known)}")
+    if not isinstance(name, str) or name not in NETWORKS:
+        raise ValueError(f"network.name is {str(name)[:80]!r}; it must be one of {', '.join(NETWORKS)}")
+    check_settings(name, settings)
     return NETWORKS[name](image_shape, alpha_bar, **settings)

@@ -18,10 +18,10 @@ def prompts_of(content, path):
             raise ValueError(f"{path}: prompt {name} must have type, prompt and source, and nothing else")
         if entry["type"] not in TYPES:
             raise ValueError(
-                f"{path}: prompt {name} is of type {entry['type']!r}; it must be one of {', '.join(TYPES)}"
+                f"{path}: prompt {name} is of type {str(entry['type'])[:80]}; it must be one of {', '.join(TYPES)}"
             )
         if not isinstance(entry["prompt"] or "", str):
-            raise ValueError(f"{path}: prompt {name} is {entry['prompt']!r}; it must be text, or empty")
+            raise ValueError(f"{path}: prompt {name} is {str(entry['prompt'])[:80]}; it must be text, or empty")
     return entries
 
 

@@ -27,13 +27,10 @@ def sizes(entry):
 
     Raises ValueError for anything else.
     """
-    if isinstance(entry, dict) and set(entry) == {"a", "b", "total"}:
-        return size_grid(**entry)
-    if (
-        isinstance(entry, list)
-        and entry
-        and all(type(k) is int and k >= 2 for k in entry)
-        and entry == sorted(set(entry))
-    ):
-        return entry
-    raise ValueError(f"sizes is {entry!r}; it must be an ascending list of integers from 2, or {{a: , b: , total: }}")
+    grid = isinstance(entry, dict) and set(entry) == {"a", "b", "total"}
+    numbers = [entry["a"], entry["b"], entry["total"]] if grid else entry if isinstance(entry, list) else []
+    if numbers and all(type(k) is int and 2 <= k < 2**31 for k in numbers) and numbers == sorted(set(numbers)):
+        return size_grid(**entry) if grid else entry
+    raise ValueError(
+        f"sizes is {str(entry)[:80]}; it must be an ascending list of integers from 2, or a grid {{a, b, total}}"
+    )

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import click
-import pandas as pd
 from style import COLOURS, plt, save
 
-from attractors.commands import ROOT, read_yaml
+from attractors.commands import ROOT, Stage, read_runs
 from attractors.detection import TYPES
+from attractors.records import read_csv
 
 
 def draw(table, control, title, top, bottom):
@@ -27,14 +27,16 @@ def draw(table, control, title, top, bottom):
     bottom.set(xlabel="training set size K", ylabel="spurious fraction", ylim=(0, None))
 
 
-@click.command()
+@click.command(cls=Stage)
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--sweep", "names", multiple=True, help="Sweeps to draw.  [default: those in runs.yaml]")
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
 def main(folder, names, out):
     """Draw the fractions in FOLDER/SWEEP.csv, one column a sweep; dashed, the exact control SWEEP-exact."""
-    names = names or list(read_yaml(ROOT / "runs.yaml")["learned"])
-    tables = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
+    names = names or list(read_runs(ROOT / "runs.yaml")["learned"])
+    tables = {path.stem: read_csv(path, "K", *TYPES) for path in sorted(folder.glob("*.csv"))}
+    if missing := [name for name in names if name not in tables]:
+        raise click.BadParameter(f"{folder}: no table {missing[0]}.csv")
     figure, axes = plt.subplots(
         2, len(names), figsize=(4.2 * len(names), 4.6), sharex="col", sharey="row", squeeze=False,
         height_ratios=[2, 1], layout="constrained",
