@@ -1,0 +1,428 @@
+"""The comparisons: each function is one part and yields its rows. Speeds do not depend on what images show."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from timing import Row, interleaved, ratio, seconds, typical
+from transcriptions import (
+    batch_global_search,
+    broadcast_lpips,
+    feature_maps,
+    log_likelihood_of_a_point,
+    materialised,
+    plain_training,
+)
+
+from attractors.acceleration import accelerate, chosen
+from attractors.basin import critical_times, evaluations, search_times
+from attractors.commands import ROOT
+from attractors.curvature import _gram, _roots, central_difference, jacobian
+from attractors.diffusion import Diffusion, linear_betas
+from attractors.distances import nearest
+from attractors.landscape import grid
+from attractors.likelihood import exact_divergence, flow
+from attractors.lpips_embedding import BACKBONES, Embedding, read_embedding
+from attractors.models import read_model
+from attractors.networks import build
+from attractors.patterns import read_inputs
+from attractors.samplers import ancestral, sample_noise
+from attractors.training import Settings, train
+from attractors.unet_diffusers import config_of, to_diffusers
+
+SEED = 3407
+
+
+def have(peer):
+    return importlib.util.find_spec(peer) is not None
+
+
+def missing(part, peer, goal):
+    return Row(part, peer, None, goal, "peer not installed: pip install -r requirements-bench.txt")
+
+
+def pictures(count, shape, seed=0):
+    """Smooth random images: [count, C, H, W] in [-1, 1]."""
+    coarse = torch.from_numpy(np.random.default_rng(seed).uniform(-1, 1, (count, shape[0], 5, 5)).astype(np.float32))
+    return torch.nn.functional.interpolate(coarse, shape[1:], mode="bicubic").clamp_(-1, 1)
+
+
+def embedding_of(backbone):
+    """The Embedding with the weights of models/lpips, or with random ones, as fast."""
+    path = ROOT / "models" / "lpips" / f"{backbone}.safetensors"
+    if path.exists():
+        return read_embedding(path)
+    import torchvision
+
+    trunk = {"alex": torchvision.models.alexnet, "vgg": torchvision.models.vgg16}[backbone](weights=None).features
+    layers = [layer for layer in trunk if isinstance(layer, torch.nn.Conv2d)]
+    weights = {f"head_{i}": torch.rand(len(layer.bias)) for i, layer in enumerate(
+        layer for layer, (*_, compared) in zip(layers, BACKBONES[backbone], strict=True) if compared)}  # fmt: skip
+    for i, layer in enumerate(layers):
+        weights |= {f"convolution_{i}.weight": layer.weight.data, f"convolution_{i}.bias": layer.bias.data}
+    return Embedding(backbone, weights)
+
+
+def products(x, y, memory=2**27):
+    """Bare torch.mm of all rows of x: [n, D] with all of y: [m, D], in blocks of the memory given."""
+    rows = max(1, min(len(x), int((memory / 4) ** 0.5)))
+    for part in x.split(rows):
+        for other in y.split(rows):
+            torch.mm(part, other.T)
+
+
+def lpips_neighbours(options):
+    n, m, part = (500, 2000, "LPIPS k-NN") if options.quick else (3500, 14_000, "LPIPS k-NN")
+    embedding = embedding_of("alex").to(options.device)
+    # A few hundred images embedded, their embeddings then varied: the search does not mind.
+    base = pictures(256, (3, 32, 32))
+    few = torch.cat(list(embedding.batches(base)))
+    each = typical(interleaved(1, embed=lambda: list(embedding.batches(base))), "embed") / len(base)
+    random = torch.Generator(options.device).manual_seed(0)
+
+    def varied(count):
+        pick = torch.randint(len(few), (2, count), generator=random, device=few.device)
+        share = torch.rand(count, 1, generator=random, device=few.device)
+        return few[pick[0]] * share + few[pick[1]] * (1 - share)
+
+    s_prime, s = varied(n), varied(m)
+    pairs = n * m + n * n
+
+    def ours():
+        nearest(s_prime, s, squared=True)
+        nearest(s_prime, s_prime, self_excluded=True, squared=True)
+
+    taken = interleaved(
+        options.rounds, ours=ours, products=lambda: (products(s_prime, s), products(s_prime, s_prime))
+    )  # fmt: skip
+    rate = pairs / typical(taken, "ours")
+    whole = 200_000 * 250_000
+    with_embedding = whole / (whole / rate + 250_000 * each)
+    detail = f"{rate:.2e} pairs/s; {with_embedding:.2e} with embedding at 200,000 x 250,000; D = {few.shape[1]:,}"
+    yield Row(part, "bare torch.mm", ratio(taken, "ours", "products"), 0.6, detail)
+
+    maps = feature_maps(embedding, base[:64].to(options.device))
+    block = interleaved(options.rounds, broadcast=lambda: broadcast_lpips(maps, maps))
+    theirs = 64 * 64 / typical(block, "broadcast")
+    yield Row(part, "feature maps broadcast block by block", with_embedding / theirs, 20, f"{theirs:.2e} pairs/s")
+
+    if not have("lpips"):
+        yield missing(part, "lpips, pairwise", 1000)
+        return
+    import lpips
+
+    metric = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False).eval().requires_grad_(False).to(options.device)
+    x, y = base.to(options.device), base.flip(0).to(options.device)
+    package = interleaved(options.rounds, package=lambda: metric(x, y))
+    theirs = len(x) / typical(package, "package")
+    yield Row(part, "lpips, pairwise", with_embedding / theirs, 1000, f"{theirs:.2e} pairs/s")
+
+
+def l2_neighbours(options):
+    n, m, part = (1000, 10_000, "L2 k-NN") if options.quick else (4000, 60_000, "L2 k-NN")
+    x, y = pictures(n, (1, 28, 28)).flatten(1), pictures(m, (1, 28, 28), 1).flatten(1)
+    queries, references = x.numpy(), y.numpy()
+    functions = {"ours": lambda: nearest(x.to(options.device), y.to(options.device))}
+    if have("sklearn"):
+        from sklearn.neighbors import NearestNeighbors
+
+        functions["sklearn"] = (
+            lambda: NearestNeighbors(n_neighbors=5, algorithm="brute").fit(references).kneighbors(queries)
+        )
+    if have("faiss"):
+        import faiss
+
+        faiss.omp_set_num_threads(options.threads)
+
+        def flat():
+            index = faiss.IndexFlatL2(784)
+            index.add(references)
+            index.search(queries, 5)
+
+        functions["faiss"] = flat
+    taken = interleaved(options.rounds, **functions)
+    for name, peer in (("sklearn", "scikit-learn, brute force"), ("faiss", "faiss-cpu, IndexFlatL2")):
+        if name not in functions:
+            yield missing(part, peer, 1)
+            continue
+        whole = [typical(taken, which) * 200_000 / n * 60_000 / m / 60 for which in ("ours", name)]
+        detail = f"200,000 x 60,000 x 784: {whole[0]:.1f} min, {whole[1]:.1f} min, from {n:,} x {m:,}"
+        yield Row(part, peer, ratio(taken, "ours", name), 1, detail)
+
+
+def critical_time(options):
+    part = "critical time (Alg. 1), 64 patterns"
+    goal, peer, files = 4, "batch-global search", [
+        ROOT / folder / "digits" / f"64.{suffix}" for folder, suffix in
+        (("models", "safetensors"), ("data/selections", "json"), ("data/synthetic", "safetensors"))
+    ]  # fmt: skip
+    subset = ROOT / "data" / "subsets" / "digits.safetensors"
+    if absent := [path.relative_to(ROOT) for path in (*files, subset) if not path.exists()]:
+        yield Row(part, peer, None, goal, f"no {absent[0]}: make repro")
+        return
+    model, patterns, _ = read_inputs(*files, subset, 16, 16, options.device)
+    x = torch.cat([images for images, _ in patterns.values()])
+    numbers = np.concatenate([numbers for _, numbers in patterns.values()])
+    found = critical_times(model, x, numbers, SEED, delta_d=0.6)
+    t_c, theirs = batch_global_search(model.cpu(), x.cpu(), numbers, SEED, delta_d=0.6)
+    used, _, full = evaluations(found.searched, 20, 10, len(search_times(model.steps, 10)))
+    same = (found.t_c.cpu() == t_c).all(1).double().mean().item()
+    kinds = ", ".join(f"{len(images)} {name}" for name, (images, _) in patterns.items())
+    detail = f"{used:,} evaluations, {theirs:,}; same t_c for {same:.0%}; K = 64: {kinds}"
+    yield Row(part, "batch-global search, to the end of the last", theirs / used, goal, detail)
+    yield Row(part, "every time of every pattern", full / used, goal, f"{full:,} evaluations")
+
+
+def spectra(options):
+    shape, N = (1, 28, 28), 784
+    network = build("mlp", shape, torch.cumprod(1 - linear_betas(), 0), width=256, blocks=3)
+    for layer in (network.output, *(block.second for block in network.blocks)):
+        torch.nn.init.normal_(layer.weight, std=0.1)
+    model = Diffusion(network, linear_betas()).eval().requires_grad_(False).to(options.device)
+    x = pictures(1, shape).to(options.device)
+    M = materialised(model.cpu(), x[0].cpu(), 0, SEED)
+    model.to(options.device)
+
+    def gram():  # of columns at hand, as _gram makes and sums them
+        columns = iter(M.T.split(1024))
+        _roots(_gram(lambda x_0, noise: next(columns), x, [_Nothing()], 1024))
+
+    algebra = interleaved(options.rounds, ours=gram, svdvals=lambda: torch.linalg.svdvals(M.double()),
+                          float32=lambda: torch.linalg.svdvals(M))  # fmt: skip
+    detail = f"{typical(algebra, 'ours'):.2f} s, {typical(algebra, 'svdvals'):.2f} s; {{}}x against svdvals in float32"
+    detail = detail.format(f"{ratio(algebra, 'ours', 'float32'):.1f}")
+    yield Row("spectrum (Alg. 2), N = 784", "svdvals of M, linear algebra", ratio(algebra, "ours", "svdvals"), 5, detail)
+
+    taken = interleaved(
+        options.rounds,
+        ours=lambda: central_difference(model, x, [0], SEED),
+        theirs=lambda: torch.linalg.svdvals(materialised(model, x[0], 0, SEED).double()),
+        jacobian=lambda: jacobian(model, x),
+    )
+    detail = f"{typical(taken, 'ours'):.2f} s, {typical(taken, 'theirs'):.2f} s; residual MLP, width 256"
+    yield Row("spectrum (Alg. 2), N = 784", "M and its svdvals, in all", ratio(taken, "ours", "theirs"), 2, detail)
+    detail = f"{N} passes forward and back, {8 * N:,} forward; {ratio(taken, 'jacobian', 'ours'):.1f}x in time"
+    yield Row("Jacobian spectrum", "Alg. 2, evaluations (a pass back counts as two)", 8 / 3, 2, detail)
+
+
+class _Nothing:
+    """A generator that draws no noise: for what is timed without it."""
+
+    def standard_normal(self, size, dtype):
+        return np.zeros(size, dtype)
+
+
+def unet(shape=(3, 32, 32), width=64, multipliers=(1, 2, 2, 2), dropout=0.1):
+    torch.manual_seed(0)
+    alpha_bar = torch.cumprod(1 - linear_betas(), 0)
+    return build("unet", shape, alpha_bar, width=width, multipliers=multipliers, dropout=dropout)
+
+
+def accelerations(device):
+    """Precisions to show: on a CPU the reference, and bfloat16; on CUDA those and TF32."""
+    names = ("float32", "bfloat16") if device.type == "cpu" else ("float32", "tf32", "bfloat16")
+    return {name: chosen(device, name) for name in names}
+
+
+def unet_training(options):
+    part, peer = "training, CIFAR-10 U-Net of width 64", "loop around diffusers.UNet2DModel, float32"
+    if not have("diffusers"):
+        yield missing(part, peer, 1.3)
+        return
+    import diffusers
+
+    batch, steps = ((4, 1) if options.quick else (16, 2)) if options.device.type == "cpu" else (128, 50)
+    images = pictures(64, (3, 32, 32)).to(options.device)
+    settings = Settings(steps, batch, 2e-4, repeat=True)
+    reference = unet()
+    theirs = diffusers.UNet2DModel(**config_of(reference.settings, (3, 32, 32))).to(options.device)
+    theirs.load_state_dict(to_diffusers(reference.state_dict(), reference.settings))
+    model = Diffusion(reference, linear_betas())
+
+    def ours(acceleration):
+        network = accelerate(unet().to(options.device), acceleration)
+        mine = Diffusion(network, linear_betas()).to(options.device)
+        return lambda: train(mine, images, settings, SEED)
+
+    alpha_bar = model.alpha_bar.to(options.device)
+    functions = {name: ours(acceleration) for name, acceleration in accelerations(options.device).items()}
+    taken = interleaved(options.rounds, **functions, theirs=lambda: plain_training(
+        theirs, images, steps, batch, 2e-4, 0.9999, alpha_bar, lambda network, x, t: network(x, t).sample))  # fmt: skip
+    for name in functions:
+        rates = [steps * batch / typical(taken, which) for which in (name, "theirs")]
+        detail = f"{rates[0]:.1f} images/s, {rates[1]:.1f}; batch {batch}"
+        yield Row(f"{part}, {name}", peer, ratio(taken, name, "theirs"), 1.3, detail)
+
+
+def mlp_training(options):
+    shape, steps, batch = (1, 8, 8), 50 if options.quick else 400, 256
+    images = pictures(512, shape).to(options.device)
+    betas = linear_betas().to(options.device)
+    alpha_bar = torch.cumprod(1 - betas, 0)
+
+    def network():
+        torch.manual_seed(0)
+        return build("mlp", shape, alpha_bar.cpu(), width=96, blocks=3).to(options.device)
+
+    settings = Settings(steps, batch, 3e-3, repeat=True, ema=0.999)
+    mine, theirs = Diffusion(network(), betas).to(options.device), network()
+    taken = interleaved(options.rounds, ours=lambda: train(mine, images, settings, SEED), theirs=lambda: plain_training(
+        theirs, images, steps, batch, 3e-3, 0.999, alpha_bar))  # fmt: skip
+    detail = f"{typical(taken, 'ours') / steps * 1e3:.2f} ms a step, {typical(taken, 'theirs') / steps * 1e3:.2f} ms"
+    yield Row("training, digits MLP", "plain PyTorch loop", ratio(taken, "ours", "theirs"), 2, detail)
+
+
+def sampling(options):
+    part, peer = "sampling, U-Net of width 64", "diffusers.DDPMPipeline, float32"
+    if not have("diffusers"):
+        yield missing(part, peer, 1.3)
+        return
+    import diffusers
+
+    batch, steps = ((4, 2) if options.quick else (32, 3)) if options.device.type == "cpu" else (256, 20)
+    reference, betas = unet().eval().requires_grad_(False), linear_betas(steps)
+    theirs = diffusers.UNet2DModel(**config_of(reference.settings, (3, 32, 32))).eval().to(options.device)
+    theirs.load_state_dict(to_diffusers(reference.state_dict(), reference.settings))
+    pipeline = diffusers.DDPMPipeline(theirs, diffusers.DDPMScheduler(1000))
+    pipeline.set_progress_bar_config(disable=True)
+
+    def ours(acceleration):
+        network = accelerate(unet().eval().requires_grad_(False).to(options.device), acceleration)
+        model = Diffusion(network, betas).to(options.device)
+        return lambda: ancestral(model, sample_noise(SEED, range(batch), (3, 32, 32), steps, options.device))
+
+    functions = {name: ours(acceleration) for name, acceleration in accelerations(options.device).items()}
+    taken = interleaved(
+        options.rounds, **functions,
+        theirs=lambda: pipeline(batch_size=batch, num_inference_steps=steps, output_type="np"),
+    )  # fmt: skip
+    for name in functions:
+        whole = [typical(taken, which) / steps / batch * 1000 for which in (name, "theirs")]
+        detail = f"{whole[0]:.1f} s an image of 1,000 steps, {whole[1]:.1f} s; from {steps} steps of {batch}"
+        yield Row(f"{part}, {name}", peer, ratio(taken, name, "theirs"), 1.3, detail)
+
+
+def toy_energy(options):
+    part, peer, path = "toy: energy on 20 x 20", "solve_ivp point by point", ROOT / "models" / "toy" / "9.safetensors"
+    if not path.exists():
+        yield Row(part, peer, None, 20, f"no {path.relative_to(ROOT)}: make repro")
+        return
+    from toy_evaluate import read_score_network
+
+    model = read_score_network(path)[0].double()
+    x, t, few = grid(1.5, 20), 0.15, 4 if options.quick else 16
+    points = np.random.default_rng(0).choice(len(x), few, replace=False)
+    found = flow(exact_divergence(model), x, t)
+    alone = [log_likelihood_of_a_point(model, x[i], t) for i in points]
+    apart = max(abs(found[1][i] - integral) for i, (_, integral) in zip(points, alone, strict=True))
+    taken = interleaved(
+        options.rounds,
+        ours=lambda: flow(exact_divergence(model), x, t),
+        theirs=lambda: [log_likelihood_of_a_point(model, x[i], t) for i in points],
+    )
+    detail = f"log p apart by at most {apart:.1e} (goal 1e-4); {typical(taken, 'ours'):.2f} s, "
+    detail += f"{typical(taken, 'theirs') * len(x) / few:.0f} s from {few} points"
+    yield Row(part, peer, ratio(taken, "ours", "theirs") * len(x) / few, 20, detail)
+
+
+def pipeline(options):
+    """In a clone that shares the cache of DVC: nothing of this checkout changes."""
+    report = ROOT / "benchmarks" / "repro.json"
+    if report.exists():
+        measured = json.loads(report.read_text())
+        yield Row("default make repro", "after installation", measured["seconds"], 600, measured.get("detail", ""), "s")
+    else:
+        yield Row("default make repro", "after installation", None, 600, f"not measured: {report.name}", "s")
+    names = (("no-op dvc repro", 2), ("dvc exp run -S delta_m=0.5", 15))
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder) / "clone"
+
+        def dvc(*arguments, check=True):
+            return subprocess.run(
+                [sys.executable, "-m", "dvc", *arguments], cwd=clone, check=check, capture_output=True, text=True
+            )
+
+        try:
+            subprocess.run(["git", "clone", "--quiet", "--shared", ROOT, clone], check=True, capture_output=True)
+            dvc("cache", "dir", "--local", str(ROOT / ".dvc" / "cache"))
+            dvc("checkout", "--quiet")
+            stale = dvc("status", "--quiet", check=False).returncode
+        except subprocess.CalledProcessError as error:
+            reason = (error.stderr or "").strip().splitlines()[-1:]
+            yield from (Row(name, "-", None, goal, f"skipped: {' '.join(reason)}", "s") for name, goal in names)
+            return
+        if stale:
+            yield from (Row(name, "-", None, goal, "skipped: the committed pipeline is stale", "s") for name, goal in names)
+            return
+        times = [seconds(lambda: dvc("repro")) for _ in range(3)]
+        yield Row(names[0][0], "-", min(times), names[0][1], "least of 3", "s")
+        yield Row(names[1][0], "-", seconds(lambda: dvc("exp", "run", "-S", "delta_m=0.5")), names[1][1], "", "s")
+
+
+def gpu_neighbours(options):
+    """The paper's largest search, on a GPU: 200,000 samples against 250,000 images, exactly."""
+    if options.device.type != "cuda":
+        return
+    few = torch.cat(list(embedding_of("alex").to(options.device).batches(pictures(1024, (3, 32, 32)))))
+    random = torch.Generator(options.device).manual_seed(0)
+
+    def varied(count):
+        pick = torch.randint(len(few), (2, count), generator=random, device=few.device)
+        return (few[pick[0]] + few[pick[1]]) / 2 + 0.01 * torch.randn(
+            count, few.shape[1], generator=random, device=few.device
+        )
+
+    n, m = (20_000, 25_000) if options.quick else (200_000, 250_000)
+    x, y = varied(n), varied(m)
+    memory = torch.cuda.mem_get_info(options.device)[0] // 4
+    taken = interleaved(
+        1, ours=lambda: nearest(x, y, squared=True, memory=memory), products=lambda: products(x, y, 2**31)
+    )
+    detail = f"{typical(taken, 'ours'):.1f} s"
+    yield Row(f"LPIPS k-NN, {n:,} x {m:,}", "bare torch.mm, float32", ratio(taken, "ours", "products"), 0.6, detail)
+
+
+def gpu_training(options):
+    """Images per second of all models of Table 3, in bfloat16 and float32."""
+    if options.device.type != "cuda":
+        return
+    import diffusers
+    from ruamel.yaml import YAML
+
+    shapes = {"mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "cifar10": (3, 32, 32), "lsun_church": (3, 64, 64)}
+    for path in sorted((ROOT / "sweeps").glob("*-*.yaml")):
+        sweep = YAML(typ="safe").load(path)
+        shape, settings = shapes.get(sweep["dataset"]), dict(sweep["network"])
+        if settings.pop("name") != "unet" or shape is None:
+            continue
+        batch, steps = sweep["train"]["batch"], 5 if options.quick else 30
+        images = pictures(512, shape).to(options.device)
+        reference = unet(shape, **settings)
+        theirs = diffusers.UNet2DModel(**config_of(reference.settings, shape)).to(options.device)
+        functions = {"theirs": lambda theirs=theirs, images=images, steps=steps, batch=batch: plain_training(
+            theirs, images, steps, batch, 2e-4, 0.9999, torch.cumprod(1 - linear_betas(), 0).to(options.device),
+            lambda network, x, t: network(x, t).sample)}  # fmt: skip
+        for name, acceleration in accelerations(options.device).items():
+            network = accelerate(unet(shape, **settings).to(options.device), acceleration)
+            mine = Diffusion(network, linear_betas()).to(options.device)
+            functions[name] = lambda mine=mine, images=images, steps=steps, batch=batch: train(
+                mine, images, Settings(steps, batch, 2e-4, repeat=True), SEED
+            )
+        taken = interleaved(options.rounds, **functions)
+        for name in list(functions)[1:]:
+            rates = [steps * batch / typical(taken, which) for which in (name, "theirs")]
+            detail = f"{rates[0]:.0f} images/s, {rates[1]:.0f}; batch {batch}"
+            yield Row(f"training, {path.stem}, {name}", "loop around diffusers.UNet2DModel", ratio(taken, name, "theirs"),
+                      1.3, detail)  # fmt: skip
+
+
+PARTS = {
+    "lpips": lpips_neighbours, "l2": l2_neighbours, "basin": critical_time, "curvature": spectra,
+    "unet": unet_training, "mlp": mlp_training, "sampling": sampling, "toy": toy_energy, "pipeline": pipeline,
+    "gpu-lpips": gpu_neighbours, "gpu-training": gpu_training,
+}  # fmt: skip
