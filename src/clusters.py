@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist, pdist
 
 from attractors import commands
 from attractors.detection import TYPES, classify
-from attractors.records import read_arrays, read_images, write_json
+from attractors.records import read_arrays, read_csv, read_images, write_json
 
 
 def groups(samples, training, diameter, smallest=3):
@@ -41,7 +41,10 @@ def main(name, subset, data, metrics, out):
 
     A spurious state is an attractor of its own if its samples are closer to each other than to any training image.
     """
-    fractions, limits = (pd.read_csv(f"{metrics}/{kind}/{name}.csv") for kind in ("fractions", "thresholds"))
+    fractions = read_csv(f"{metrics}/fractions/{name}.csv", "K", "spurious")
+    limits = read_csv(f"{metrics}/thresholds/{name}.csv", "K", "delta_m", "delta_s")
+    if not fractions.K.equals(limits.K):
+        raise ValueError(f"{metrics}: fractions and thresholds of {name} are of other sizes K")
     peak = int(fractions.spurious.idxmax())
     size = int(fractions.K[peak])
     found, _ = read_arrays(f"{data}/neighbours/{name}/{size}.safetensors", "training_distances", "synthetic_distances")

@@ -1,12 +1,12 @@
 """Figs. 4B and 16-19: log-volumes of basins and critical times against K, beside the fractions of each type."""
 
 import click
-import pandas as pd
 from style import COLOURS, plt, save
 from tables import ORDER, read_control, read_runs, wide
 
+from attractors.commands import Stage
 from attractors.detection import TYPES
-from attractors.records import write_csv
+from attractors.records import read_csv, write_csv
 
 
 def draw(axis, table, control, column):
@@ -23,7 +23,7 @@ def draw(axis, table, control, column):
     axis.set_xlabel("training set size K")
 
 
-@click.command()
+@click.command(cls=Stage)
 @click.option("--sweep", "name", required=True, help="Name of the sweep.")
 @click.option("--metrics", type=click.Path(file_okay=False), required=True, help="Folder of tables.")
 @click.option("--table", "plotted", required=True, help="The table to write: what is drawn, one row for each K.")
@@ -31,7 +31,7 @@ def draw(axis, table, control, column):
 def main(name, metrics, plotted, out):
     """Draw METRICS/basin/SWEEP/K.csv and METRICS/fractions/SWEEP.csv; dashed, the exact control SWEEP-exact."""
     table, control = read_runs(f"{metrics}/basin/{name}"), read_control(f"{metrics}/basin/{name}")
-    fractions = pd.read_csv(f"{metrics}/fractions/{name}.csv")
+    fractions = read_csv(f"{metrics}/fractions/{name}.csv", "K", *TYPES)
     figure, (volume, time, share) = plt.subplots(1, 3, figsize=(11, 3.4), sharex=True, layout="constrained")
     draw(volume, table, control, "log_volume")
     draw(time, table, control, "t_c")

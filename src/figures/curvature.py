@@ -2,12 +2,13 @@
 
 import click
 import numpy as np
-import pandas as pd
 from spectra import TITLES, curves
 from style import COLOURS, plt, save
 from tables import ORDER, read_control, read_runs, wide
 
-from attractors.records import write_csv
+from attractors.commands import Stage
+from attractors.detection import TYPES
+from attractors.records import read_csv, write_csv
 
 SUMMARIES = {"jacobian": "degrees_of_freedom", "central": "effective_rank", "one_sided": "effective_rank"}
 
@@ -37,7 +38,7 @@ def against_size(axis, table, control, column):
     axis.set(xlabel="training set size K", ylabel=column.replace("_", " "))
 
 
-@click.command()
+@click.command(cls=Stage)
 @click.option("--sweep", "name", required=True, help="Name of the sweep.")
 @click.option("--metrics", type=click.Path(file_okay=False), required=True, help="Folder of tables.")
 @click.option("--skip", type=click.IntRange(0), default=5, help="Largest values left out (D.2).")
@@ -48,7 +49,7 @@ def main(name, metrics, skip, plotted, out):
     spectra, control = read_runs(f"{metrics}/spectra/{name}"), read_control(f"{metrics}/spectra/{name}")
     summaries, exact = read_runs(f"{metrics}/curvature/{name}"), read_control(f"{metrics}/curvature/{name}")
     spectra, control = (None if table is None else table[table["rank"] > skip] for table in (spectra, control))
-    fractions = pd.read_csv(f"{metrics}/fractions/{name}.csv")
+    fractions = read_csv(f"{metrics}/fractions/{name}.csv", "K", *TYPES)
     peak = int(fractions.K[fractions.spurious.idxmax()])
     methods = [method for method in TITLES if method in set(spectra.method)]
     figure, axes = plt.subplots(len(methods), 3, figsize=(11, 3.2 * len(methods)), squeeze=False, layout="constrained")

@@ -4,6 +4,7 @@ import click
 from style import COLOURS, plt, save
 from tables import ORDER, read_control, read_runs, wide
 
+from attractors.commands import Stage
 from attractors.records import write_csv
 
 
@@ -20,7 +21,7 @@ def draw(axis, table, control):
     axis.xaxis.set_major_formatter("{x:g}")
 
 
-@click.command()
+@click.command(cls=Stage)
 @click.option("--sweep", "name", required=True, help="Name of the sweep.")
 @click.option("--metrics", type=click.Path(file_okay=False), required=True, help="Folder of tables.")
 @click.option("--table", "plotted", required=True, help="The table to write: what is drawn, one row for each K.")

@@ -4,10 +4,11 @@ import math
 
 import click
 import numpy as np
-import pandas as pd
 from style import COLOURS, SYNTHETIC, TRAINING, plt, save
 
+from attractors.commands import Stage
 from attractors.detection import TYPES
+from attractors.records import read_csv
 
 
 def panel(axis, rows, limits):
@@ -26,13 +27,13 @@ def panel(axis, rows, limits):
     axis.set(title=f"K = {limits.K}", xscale="log", yticks=[])
 
 
-@click.command()
+@click.command(cls=Stage)
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
 @click.argument("name")
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
 def main(folder, name, out):
     """Draw the histograms of the sweep NAME from the tables that classify.py wrote in FOLDER."""
-    tables = {kind: pd.read_csv(f"{folder}/{kind}/{name}.csv") for kind in ("histograms", "thresholds", "fractions")}
+    tables = {kind: read_csv(f"{folder}/{kind}/{name}.csv", "K") for kind in ("histograms", "thresholds", "fractions")}
     histograms = tables["histograms"]
     occupied = histograms[(histograms.to_training > 0) | (histograms.within_synthetic > 0)]
     columns = min(4, len(tables["thresholds"]))

@@ -6,10 +6,11 @@ import click
 import numpy as np
 from style import plt, save
 
+from attractors.commands import Stage
 from attractors.records import read_images
 
 
-@click.command()
+@click.command(cls=Stage)
 @click.argument("subsets", nargs=-1, required=True, type=click.Path(dir_okay=False))
 @click.option("--nodes", type=click.IntRange(2), default=10, help="Images from the target to the reference.")
 @click.option("--pairs", type=click.IntRange(1), default=2, help="Pairs from each dataset.")

@@ -2,12 +2,12 @@
 
 import click
 import numpy as np
-import pandas as pd
 from matplotlib.patches import Rectangle
 from style import COLOURS, plt, save
 
+from attractors.commands import Stage
 from attractors.detection import TYPES
-from attractors.records import read_arrays, read_images, read_json
+from attractors.records import read_arrays, read_csv, read_images, read_json
 
 NEIGHBOURS = 4
 
@@ -24,7 +24,7 @@ def tile(axis, image, distance=None):
         axis.set_xlabel(f"{distance:.2f}", fontsize=6, labelpad=1)
 
 
-@click.command()
+@click.command(cls=Stage)
 @click.argument("name")
 @click.option("--subset", type=click.Path(dir_okay=False), required=True, help="Images in subset order.")
 @click.option("--metrics", type=click.Path(file_okay=False), default="metrics", help="Folder that classify.py wrote.")
@@ -38,7 +38,7 @@ def main(name, subset, metrics, data, examples, out):
 
     Memorized and spurious samples come from the K of the spurious peak, generalized ones from the largest K.
     """
-    table = pd.read_csv(f"{metrics}/fractions/{name}.csv")
+    table = read_csv(f"{metrics}/fractions/{name}.csv", "K", *TYPES)
     sizes = {kind: int(table.K[table.spurious.idxmax()]) for kind in TYPES[:2]} | {"generalized": int(table.K.iloc[-1])}
     figure, axes = plt.subplots(
         2 * examples, 3 * (NEIGHBOURS + 2), figsize=(10, 1.25 * examples + 0.5), squeeze=False,

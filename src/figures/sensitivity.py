@@ -4,10 +4,10 @@ import math
 
 import click
 import numpy as np
-import pandas as pd
 from style import COLOURS, plt, save
 
-from attractors.records import read_arrays
+from attractors.commands import Stage
+from attractors.records import read_arrays, read_csv
 
 
 def fractions_below(counts):
@@ -20,14 +20,14 @@ def fractions_below(counts):
     return below[:, -1], below[-1] - below
 
 
-@click.command()
+@click.command(cls=Stage)
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
 @click.argument("name")
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
 def main(folder, name, out):
     """Draw the spurious fraction of the sweep NAME over both thresholds from what classify.py wrote in FOLDER."""
     arrays, _ = read_arrays(f"{folder}/counts/{name}.safetensors", "sizes", "log10_edges", "counts")
-    thresholds = pd.read_csv(f"{folder}/thresholds/{name}.csv")
+    thresholds = read_csv(f"{folder}/thresholds/{name}.csv", "K", "delta_m", "delta_s")
     edges = 10 ** arrays["log10_edges"]
     shown = (edges >= 0.03 * thresholds.delta_m.median()) & (edges <= 10 * thresholds.delta_m.median())
     columns = min(4, len(thresholds))

@@ -4,6 +4,8 @@ import click
 from style import COLOURS, plt, save
 from tables import ORDER, read_runs
 
+from attractors.commands import Stage
+
 TITLES = {"central": "Alg. 2", "one_sided": "Alg. 3", "jacobian": "Jacobian"}
 
 
@@ -19,7 +21,7 @@ def curves(axis, table):
             )
 
 
-@click.command()
+@click.command(cls=Stage)
 @click.option("--sweep", "name", required=True, help="Name of the sweep.")
 @click.option("--metrics", type=click.Path(file_okay=False), required=True, help="Folder of tables.")
 @click.option("--method", type=click.Choice(list(TITLES)), help="Whose spectra are drawn.  [default: Alg. 2's, if any]")

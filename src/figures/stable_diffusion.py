@@ -4,13 +4,12 @@ import textwrap
 
 import click
 import numpy as np
-import pandas as pd
 from style import COLOURS, plt, save
 
-from attractors.commands import read_yaml
+from attractors.commands import Stage, read_yaml
 from attractors.detection import TYPES
 from attractors.prompts import prompts_of
-from attractors.records import read_arrays, read_images
+from attractors.records import read_arrays, read_csv, read_images
 
 LINES = ("-", "--", ":", "-.")
 
@@ -26,7 +25,7 @@ def spectra(axis, found, kind, suffix, first):
             axis.plot(ranks, values[first - 1 :], style, lw=1.2, color=COLOURS[entry["type"]], label=name)
 
 
-@click.command()
+@click.command(cls=Stage)
 @click.argument("study", type=click.Path(exists=True, dir_okay=False))
 @click.option("--latents", type=click.Path(file_okay=False), required=True, help="Folder that sd_generate.py filled.")
 @click.option("--spectra", "folder", type=click.Path(file_okay=False), required=True, help="That of sd_curvature.py.")
@@ -39,7 +38,7 @@ def spectra(axis, found, kind, suffix, first):
 def main(study, latents, folder, stability, kind, noises, skip, clip, out):
     """Draw the prompts of STUDY, a file as in prompts/."""
     entries = prompts_of(read_yaml(study), study)
-    table = pd.read_csv(stability, index_col="prompt")
+    table = read_csv(stability).set_index("prompt")
     found = {
         name: (entries[name], *read_arrays(f"{folder}/{name}.safetensors"))
         for name in sorted(entries, key=lambda name: TYPES.index(entries[name]["type"]))

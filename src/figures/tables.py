@@ -6,16 +6,17 @@ import click
 import pandas as pd
 
 from attractors.detection import TYPES
+from attractors.records import read_csv
 
 ORDER = (*TYPES, "training")
 
 
 def read_runs(folder):
     """All tables FOLDER/K.csv as one, sorted by K. Raises click.BadParameter where there are none."""
-    paths = sorted(Path(folder).glob("*.csv"), key=lambda path: int(path.stem))
+    paths = sorted((path for path in Path(folder).glob("*.csv") if path.stem.isdecimal()), key=lambda p: int(p.stem))
     if not paths:
         raise click.BadParameter(f"{folder}: no tables (K.csv)")
-    return pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
+    return pd.concat([read_csv(path, "K") for path in paths], ignore_index=True)
 
 
 def read_control(folder):

@@ -5,6 +5,7 @@ import numpy as np
 from style import COLOURS, plt, save
 
 from attractors.associative_memory import circle_energy, circle_score, inverse_temperature
+from attractors.commands import Stage
 from attractors.records import read_arrays
 
 E_MAX = 1.5  # top of the colour scale; above it the landscape is a featureless bowl
@@ -64,7 +65,7 @@ def profile(axis, data, beta):
     axis.legend(loc="upper left", fontsize=6.5)
 
 
-@click.command()
+@click.command(cls=Stage)
 @click.argument("arrays", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
 def main(arrays, out):

@@ -2,10 +2,10 @@
 
 import click
 import numpy as np
-import pandas as pd
 from style import COLOURS, plt, save
 
-from attractors.records import read_json
+from attractors.commands import Stage
+from attractors.records import read_csv, read_json
 
 
 def counts(axis, table, learned, t):
@@ -21,13 +21,13 @@ def counts(axis, table, learned, t):
     axis.set(xscale="log", xlabel="training set size K", title=f"t = {t:g}", ylim=(-0.3, None))
 
 
-@click.command()
+@click.command(cls=Stage)
 @click.argument("table", type=click.Path(exists=True, dir_okay=False))
 @click.argument("learned", nargs=-1, type=click.Path(exists=True, dir_okay=False))
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
 def main(table, learned, out):
     """Draw TABLE, the exact energy's minima, and the metrics LEARNED of the toy models."""
-    table, learned = pd.read_csv(table), [read_json(path) for path in learned]
+    table, learned = read_csv(table, "t", "K", "minima", "spurious"), [read_json(path) for path in learned]
     times = sorted(table.t.unique())
     figure, axes = plt.subplots(1, len(times) + 1, figsize=(2.7 * (len(times) + 1), 2.7), layout="constrained")
     for axis, t in zip(axes, times, strict=False):

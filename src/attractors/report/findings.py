@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from attractors.detection import TYPES
-from attractors.records import read_arrays, read_json
+from attractors.records import read_arrays, read_csv, read_json
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Run:
         """The table METRICS/kind/name.csv, or METRICS/kind/name/K.csv of all K as one; None where there is neither."""
         path = self.metrics / kind / name
         if (single := path.with_name(f"{path.name}.csv")).is_file():
-            return pd.read_csv(single)
-        parts = sorted(path.glob("*.csv"), key=lambda part: int(part.stem)) if path.is_dir() else []
-        return pd.concat([pd.read_csv(part) for part in parts], ignore_index=True) if parts else None
+            return read_csv(single)
+        parts = sorted((part for part in path.glob("*.csv") if part.stem.isdecimal()), key=lambda part: int(part.stem))
+        return pd.concat([read_csv(part) for part in parts], ignore_index=True) if parts else None
 
     @cached_property
     def peaks(self):
