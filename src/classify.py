@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from attractors import commands
-from attractors.detection import TYPES, classify, fractions, selection, wilson
+from attractors.detection import TYPES, classify, crossings, fractions, selection, wilson
 from attractors.randomness import BOOTSTRAP, generator
 from attractors.records import read_arrays, write_arrays, write_csv, write_json
 from attractors.thresholds import Threshold, choose, copy_bound, find_valley
@@ -65,14 +65,6 @@ def threshold_columns(name, threshold):
     }  # fmt: skip
 
 
-def crossing(sizes, shares, level=0.5):
-    """The K at which a falling share first crosses `level`, interpolated in log K; None where it never does."""
-    for i in range(len(sizes) - 1):
-        if shares[i] > level >= shares[i + 1]:
-            return round(float(np.exp(np.interp(-level, -shares[i : i + 2], np.log(sizes[i : i + 2])))), 1)
-    return None
-
-
 def find_runs(given, sweep):
     """The files of neighbours named on the command line, or lying in a folder named there: those of the sweep."""
     paths = [path for entry in given for path in (sorted(entry.glob("*.safetensors")) if entry.is_dir() else [entry])]
@@ -107,9 +99,10 @@ def histogram(size, counts, spacing):
 def summary(table, limits):
     """The few numbers for `dvc metrics`: the spurious peak, its K and thresholds, where memorization halves."""
     peak = table.loc[table.spurious.idxmax()]
+    half = crossings(table.K.to_numpy(), table.memorized.to_numpy()[None])[0]
     return {
         "spurious_peak": round(peak.spurious, 4), "spurious_peak_K": int(peak.K),
-        "half_memorized_K": crossing(table.K.to_numpy(), table.memorized.to_numpy()),
+        "half_memorized_K": round(half, 1) if np.isfinite(half) else None,
         "delta_m": round(limits.delta_m[peak.name], 4), "delta_s": round(limits.delta_s[peak.name], 4),
         "memorized_first": round(table.memorized.iloc[0], 4), "generalized_last": round(table.generalized.iloc[-1], 4),
     }  # fmt: skip

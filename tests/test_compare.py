@@ -15,11 +15,10 @@ from attractors.comparison import (
     compare_means,
     compare_quantities,
     counts_of,
-    crossings,
     holm,
     resampled,
 )
-from attractors.detection import TYPES
+from attractors.detection import TYPES, crossings
 
 SIZES = np.array([2, 16, 64, 256])
 
@@ -42,13 +41,13 @@ def test_crossing_is_the_line_through_two_points_in_log_k():
     np.testing.assert_allclose(found, [np.sqrt(16 * 64), np.nan, np.nan, 16])
 
 
-def test_crossing_equals_that_of_classify_to_its_one_decimal():
-    from classify import crossing
-
+def test_crossing_equals_interpolation_size_by_size():
     random = np.random.default_rng(0)
     shares = np.sort(random.random((30, 4)))[:, ::-1]
-    expected = [crossing(SIZES, row) for row in shares]
-    np.testing.assert_allclose(crossings(SIZES, shares), [np.nan if e is None else e for e in expected], atol=0.051)
+    for found, row in zip(crossings(SIZES, shares), shares, strict=True):
+        inside = row[0] > 0.5 >= row[-1]
+        expected = np.exp(np.interp(-0.5, -row, np.log(SIZES))) if inside else np.nan
+        np.testing.assert_allclose(found, expected)
 
 
 def test_counts_come_back_from_fractions_of_six_digits():

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2_contingency, norm
 
-from attractors.detection import TYPES
+from attractors.detection import TYPES, crossings
 
 RESAMPLES = 2000
 
@@ -12,20 +12,6 @@ RESAMPLES = 2000
 def counts_of(table):
     """The samples of each type in a table of fractions: [sizes, 3] int64."""
     return np.rint(table[list(TYPES)].to_numpy() * table[["count"]].to_numpy()).astype(np.int64)
-
-
-def crossings(sizes, shares, level=0.5):
-    """The K at which a falling share first crosses `level`, interpolated in log K: [n]; nan where it never does.
-
-    sizes: [m], ascending. shares: [n, m].
-    """
-    above, below = shares[:, :-1], shares[:, 1:]
-    falls = (above > level) & (level >= below)
-    first, row = falls.argmax(1), np.arange(len(shares))
-    logs = np.log(sizes)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        along = ((above - level) / (above - below))[row, first]
-    return np.where(falls.any(1), np.exp(logs[first] + along * (logs[first + 1] - logs[first])), np.nan)
 
 
 def quantities(sizes, shares):
