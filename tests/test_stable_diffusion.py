@@ -325,12 +325,12 @@ def test_curvature_killed_with_sigkill_resumes_to_the_same_bytes(made, tmp_path)
     ]  # fmt: skip
     process = start("sd_curvature", *arguments, ATTRACTORS_CHECKPOINT_SECONDS="0")
     deadline = time.monotonic() + 120
-    while not list((tmp_path / ".resume").glob("*.pt")) and time.monotonic() < deadline:
+    while not list((tmp_path / ".resume").glob("[!.]*.pt")) and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (tmp_path / "hippo.safetensors").exists()
-    (state,) = (tmp_path / ".resume").glob("*.pt")
+    (state,) = (tmp_path / ".resume").glob("[!.]*.pt")
     assert 0 < torch.load(state, weights_only=True)["columns"] < 4 * N
     run("sd_curvature", *arguments)
     assert file_hash(tmp_path / "hippo.safetensors") == file_hash(made / "spectra" / "hippo.safetensors")
