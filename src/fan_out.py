@@ -1,117 +1,179 @@
-"""`dvc repro` with independent stages side by side: DVC decides what is stale, this decides only the order."""
+"""`dvc repro` with independent stages side by side, on this machine or with --address on a Ray cluster.
 
+DVC decides what is stale; this decides only where and in which order.
+"""
+
+import fcntl
 import os
+import re
+import signal
 import subprocess
 import sys
-import time
-from collections import deque
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
 
 import click
-import networkx
-from tqdm import tqdm
 
-from attractors.commands import ROOT
+from attractors.commands import ROOT, Stage
+from attractors.scheduling.batch import LOGS, log_of
+from attractors.scheduling.display import Display
+from attractors.scheduling.graph import Agenda, stale, whole_graph
+from attractors.scheduling.machine import Lane, shares, visible_gpus
 
-LOGS = Path(".dvc/tmp/fan_out")
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def stale_graph(targets):
-    """The graph of stale stages and all that follows from them, by name, edges from a stage to those that need it.
+def dvc(*arguments):
+    """DVC in this checkout; its output. Raises click.ClickException where it fails."""
+    command = [sys.executable, "-m", "dvc", *arguments]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if ended.returncode:
+        raise click.ClickException(f"dvc {arguments[0]}:\n{ended.stdout[-2000:]}")
+    return ended.stdout
 
-    targets: names of stages; empty for all. What they do not need is left out.
+
+def local_lanes(graph, jobs, gpus_per_run, cpus_per_run):
+    """Places on this machine: cores, and GPUs where a stage shall have its own."""
+    jobs = jobs or max(1, CORES // cpus_per_run)
+    gpus = visible_gpus()
+    each = gpus_per_run if gpus_per_run is not None else int(bool(gpus))
+    if not each:
+        return [Lane(lambda name: True, jobs)]
+    held = shares(gpus, each)
+    return [
+        Lane(lambda name: graph.nodes[name]["device"], len(held), held),
+        Lane(lambda name: not graph.nodes[name]["device"], jobs, []),
+    ]
+
+
+def work_off(agenda, lanes, display):
+    """Give the lanes what is ready until nothing is left that can be done."""
+    running = {}
+    while True:
+        for lane in lanes:
+            while sum(own is lane for own, _ in running.values()) < lane.workers:
+                if not (names := agenda.take(lane.suits, lane.workers)):
+                    break
+                running[lane.submit(agenda.inside(names))] = lane, names
+        if not running:
+            return
+        for future in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
+            lane, names = running.pop(future)
+            try:
+                results = lane.absorb(future.result())
+            except (ValueError, click.ClickException):
+                raise
+            except Exception as error:  # a worker that died more often than it is replaced
+                log_of(names[0]).write_text(f"{type(error).__name__}: {error}\n")
+                results = {names[0]: (1, 0.0)}
+            agenda.settle(names, results)
+            for name, (code, seconds) in results.items():
+                display.say(f"{name}: {f'FAILED, see {log_of(name)},' if code else 'done'} after {seconds:.1f} s")
+        display.show(agenda, [row for lane in lanes for row in lane.running()], sum(lane.workers for lane in lanes))
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def own_lock():
+    """Held while this runs: two at a time would do everything twice. Raises ValueError."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    lock = open(LOGS / "lock", "w")  # noqa: SIM115  (until the process ends)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(f"{ROOT}: another fan_out.py is at work in this checkout") from None
+    return lock
+
+
+@click.command(cls=Stage, context_settings={"show_default": True, "max_content_width": 100})
+@click.argument("stages", nargs=-1)
+@click.option("--jobs", type=click.IntRange(1), show_default="as many as fit", help="Batches of stages at a time.")
+@click.option("--cpus-per-run", type=click.IntRange(1), default=1, help="Cores that a stage is given.")
+@click.option("--gpus-per-run", type=click.FloatRange(0), show_default="1 where there are GPUs",
+              help="GPUs for each stage with --device; 0.5: two share one; 0: each picks for itself.")  # fmt: skip
+@click.option("--address", help="A Ray cluster: auto, HOST:PORT or ray://HOST:PORT.")
+@click.option("--cache", type=click.Path(file_okay=False), help="With --address: a DVC cache that all machines see.",
+              show_default="this checkout's")  # fmt: skip
+@click.option("--remote", help="With --address, where no file system is shared: the DVC remote for all results.")
+@click.option("--allow-versions", is_flag=True, help="Take workers whose Python packages are of other versions.")
+def main(stages, jobs, cpus_per_run, gpus_per_run, address, cache, remote, allow_versions):
+    """Bring STAGES (default: all) up to date, independent ones side by side.
+
+    A stage that fails stops those that need it and no others; its log is named, and the exit code is 1.
+    What is done stays done: the next call does the rest.
     """
     from dvc.repo import Repo
 
-    with Repo(str(ROOT)) as repo:
-        graph = networkx.relabel_nodes(repo.index.graph.reverse(), lambda stage: stage.addressing)
-        if "sources" in graph and repo.status(["sources"]):  # which stages an edit concerns is seen only after it
-            repo.reproduce(["sources"])
-        changed = set(repo.status())
-    if targets:
-        wanted = {name for name in graph if name in targets or name.split("@")[0] in targets}
-        if missing := [t for t in targets if not any(t in (n, n.split("@")[0]) for n in graph)]:
-            raise click.BadParameter(f"no stage {', '.join(missing)} in dvc.yaml", param_hint="STAGES")
-        graph = graph.subgraph(wanted.union(*(networkx.ancestors(graph, name) for name in wanted)))
-    changed &= set(graph)
-    return graph.subgraph(changed.union(*(networkx.descendants(graph, name) for name in changed))).copy()
-
-
-def reproduce(names):
-    """Run stages one after another through DVC, their output to a log. Returns (exit code, seconds)."""
-    started = time.monotonic()
-    with open(log_of(names), "wb") as log:
-        command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *names]
-        process = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
-    return process.returncode, time.monotonic() - started
-
-
-def log_of(names):
-    return LOGS / f"{names[0]}.log"
-
-
-def take(graph, ready, waiting, jobs):
-    """The next stages for one worker, removed from `ready`: a DVC process costs seconds, so it gets more than one.
-
-    A share of what is ready, smaller as less is left; and after each stage the one stage that waits for it alone.
-    """
-    names = [ready.popleft() for _ in range(max(1, len(ready) // (4 * jobs)))]
-    for name in names:
-        alone = [follower for follower in graph.successors(name) if waiting[follower] == 1]
-        if len(alone) == 1:
-            names.append(alone[0])
-    return names
-
-
-@click.command(context_settings={"show_default": True})
-@click.argument("stages", nargs=-1)
-@click.option(
-    "--jobs",
-    type=click.IntRange(1),
-    default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-    show_default="one per core",
-    help="Stages at a time.",
-)
-def main(stages, jobs):
-    """Bring STAGES (default: all) up to date, JOBS at a time.
-
-    A stage that fails stops those that need it and no others; its log is named, and the exit code is 1.
-    """
+    if not address and (cache or remote or allow_versions):
+        raise click.UsageError("--cache, --remote and --allow-versions go with --address")
+    if cache and remote:
+        raise click.UsageError("--cache or --remote, not both")
     os.chdir(ROOT)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    LOGS.mkdir(parents=True, exist_ok=True)
-    graph = stale_graph(stages)
-    rank = {name: -len(networkx.descendants(graph, name)) for name in graph}  # what much waits for goes first
-    waiting = {name: graph.in_degree(name) for name in graph}
-    ready = deque(sorted((name for name in graph if not waiting[name]), key=rank.get))
-    failed, running = [], {}
-    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(graph), unit="stage", dynamic_ncols=True) as bar:
-        while ready or running:
-            while ready and len(running) < jobs:
-                names = take(graph, ready, waiting, jobs)
-                running[pool.submit(reproduce, names)] = names
-            bar.set_description(
-                " | ".join(" ".join(names[:2]) + " ..." * (len(names) > 2) for names in running.values())
-            )
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                names, (code, seconds) = running.pop(future), future.result()
-                bar.update(len(names))
-                verdict = f"FAILED, see {log_of(names)}," if code else "done"
-                bar.write(f"{' '.join(names)}: {verdict} after {seconds:.1f} s", file=sys.stderr)
-                if code:
-                    failed.append(names)
-                    continue
-                for follower in (follower for name in names for follower in graph.successors(name)):
-                    waiting[follower] -= 1
-                    if not waiting[follower] and follower not in names:
-                        ready.append(follower)
-            ready = deque(sorted(ready, key=rank.get))
-    for names in failed:
-        click.echo(f"{' '.join(names)}:\n{log_of(names).read_text(errors='replace')[-2000:]}", err=True)
-    if failed:
-        raise click.ClickException(f"failed: {', '.join(' '.join(names) for names in failed)}")
-    click.echo(f"{len(graph)} stages brought up to date, {jobs} at a time")
+    lock = own_lock()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupted)
+    with Repo(str(ROOT)) as repo:
+        whole = whole_graph(repo)
+        try:
+            graph = stale(whole, repo.status(), stages)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="STAGES") from None
+        if not graph:
+            click.echo("all is up to date: nothing to do")
+            return
+        cluster = None
+        if address:
+            from attractors.scheduling.cluster import Cluster
+
+            cluster = Cluster(address, repo, graph, gpus_per_run, cpus_per_run, jobs, cache, remote, allow_versions)
+    lanes = cluster_lanes(cluster, graph, whole) if cluster else local_lanes(graph, jobs, gpus_per_run, cpus_per_run)
+    agenda, display = Agenda(graph, unknown=float("inf") if cluster else 0.0), Display()
+    try:
+        work_off(agenda, lanes, display)
+        display.clear()
+        if cluster and cluster.merged:
+            dvc("pull" if remote else "checkout", *cluster.merged)
+        report(agenda, stages)
+    except KeyboardInterrupt:
+        display.say(
+            f"interrupted: {len(agenda.done)} of {len(graph)} stages are done and kept; the next call does the rest"
+        )
+        sys.exit(130)
+    finally:
+        for lane in lanes:
+            lane.stop()
+        lock.close()
+
+
+def cluster_lanes(cluster, graph, whole):
+    """Places in the cluster, and one here for stages that may read what only this machine has."""
+    if cluster.uncommitted:
+        some = ", ".join(cluster.uncommitted[:5]) + ", ..." * (len(cluster.uncommitted) > 5)
+        click.echo(f"workers get {len(cluster.uncommitted)} uncommitted changes too: {some}", err=True)
+    after = []
+    if cluster.remote:
+        after = [["push", "--run-cache"]]
+        read = {name for stage in graph for name in whole.nodes[stage]["inputs"]} - set(graph)
+        if read:
+            dvc("push", *read)
+    return [Lane(lambda name: graph.nodes[name]["here"], 1, after=after), *cluster.lanes()]
+
+
+def report(agenda, stages):
+    """What failed, with the end of its log; else what `dvc repro` still had to run, which should be nothing."""
+    if agenda.failed:
+        for name in sorted(agenda.failed):
+            click.echo(f"{name}, {log_of(name)}:\n{log_of(name).read_text(errors='replace')[-2000:]}", err=True)
+        behind = len(agenda.graph) - len(agenda.done) - len(agenda.failed)
+        raise click.ClickException(
+            f"failed: {', '.join(sorted(agenda.failed))}; {behind} stages that need them did not run, "
+            f"{len(agenda.done)} are done"
+        )
+    ran = re.findall(r"^Running stage '(\S+)'", dvc("repro", *stages), flags=re.MULTILINE)
+    click.echo(f"{len(agenda.done)} stages brought up to date; dvc repro then ran {', '.join(ran) or 'none'}")
 
 
 if __name__ == "__main__":
