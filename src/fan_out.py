@@ -130,6 +130,7 @@ def main(stages, jobs, cpus_per_run, gpus_per_run, address, cache, remote, allow
 
             cluster = Cluster(address, repo, graph, gpus_per_run, cpus_per_run, jobs, cache, remote, allow_versions)
     lanes = cluster_lanes(cluster, graph, whole) if cluster else local_lanes(graph, jobs, gpus_per_run, cpus_per_run)
+    click.echo(f"{len(graph)} stages to bring up to date", err=True)
     agenda, display = Agenda(graph, unknown=float("inf") if cluster else 0.0), Display()
     try:
         work_off(agenda, lanes, display)

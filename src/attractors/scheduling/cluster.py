@@ -30,10 +30,10 @@ def requirements(path="requirements.txt"):
     return [line.split("<")[0].split(">")[0].split("=")[0].strip() for line in lines if line]
 
 
-def snapshot():
+def snapshot(made):
     """(this checkout as a tar file, what in it is not committed): all files that git tracks or would.
 
-    Raises ValueError where a file is too large to be source.
+    made: what stages write, which is not called uncommitted. Raises ValueError where a file is too large to be source.
     """
 
     def git(*arguments):
@@ -47,7 +47,8 @@ def snapshot():
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:
         for path in files:
             archive.add(path, recursive=False)
-    return buffer.getvalue(), [line[3:] for line in git("status", "--porcelain", "-uall").splitlines()]
+    changed = [line[3:] for line in git("status", "--porcelain", "-uall").splitlines()]
+    return buffer.getvalue(), [path for path in changed if path not in made]
 
 
 def written(config):
@@ -74,7 +75,8 @@ class Cluster:
         self.remote, self.merged, self.running_refs, self.keys = remote, [], {}, itertools.count()
         if gpus is None:
             self.gpus = int("GPU" in ray.cluster_resources())
-        content, self.uncommitted = snapshot()
+        made = {path for _, paths in graph.graph["all"].nodes(data="outputs") for path in paths}
+        content, self.uncommitted = snapshot(made | {"dvc.lock"})
         self.snapshot = ray.put(content)
         self.board = ray.remote(num_cpus=0, max_restarts=-1)(remote_worker.Board).remote()
         self.perform = ray.remote(max_retries=3)(remote_worker.perform)

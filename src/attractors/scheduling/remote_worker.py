@@ -23,7 +23,7 @@ LOG_BYTES = 200_000  # of each stage's log that return to the head
 def versions(packages):
     """{package: its version here}, without the local part: a build for CUDA is the same version as one for CPU."""
     found = {"python": ".".join(map(str, sys.version_info[:2]))}
-    for package in packages:
+    for package in set(packages) - set(found):
         try:
             found[package] = version(package).split("+")[0]
         except PackageNotFoundError:

@@ -1,0 +1,187 @@
+"""Two machines without a common file system, one of which dies half way: is anything lost, is anything different?
+
+Stands in for them on this machine: a Ray head that runs nothing, and two nodes with folders of their own that share
+only a DVC remote.
+
+python tests/faults/two_nodes.py             the scale of runs.yaml, from a fresh clone, against the committed dvc.lock
+python tests/faults/two_nodes.py --small     the same stages, seconds each, against a serial run
+
+Prints seconds, stages, what was killed, what the closing `dvc repro` ran, and which hashes in dvc.lock differ. The exit
+code is 0 only if nothing ran and nothing differs.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
+
+from small_scale import environment, git, small_scale
+
+from attractors.scheduling.lockfile import entries
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def alive(process):
+    with contextlib.suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+class Node:
+    """A Ray node with a folder of its own for its workers, as a child process."""
+
+    def __init__(self, folder, cpus, *arguments):
+        folder.mkdir(parents=True)
+        self.folder = folder
+        command = [
+            Path(sys.executable).parent / "ray", "start", *arguments, f"--num-cpus={cpus}", "--num-gpus=0", "--block",
+            "--disable-usage-stats", f"--object-store-memory={200 * 2**20}",
+            f"--dashboard-agent-listen-port={free_port()}",
+        ]  # fmt: skip
+        settings = environment() | {"ATTRACTORS_WORKERS": str(folder), "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+        with open(folder / "ray.log", "w") as log:
+            self.process = subprocess.Popen(
+                command, env=settings, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def at_work(self):
+        """Processes in the node's folder: DVC and stages."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.cwd().startswith(str(self.folder)) and alive(process):
+                    found.append(process)
+        return found
+
+    def kill(self):
+        """SIGKILL to all of Ray at once; its stages are left behind, as orphans. Returns what they were."""
+        stages = self.at_work()
+        commands = [" ".join(process.cmdline()[1:]) for process in stages]
+        family = psutil.Process(self.process.pid).children(recursive=True)
+        for process in [psutil.Process(self.process.pid), *family]:
+            if process not in stages and "read _" not in " ".join(process.cmdline()):
+                process.kill()
+        self.process.wait()
+        return [command for command in commands if command.startswith("src/") and "batch.py" not in command]
+
+    def stop(self):
+        """End it and all that came of it."""
+        with contextlib.suppress(psutil.Error):
+            family = psutil.Process(self.process.pid).children(recursive=True)
+            self.process.terminate()
+            psutil.wait_procs(family, timeout=15)
+            for process in [*family, psutil.Process(self.process.pid)]:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def cluster(folder, nodes=2):
+    """(address, nodes) of a Ray cluster on free ports: a head without a core to give, and nodes with one each."""
+    port, short = free_port(), Path(tempfile.mkdtemp(prefix="r"))  # sockets have names of 107 characters at most
+    started = [
+        Node(
+            folder / "ray_head", 0, "--head", f"--port={port}", f"--temp-dir={short}", "--include-dashboard=false",
+            f"--ray-client-server-port={free_port()}",
+        )
+    ]  # fmt: skip
+    try:
+        for _ in range(300):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.1)
+        for number in range(nodes):
+            started.append(Node(folder / f"node_{number + 1}", 1, f"--address=127.0.0.1:{port}"))
+        yield f"127.0.0.1:{port}", started[1:]
+    finally:
+        for node in reversed(started):
+            node.stop()
+        shutil.rmtree(short, ignore_errors=True)
+
+
+def fan_out(head, address, stages, victim, share):
+    """Run it, killing `victim` when `share` of the stages is done. Returns (exit code, output, killed at work)."""
+    command = [sys.executable, "-u", "src/fan_out.py", *stages, "--address", address, "--remote", "nodes"]
+    process = subprocess.Popen(
+        command, cwd=head, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    output, done, total, killed = "", 0, None, None
+    for line in process.stdout:
+        click.echo(f"  {line.rstrip()}")
+        output, done = output + line, done + (": done after" in line)
+        if match := re.match(r"(\d+) stages to bring", line):
+            total = int(match.group(1))
+        if victim and killed is None and total and done >= share * total and victim.at_work():
+            orphans, killed = victim.at_work(), victim.kill()
+            click.echo(f"  kill -9 of {victim.folder.name} after {done} of {total} stages; at work: {killed}")
+            psutil.wait_procs(orphans, timeout=20)
+            click.echo(f"  stages that outlived it: {len([p for p in orphans if alive(p)])}")
+    return process.wait(), output, killed
+
+
+@click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
+@click.argument("stages", nargs=-1)
+@click.option("--small", is_flag=True, help="A scale of seconds.")
+@click.option("--kill/--no-kill", default=True, help="Kill a node.")
+@click.option("--share", default=0.5, show_default=True, help="The part of the stages after which it dies.")
+@click.option("--keep", is_flag=True, help="Leave the folders for a look.")
+def main(stages, small, kill, share, keep):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    folder = Path(tempfile.mkdtemp(prefix="two_nodes_"))
+    head = folder / "head"
+    try:
+        serial = small_scale(folder / "serial") if small else ROOT
+        git(folder, "clone", "-q", serial, head)
+        if small:
+            started = time.monotonic()
+            command = [sys.executable, "-m", "dvc", "repro", *stages]
+            subprocess.run(command, cwd=serial, env=environment(), check=True, stdout=subprocess.DEVNULL)
+            click.echo(f"serial dvc repro: {time.monotonic() - started:.0f} s")
+        expected = entries(((serial if small else head) / "dvc.lock").read_text())
+        for arguments in (["remote", "add", "--local", "nodes", str(folder / "remote")],):
+            subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=head, env=environment(), check=True)
+        with cluster(folder) as (address, nodes):
+            started = time.monotonic()
+            code, output, killed = fan_out(head, address, stages, nodes[0] if kill else None, share)
+            seconds = time.monotonic() - started
+        found = entries((head / "dvc.lock").read_text())
+        differ = sorted(name for name in expected | found if expected.get(name) != found.get(name))
+        status = subprocess.run(
+            [sys.executable, "-m", "dvc", "status", *stages], cwd=head, env=environment(), capture_output=True, text=True
+        ).stdout.strip()  # fmt: skip
+        partial = [str(path) for path in head.rglob(".*.tmp*") if path.is_file()]
+        click.echo(
+            f"fan-out over two nodes{', one killed' * (killed is not None)}: {seconds:.0f} s, exit code {code}, "
+            f"{output.count(': done after')} stages done, {len(found)} in dvc.lock, "
+            f"of which differ: {', '.join(differ) or 'none'}; half-written: {partial or 'none'}; status: {status}"
+        )
+        sys.exit(bool(code or differ or partial or (kill and killed is None) or "then ran none" not in output))
+    finally:
+        if keep:
+            click.echo(f"left: {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+    main()
