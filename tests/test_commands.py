@@ -120,3 +120,23 @@ def test_help_of_every_stage_explains_its_options():
         result = run(script, "--help")
         assert result.returncode == 0, script
         assert "--" in result.stdout, script
+
+
+@pytest.mark.parametrize("order", [["sweep"], ["sweep", "params"], ["params", "sweep"]])
+def test_a_sweep_overrides_params_yaml_and_an_option_overrides_both(tmp_path, order):
+    import basin
+
+    (tmp_path / "params.yaml").write_text("seed: 5\nbasin: {trials: 20, steps: 10}\n")
+    files = {
+        "sweep": sweep_file(tmp_path, SWEEP + "basin: {trials: 4, delta_d: 0.1}\n"),
+        "params": tmp_path / "params.yaml",
+    }
+    needed = [
+        part for name in ("model", "selection", "synthetic", "subset", "metrics", "out") for part in (f"--{name}", "x")
+    ]
+    given = [str(part) for name in order for part in (f"--{name}", files[name])]
+    settings = basin.main.make_context("basin", [*given, *needed]).params
+    assert (settings["trials"], settings["delta_d"]) == (4, 0.1)
+    if "params" in order:
+        assert (settings["steps"], settings["seed"]) == (10, 5)
+    assert basin.main.make_context("basin", [*given, *needed, "--trials", "7"]).params["trials"] == 7

@@ -83,8 +83,8 @@ def _fits(option, value):
     return isinstance(value, int | float | str)
 
 
-def _defaults(context, path, top):
-    """Make the settings in `path` the defaults of this command's options; refuse a misspelt one.
+def _settings(context, path, top):
+    """(settings in `path` for this command, the file's content); refuse a misspelt one.
 
     Read are the section with the command's name and, where `top`, the plain values at the top level.
     """
@@ -102,17 +102,20 @@ def _defaults(context, path, top):
     for name, value in {**plain, **section}.items():
         if name in options and not _fits(options[name], value):
             raise click.BadParameter(f"{path}: {name} is {str(value)[:80]!r}; it must be {expected(options[name])}")
-    context.default_map = {**(context.default_map or {}), **plain, **section}
-    return content
+    return {**plain, **section}, content
 
 
-def _params(context, _, path):
-    _defaults(context, path, ("seed", "threads", "delta_m", "delta_s"))
+def _params(context, _, path):  # click reads what is given before what is not, so --sweep may have been read by now
+    settings, _ = _settings(context, path, ("seed", "threads", "delta_m", "delta_s"))
+    context.default_map = {**settings, **(context.default_map or {})}
 
 
 def _sweep(context, _, path):
-    content = _defaults(context, path, ()) if path else {}
-    return {**content, "name": Path(path).stem} if path else None
+    if not path:
+        return None
+    settings, content = _settings(context, path, ())
+    context.default_map = {**(context.default_map or {}), **settings}
+    return {**content, "name": Path(path).stem}
 
 
 def expected(option):
