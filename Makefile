@@ -1,4 +1,4 @@
-# make repro: the whole pipeline at the scale of runs.yaml.  make test: the tests.  Both set up what they need.
+# make repro: the whole pipeline at the scale of runs.yaml, ending with dvc repro.  make test: the tests.  Both set up what they need.
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -8,7 +8,6 @@ export DVC_NO_ANALYTICS := 1
 
 repro: .venv/installed
 	$(BIN)/python src/fan_out.py
-	$(BIN)/dvc repro
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest

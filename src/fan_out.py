@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from attractors.commands import ROOT, Stage
+from attractors.scheduling import warm
 from attractors.scheduling.batch import LOGS, log_of
 from attractors.scheduling.display import Display
 from attractors.scheduling.graph import Agenda, stale, whole_graph
@@ -116,9 +117,13 @@ def main(stages, jobs, cpus_per_run, gpus_per_run, address, cache, remote, allow
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupted)
     with Repo(str(ROOT)) as repo:
-        whole = whole_graph(repo)
+        whole, changed = whole_graph(repo), repo.status()
+        if "sources" in changed:  # which of the others an edit concerns is seen only after it
+            dvc("repro", "sources")
+            repo.reset()
+            changed = repo.status()
         try:
-            graph = stale(whole, repo.status(), stages)
+            graph = stale(whole, changed, stages)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="STAGES") from None
         if not graph:
@@ -133,7 +138,9 @@ def main(stages, jobs, cpus_per_run, gpus_per_run, address, cache, remote, allow
     click.echo(f"{len(graph)} stages to bring up to date", err=True)
     agenda, display = Agenda(graph, unknown=float("inf") if cluster else 0.0), Display()
     try:
-        work_off(agenda, lanes, display)
+        with warm.python() as folder:
+            os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
+            work_off(agenda, lanes, display)
         display.clear()
         if cluster and cluster.merged:
             dvc("pull" if remote else "checkout", *cluster.merged)
