@@ -38,8 +38,18 @@ def read_run(path):
     names = ("training_distances", "synthetic_distances", "training_spacing")
     arrays, record = read_arrays(path, *names)
     to_training, within, spacing = (arrays[name] for name in names)
+    if (
+        record.get("metric") not in ("l2", "lpips_alex", "lpips_vgg")
+        or type(record.get("size")) is not int
+        or [array.ndim for array in arrays.values()] != [2, 2, 1]
+        or len(to_training) != len(within)
+        or any(0 in array.shape or not array.min() >= 0 for array in arrays.values())
+    ):
+        raise ValueError(f"{path}: not neighbours as neighbours.py writes them")
     if not (np.isfinite(to_training[:, 0]).all() and np.isfinite(within[:, 0]).all()):
         raise ValueError(f"{path}: distances that are not finite; S' needs at least two samples")
+    if not 0 < np.median(spacing) < np.inf:
+        raise ValueError(f"{path}: most images of S are copies of each other; S needs different ones")
     bound = copy_bound(spacing, squared=record["metric"].startswith("lpips"))
     return record["size"], to_training[:, 0], within[:, 0], spacing, bound
 

@@ -32,6 +32,8 @@ def crossings(sizes, shares, level=0.5):
 
     sizes: [m], ascending. shares: [n, m].
     """
+    if len(sizes) < 2:
+        return np.full(len(shares), np.nan)
     above, below = shares[:, :-1], shares[:, 1:]
     falls = (above > level) & (level >= below)
     first, row = falls.argmax(1), np.arange(len(shares))

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from attractors import unet_diffusers
+from attractors.networks import check_settings
 from attractors.unet import UNet
 
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
@@ -128,17 +129,21 @@ def from_authors(path):
         diffusion = {"steps": train.timesteps}
         prediction, weights = train.prediction_type, content["ema"]
         other = {name: getattr(options, name, value) for name, value in OPTIONS.items()}
+        weights = {str(name): value for name, value in weights.items() if isinstance(value, torch.Tensor)}
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a checkpoint of the authors' (no {error})") from None
     if prediction != "epsilon" or train.beta_schedule != "linear":
         raise ValueError(f"{path}: it predicts {prediction} with {train.beta_schedule} betas; epsilon, linear are read")
     if other != OPTIONS:
         raise ValueError(f"{path}: a network other than B.4's ({other})")
-    with torch.device("meta"):
-        own = UNet(shape, None, **network)
     try:
+        check_settings("unet", network)
+        if not all(type(n) is int and 0 < n < 2**14 for n in shape):
+            raise ValueError(f"images of shape {str(shape)[:80]}")
+        with torch.device("meta"):
+            own = UNet(shape, None, **network)
         weights = aligned(unwrapped(weights), own)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: {error}") from None
     return weights, {
         "network": {"name": "unet", **network},
@@ -151,7 +156,7 @@ def from_authors(path):
 def _json(path):
     try:
         return json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
@@ -162,8 +167,9 @@ def from_diffusers(folder):
     config = _json(unet / "config.json")
     try:
         settings, shape = unet_diffusers.settings_of(config)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{unet / 'config.json'}: {error}") from None
+        check_settings("unet", {name: value for name, value in settings.items() if name != "name"})
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, ZeroDivisionError) as error:
+        raise ValueError(f"{unet / 'config.json'}: not of a UNet2DModel that is read here ({error})") from None
     files = [unet / f"diffusion_pytorch_model.{suffix}" for suffix in ("safetensors", "bin")]
     file = next((file for file in files if file.exists()), files[0])
     try:

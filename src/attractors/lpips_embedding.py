@@ -89,10 +89,13 @@ def read_embedding(path, device="cpu"):
     weights, record = read_arrays(path)
     if record.get("backbone") not in BACKBONES:
         raise ValueError(f"{path}: not LPIPS weights; python src/lpips_weights.py alex --out {path} writes them")
-    if (found := weights_hash(weights)) != record["weights_sha256"]:
-        raise ValueError(f"{path}: weights of sha256 {found}; its header says {record['weights_sha256']}")
+    if (found := weights_hash(weights)) != record.get("weights_sha256"):
+        raise ValueError(f"{path}: weights of sha256 {found}; its header says {record.get('weights_sha256')}")
     tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
-    return Embedding(record["backbone"], tensors).to(device)
+    try:
+        return Embedding(record["backbone"], tensors).to(device)
+    except KeyError as error:
+        raise ValueError(f"{path}: no weights {error}") from None
 
 
 def weights_hash(weights):

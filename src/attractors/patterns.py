@@ -35,11 +35,14 @@ def read_inputs(model, selection, synthetic, subset, limit, training, device):
     patterns = {}
     for name in TYPES:
         try:
+            if not all(type(number) is int for number in chosen[name]):
+                raise TypeError
             numbers = np.array(chosen[name], np.int64).reshape(-1)[:limit]
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, OverflowError):
             raise ValueError(f"{selection}: no list of {name} samples; classify.py writes such a selection") from None
         if len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(images):
-            raise ValueError(f"{selection}: sample {numbers.max()} of {len(images)} in {synthetic}")
+            wrong = numbers.min() if numbers.min() < 0 else numbers.max()
+            raise ValueError(f"{selection}: sample {wrong} of {len(images)} in {synthetic}")
         if len(numbers):
             patterns[name] = (images[numbers], numbers)
     first = read_images(subset, min(size, training))

@@ -1,0 +1,1002 @@
+"""Hostile input: every file here is refused with one line; nothing is run, nothing written, and no memory spent.
+
+python tests/test_hostile.py prints the table of what is fed and what is said.
+"""
+
+import ctypes
+import io
+import json
+import os
+import pickle
+import resource
+import signal
+import struct
+import sys
+import zipfile
+import zlib
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import ROOT
+from PIL import Image
+
+import basin
+import classify
+import clusters
+import import_checkpoint
+import neighbours
+import report
+import sample
+import scale
+import sd_generate
+import subset
+import toy_evaluate
+import train
+from attractors import datasets
+from attractors.datasets import IDX, IDX_NAME
+from attractors.lpips_embedding import weights_hash
+from attractors.records import write_arrays
+
+MEMORY = 2**30  # bytes that a refusal may take beyond what the process has already
+SECONDS = 20
+Case = namedtuple("Case", "name make words")
+CASES = []
+
+
+def case(name, *words):
+    """Register a function of (folder, canary's command) that writes a hostile file and returns (command, arguments).
+
+    words: what the line that refuses it must hold.
+    """
+
+    def register(make):
+        CASES.append(Case(name, make, words))
+        return make
+
+    return register
+
+
+# ---- images of a user: .npy, .npz, folders of pictures
+
+
+def images(path):
+    return neighbours, ["--synthetic", path, "--training", path]
+
+
+class Bomb:
+    """Runs a command wherever it is unpickled."""
+
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return (os.system, (self.command,))
+
+
+def npy(shape, descr="<f4", data=b"", version=(1, 0)):
+    """An .npy file with any header."""
+    header = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}, }}".encode()
+    header += b" " * (-(len(header) + 11) % 64) + b"\n"
+    return b"\x93NUMPY" + bytes(version) + struct.pack("<H" if version[0] == 1 else "<I", len(header)) + header + data
+
+
+def stored(path, name, content, compression=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr(name, content)
+    return path
+
+
+def put(path, content):
+    path.write_bytes(content)
+    return path
+
+
+@case("pickle as .npy", "x.npy", "plain numbers")
+def _(folder, command):
+    return images(put(folder / "x.npy", pickle.dumps(Bomb(command))))
+
+
+@case("array of objects in .npy", "plain numbers", "allow_pickle")
+def _(folder, command):
+    np.save(folder / "x.npy", np.array([Bomb(command)], dtype=object), allow_pickle=True)
+    return images(folder / "x.npy")
+
+
+@case("array of objects in .npz", "plain numbers", "allow_pickle")
+def _(folder, command):
+    np.savez(folder / "x.npz", images=np.array([Bomb(command)], dtype=object))
+    return images(folder / "x.npz")
+
+
+@case("pickle as .npz", "plain numbers")
+def _(folder, command):
+    return images(put(folder / "x.npz", pickle.dumps(Bomb(command))))
+
+
+@case(".npy that announces a terabyte", "announces 1099511627904")
+def _(folder, _command):
+    return images(put(folder / "x.npy", npy((2**38, 1, 1, 1), data=bytes(64))))
+
+
+@case(".npy that announces a negative side", "plain numbers")
+def _(folder, _command):
+    return images(put(folder / "x.npy", npy((-1, 1, 8, 8), data=bytes(256))))
+
+
+@case(".npy whose sides overflow 64 bits", "announces")
+def _(folder, _command):
+    return images(put(folder / "x.npy", npy((2**40, 2**40, 2**40, 8))))
+
+
+@case(".npy cut short", "its header announces")
+def _(folder, _command):
+    return images(put(folder / "x.npy", npy((3, 1, 8, 8), data=bytes(700))))
+
+
+@case(".npy with a program as its header", "plain numbers")
+def _(folder, command):
+    return images(put(folder / "x.npy", npy(f"__import__('os').system({command!r})")))
+
+
+@case(".npy with a header nested a thousand deep", "plain numbers")
+def _(folder, _command):
+    return images(put(folder / "x.npy", npy("(" * 1000 + ")" * 1000)))
+
+
+@case(".npy of named fields", "type [('a'")
+def _(folder, _command):
+    return images(put(folder / "x.npy", npy((3, 1, 8, 8), [("a", "<f4")], bytes(768))))
+
+
+@case(".npy of text", "type <U3")
+def _(folder, _command):
+    np.save(folder / "x.npy", np.full((2, 1, 8, 8), "abc"))
+    return images(folder / "x.npy")
+
+
+@case(".npy of complex numbers", "type complex64")
+def _(folder, _command):
+    np.save(folder / "x.npy", np.zeros((2, 1, 8, 8), np.complex64))
+    return images(folder / "x.npy")
+
+
+@case(".npy of a single number", "of shape ()")
+def _(folder, _command):
+    np.save(folder / "x.npy", np.float32(0))
+    return images(folder / "x.npy")
+
+
+@case("images without pixels", "of shape (3, 1, 0, 8)")
+def _(folder, _command):
+    np.save(folder / "x.npy", np.zeros((3, 1, 0, 8), np.float32))
+    return images(folder / "x.npy")
+
+
+@case("NaN in one pixel", "NaN or infinity")
+def _(folder, _command):
+    array = np.zeros((3, 1, 8, 8), np.float32)
+    array[1, 0, 2, 2] = np.nan
+    np.save(folder / "x.npy", array)
+    return images(folder / "x.npy")
+
+
+@case("minus infinity in one pixel", "NaN or infinity")
+def _(folder, _command):
+    array = np.zeros((3, 1, 8, 8), np.float16)
+    array[2, 0, 0, 0] = -np.inf
+    np.save(folder / "x.npy", array)
+    return images(folder / "x.npy")
+
+
+@case("values up to 1e300", "floats must lie in [-1, 1]")
+def _(folder, _command):
+    np.save(folder / "x.npy", np.full((3, 1, 8, 8), 1e300))
+    return images(folder / "x.npy")
+
+
+@case("zip bomb: 8 GB of zeros in .npz", "unpack to")
+def _(folder, _command):
+    path, size = folder / "x.npz", 2**33
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("images.npy", npy((1, 1, 8, 8), data=bytes(256)))
+    content = bytearray(path.read_bytes())  # the same as the real thing to who trusts the directory, without the wait
+    for offset, where in ((content.find(b"PK\x03\x04"), 22), (content.find(b"PK\x01\x02"), 24)):
+        struct.pack_into("<I", content, offset + where, size - 2**32 - 1 & 0xFFFFFFFF)
+    return images(put(path, bytes(content)))
+
+
+@case("deflate bomb: 400 MB of zeros in .npz", "unpack to")
+def _(folder, _command):
+    path = folder / "x.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("images.npy", "w") as member:
+        member.write(npy((100 * 2**20, 1, 1, 1)))
+        for _ in range(25):
+            member.write(bytes(16 * 2**20))
+    return images(path)
+
+
+@case(".npz whose member is shorter than it says", "plain numbers")
+def _(folder, _command):
+    path = stored(folder / "x.npz", "images.npy", npy((2, 1, 8, 8), data=bytes(512)))
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<I", content, content.find(b"PK\x01\x02") + 24, 10**8)
+    return images(put(path, bytes(content)))
+
+
+@case("bit flipped in .npz", "plain numbers", "CRC-32")
+def _(folder, _command):
+    path = stored(folder / "x.npz", "images.npy", npy((2, 1, 8, 8), data=bytes(512)), zipfile.ZIP_STORED)
+    content = bytearray(path.read_bytes())
+    content[400] ^= 1
+    return images(put(path, bytes(content)))
+
+
+@case(".npz cut short", "plain numbers")
+def _(folder, _command):
+    path = stored(folder / "x.npz", "images.npy", npy((2, 1, 8, 8), data=bytes(512)), zipfile.ZIP_STORED)
+    return images(put(path, path.read_bytes()[:-40]))
+
+
+@case(".npz that climbs out of its folder", "names a file outside")
+def _(folder, _command):
+    return images(stored(folder / "x.npz", "../../run.npy", npy((2, 1, 8, 8), data=bytes(512))))
+
+
+@case(".npz with an absolute path", "names a file outside")
+def _(folder, _command):
+    return images(stored(folder / "x.npz", "/etc/cron.d/run.npy", npy((2, 1, 8, 8), data=bytes(512))))
+
+
+@case(".npz with a password", "plain numbers", "password")
+def _(folder, _command):
+    path = stored(folder / "x.npz", "images.npy", npy((2, 1, 8, 8), data=bytes(512)))
+    content = bytearray(path.read_bytes())
+    for offset, where in ((content.find(b"PK\x03\x04"), 6), (content.find(b"PK\x01\x02"), 8)):
+        content[offset + where] |= 1
+    return images(put(path, bytes(content)))
+
+
+@case(".npz without members", "it is empty")
+def _(folder, _command):
+    with zipfile.ZipFile(folder / "x.npz", "w"):
+        pass
+    return images(folder / "x.npz")
+
+
+def picture(folder, content, name="0.png"):
+    (folder / "pictures").mkdir()
+    put(folder / "pictures" / name, content)
+    return images(folder / "pictures")
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width, height, *chunks, bits=8, colour=0):
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IEND", b"")
+
+
+GREY = chunk(b"IDAT", zlib.compress(bytes(9 * 8)))
+
+
+@case("PNG of 2^31 x 2^31 pixels", "0.png", "not a picture")
+def _(folder, _command):
+    return picture(folder, png(2**31 - 1, 2**31 - 1, GREY))
+
+
+@case("PNG of 100 million black pixels in 100 kB", "not a picture", "decompression bomb")
+def _(folder, _command):
+    return picture(folder, png(10_000, 10_000, chunk(b"IDAT", zlib.compress(bytes(10_001 * 10_000), 1))))
+
+
+@case("PNG with a text that unpacks to 64 MB", "not a picture")
+def _(folder, _command):
+    return picture(folder, png(8, 8, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**26), 9)), GREY))
+
+
+@case("PNG cut short", "not a picture")
+def _(folder, _command):
+    content = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save(content, "png")
+    return picture(folder, content.getvalue()[:2000])
+
+
+@case("bit flipped in a PNG's header", "not a picture")
+def _(folder, _command):
+    content = bytearray(png(8, 8, GREY))
+    content[18] ^= 64
+    return picture(folder, bytes(content))
+
+
+@case("PNG of 16 bits", "more than 8 bits")
+def _(folder, _command):
+    return picture(folder, png(8, 8, chunk(b"IDAT", zlib.compress(bytes(17 * 8))), bits=16))
+
+
+@case("PostScript called .png", "not a picture")
+def _(folder, command):
+    program = f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n(%pipe%{command}) (w) file\n%%EOF\n"
+    return picture(folder, program.encode())
+
+
+@case("TIFF called .png", "not a picture")
+def _(folder, _command):
+    content = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(content, "tiff")
+    return picture(folder, content.getvalue())
+
+
+@case("folder of nothing but a named pipe", "no pictures")
+def _(folder, _command):
+    (folder / "pictures").mkdir()
+    os.mkfifo(folder / "pictures" / "0.png")
+    return images(folder / "pictures")
+
+
+@case("text called .bmp", "not a picture")
+def _(folder, _command):
+    return picture(folder, b"BM" + bytes(60), "0.bmp")
+
+
+# ---- safetensors
+
+
+def tensors(header, data=b"", length=None):
+    header = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(header) if length is None else length) + header + data
+
+
+def entry(dtype="F32", shape=(2, 1, 8, 8), offsets=(0, 512)):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+
+
+RECORD = {"__metadata__": {"record": "{}"}}
+SAFETENSORS = [
+    ("header of 2^60 bytes", tensors(b"{}", length=2**60), ["truncated"]),
+    ("header of 200 MB announced", tensors(b"{}", length=2 * 10**8), ["truncated"]),
+    ("header that is no JSON", tensors(b"\x80\x04N."), ["truncated"]),
+    ("header nested ten thousand deep", tensors(b'{"a":' * 10_000 + b"1" + b"}" * 10_000), ["truncated"]),
+    ("overlap", tensors(RECORD | {"a": entry(), "b": entry(offsets=(256, 768))}, bytes(768)), ["truncated"]),
+    ("tensor beyond the end", tensors(RECORD | {"images": entry(offsets=(0, 10**15))}, bytes(512)), ["truncated"]),
+    ("a negative side", tensors(RECORD | {"images": entry(shape=(-2, 1, 8, 8))}, bytes(512)), ["truncated"]),
+    ("sides that overflow", tensors(RECORD | {"images": entry(shape=(2**40, 2**40, 1, 1))}, bytes(512)), ["truncated"]),
+    ("shape and bytes that differ", tensors(RECORD | {"images": entry(shape=(9, 1, 8, 8))}, bytes(512)), ["truncated"]),
+    ("an unknown type of number", tensors(RECORD | {"images": entry("Q99")}, bytes(512)), ["truncated"]),
+    ("a hole in the data", tensors(RECORD | {"images": entry(offsets=(256, 768))}, bytes(768)), ["truncated"]),
+    ("numbers of 4 bits", tensors(RECORD | {"images": entry("F4", (2, 1, 32, 16), (0, 512))}, bytes(512)), []),
+    ("booleans as images", tensors(RECORD | {"images": entry("BOOL", (2, 1, 16, 16), (0, 512))}, bytes(512)), ["type"]),
+    ("a pickle", pickle.dumps({"images": [0]}), ["truncated"]),
+    ("an empty file", b"", ["truncated"]),
+    *(
+        (name, tensors({"__metadata__": {"record": record}, "images": entry()}, bytes(512)), ["no record"])
+        for name, record in (
+            ("a record that is no mapping", "[1]"), ("a record nested a million deep", "[" * 10**6),
+            ("a record with a number of 5,000 digits", "9" * 5000),
+        )
+    ),
+    ("two records", tensors(b'{"__metadata__":{"record":"{}"},"__metadata__":{"record":"{}"}}'), ["truncated"]),
+    *(
+        (f"a largest value of {maximum}",
+         tensors({"__metadata__": {"record": json.dumps({"maximum": maximum})},
+                  "images": entry("U8", (8, 1, 8, 8))}, bytes([9]) * 512), ["largest"])
+        for maximum in (0, -1, "x", 1e308, 5)
+    ),
+]  # fmt: skip
+
+for _name, _content, _words in SAFETENSORS:
+
+    @case(f"safetensors: {_name}", "x.safetensors", *_words)
+    def _(folder, _command, content=_content):
+        return images(put(folder / "x.safetensors", content))
+
+
+# ---- models
+
+
+MLP = {"name": "mlp", "width": 8, "blocks": 1}
+
+
+def model(folder, arrays=None, **changes):
+    record = {"network": MLP, "diffusion": {}, "image_shape": [1, 8, 8], "size": 2, "seed": 0} | changes
+    write_arrays(folder / "m.safetensors", arrays or {"x": np.zeros(2, np.float32)}, **record)
+    return sample, ["--model", folder / "m.safetensors"]
+
+
+MODELS = [
+    ("a network of 8 TB", {"network": MLP | {"width": 65536}}),
+    ("a billion blocks", {"network": MLP | {"blocks": 10**9}}),
+    ("a width in words", {"network": MLP | {"width": "8"}}),
+    ("a width of NaN", {"network": MLP | {"width": float("nan")}}),
+    ("a network that is a list", {"network": [MLP]}),
+    ("settings called image_shape and alpha_bar", {"network": MLP | {"image_shape": 1, "alpha_bar": 2}}),
+    ("a name that is a list", {"network": {"name": ["mlp"]}}),
+    ("10^12 times", {"diffusion": {"steps": 10**12}}),
+    ("no times", {"diffusion": {"steps": 0}}),
+    ("betas beyond 1", {"diffusion": {"beta_max": 7}}),
+    ("betas of NaN", {"diffusion": {"beta_min": float("nan")}}),
+    ("images of 10^18 pixels", {"image_shape": [1, 10**9, 10**9]}),
+    ("images without a shape", {"image_shape": None}),
+    ("images of negative size", {"image_shape": [1, -8, -8]}),
+    ("10^12 memories", {"network": {"name": "exact"}, "size": 10**12}),
+    ("a seed in words", {"seed": "x"}),
+    ("a prediction that is a list", {"diffusion": {"prediction": []}}),
+    ("a U-Net with a thousand levels", {"network": {"name": "unet", "multipliers": [1] * 1000}}),
+    ("a U-Net of width NaN", {"network": {"name": "unet", "multipliers": [float("nan")]}}),
+]
+for _name, _changes in MODELS:
+
+    @case(f"model: {_name}", "m.safetensors: not a model of this repository")
+    def _(folder, _command, changes=_changes):
+        return model(folder, **changes)
+
+
+@case("model: a toy model of 10^12 points", "")
+def _(folder, _command):
+    write_arrays(folder / "m", {"x": np.zeros(2)}, seed=0, network={"width": 2**40}, points=10**12, size=2)
+    return toy_evaluate, ["--model", folder / "m", "--metrics", folder / "metrics.json"]
+
+
+for _name, _hash, _words in (
+    ("another hash", "0" * 64, "its header says 000"),
+    ("no hash", None, "its header says None"),
+    ("no layers", weights_hash({"x": np.zeros(1)}), "no weights 'convolution_0.weight'"),
+):
+
+    @case(f"model: LPIPS weights with {_name}", "alex", _words)
+    def _(folder, _command, sha256=_hash):
+        np.save(folder / "s.npy", np.zeros((3, 1, 8, 8), np.float32))
+        write_arrays(folder / "alex", {"x": np.zeros(1)}, backbone="alex", weights_sha256=sha256)
+        return neighbours, [*images(folder / "s.npy")[1], "--metric", "lpips_alex", "--lpips", folder / "alex"]
+
+
+# ---- checkpoints of other programs: others, with code in each place of the file, are in test_foreign.py
+
+
+def foreign(path, *arguments):
+    return import_checkpoint, [path, *arguments]
+
+
+@case("checkpoint: a plain pickle that runs a command", "x.pt")
+def _(folder, command):
+    return foreign(put(folder / "x.pt", pickle.dumps(Bomb(command), protocol=2)))
+
+
+@case("checkpoint: a command in torch's old format", "x.pt", "refused")
+def _(folder, command):
+    torch.save({"ema": Bomb(command)}, folder / "x.pt", _use_new_zipfile_serialization=False)
+    return foreign(folder / "x.pt")
+
+
+@case("checkpoint: a command in torch's format", "x.pt", "refused")
+def _(folder, command):
+    torch.save({"ema": Bomb(command)}, folder / "x.pt")
+    return foreign(folder / "x.pt")
+
+
+@case("checkpoint: a tensor that reaches outside of its numbers", "x.pt")
+def _(folder, _command):
+    torch.save({"ema": {"a": torch.zeros(4)}, "args": 1, "iterations": 1}, folder / "x.pt")
+    with zipfile.ZipFile(folder / "x.pt") as archive:
+        members = {member: archive.read(member) for member in archive.namelist()}
+    with zipfile.ZipFile(folder / "x.pt", "w", zipfile.ZIP_STORED) as archive:
+        for member, content in members.items():
+            archive.writestr(member, content[:4] if member.endswith("data/0") else content)
+    return foreign(folder / "x.pt")
+
+
+@case("checkpoint: a list", "not a checkpoint of the authors'")
+def _(folder, _command):
+    torch.save([1, 2], folder / "x.pt")
+    return foreign(folder / "x.pt")
+
+
+def options(**changes):
+    """What from_authors looks for in args, of plain classes."""
+    import argparse
+
+    train_options = {"train_size": 2, "global_seed": 0, "timesteps": 1000, "prediction_type": "epsilon",
+                     "beta_schedule": "linear"}  # fmt: skip
+    model_options = {"in_channels": 1, "image_size": 8, "dim": 32, "dim_mults": (1, 2), "num_res_blocks": 1,
+                     "attn_resolutions": (4,), "dropout": 0.1}  # fmt: skip
+    return argparse.Namespace(
+        model=argparse.Namespace(**{k: changes.get(k, v) for k, v in model_options.items()}),
+        train=argparse.Namespace(**{k: changes.get(k, v) for k, v in train_options.items()}),
+    )
+
+
+AUTHORS = {
+    "weights that are no tensors": {"ema": {"a.weight": 5, "a.bias": "x"}},
+    "weights that are a list": {"ema": [1]},
+    "layers named by numbers": {"ema": {1: torch.zeros(1)}},
+    "a billion blocks": {"args": options(num_res_blocks=10**9)},
+    "a width of 10^12": {"args": options(dim=10**12)},
+    "a width in words": {"args": options(dim="32")},
+    "a size that is a list": {"args": options(image_size=[8])},
+    "times of NaN": {"args": options(timesteps=float("nan"))},
+}
+for _name, _content in AUTHORS.items():
+
+    @case(f"checkpoint: {_name}", "x.pt: ")
+    def _(folder, _command, content=_content):
+        torch.save({"ema": {}, "args": options(), "iterations": 1} | content, folder / "x.pt")
+        return foreign(folder / "x.pt", "--no-check")
+
+
+DIFFUSERS = {
+    "no mapping": "[]",
+    "channels in words": {"block_out_channels": ["a"], "down_block_types": ["DownBlock2D"], "in_channels": 1},
+    "a billion layers": {
+        "block_out_channels": [32], "down_block_types": ["DownBlock2D"], "in_channels": 1, "layers_per_block": 10**9,
+    },
+    "no channels": {"block_out_channels": [], "down_block_types": [], "in_channels": 1},
+    "nested a million deep": "[" * 10**6,
+}  # fmt: skip
+for _name, _content in DIFFUSERS.items():
+
+    @case(f"diffusers: config.json of {_name}", "config.json")
+    def _(folder, _command, content=_content):
+        (folder / "d").mkdir()
+        text = content if isinstance(content, str) else json.dumps(content)
+        put(folder / "d" / "config.json", text.encode())
+        return foreign(folder / "d", "--size", 2)
+
+
+# ---- datasets
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*command, **_):
+        raise ValueError("no network in tests")
+
+    monkeypatch.setattr(datasets, "_download", refuse)
+    monkeypatch.setattr(datasets, "_run", refuse)
+
+
+def dataset(name, folder):
+    return subset, [name, "--source", folder]
+
+
+@case("MNIST: gzip bomb of 2 GB", "md5")
+def _(folder, _command):
+    packer, content = zlib.compressobj(9, wbits=31), []
+    for _ in range(128):
+        content.append(packer.compress(bytes(2**24)))
+    put(folder / f"{IDX_NAME}.gz", b"".join([*content, packer.flush()]))
+    return dataset("mnist", folder)
+
+
+@case("MNIST: gzip of garbage", "Error")
+def _(folder, _command):
+    put(folder / f"{IDX_NAME}.gz", b"\x1f\x8b\x08\0\0\0\0\0\0\3" + b"garbage")
+    return dataset("mnist", folder)
+
+
+@case("MNIST: a header of 60,000 images before ten", "announces 60000 images of 28 x 28")
+def _(folder, _command):
+    put(folder / IDX_NAME, struct.pack(">4I", 0x803, 60_000, 28, 28) + bytes(7840))
+    return dataset("mnist", folder)
+
+
+@case("MNIST: a header of negative sizes", "announces")
+def _(folder, _command):
+    put(folder / IDX_NAME, struct.pack(">4i", 0x803, -10, -28, 28) + bytes(7840))
+    return dataset("mnist", folder)
+
+
+@case("CIFAR10: a batch that runs a command", "md5")
+def _(folder, command):
+    (folder / "cifar-10-batches-py").mkdir()
+    for i in range(1, 6):
+        put(folder / "cifar-10-batches-py" / f"data_batch_{i}", pickle.dumps({b"data": Bomb(command)}))
+    return dataset("cifar10", folder)
+
+
+@case("CIFAR10: an archive that climbs out", "md5")
+def _(folder, command):
+    import tarfile
+
+    with tarfile.open(folder / "cifar-10-python.tar.gz", "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("../../run"))
+    return dataset("cifar10", folder)
+
+
+def database(folder, values):
+    lmdb = pytest.importorskip("lmdb", reason="lmdb is not installed")
+    path = folder / "church_outdoor_train_lmdb"
+    with lmdb.open(str(path), map_size=10**7) as environment, environment.begin(write=True) as transaction:
+        for i, value in enumerate(values):
+            transaction.put(b"%04d" % i, value)
+    (path / "lock.mdb").unlink()
+    return path / "data.mdb"
+
+
+@case("LSUN: a database of garbage", "church_outdoor_train_lmdb")
+def _(folder, _command):
+    put(database(folder, [b"x"]), os.urandom(10**5))
+    return dataset("lsun_church", folder)
+
+
+@case("LSUN: a database cut short", "truncated")
+def _(folder, _command):
+    path = database(folder, [os.urandom(3000) for _ in range(50)])
+    put(path, path.read_bytes()[:40_000])
+    return dataset("lsun_church", folder)
+
+
+@case("LSUN: a database of 10^12 images", "truncated")
+def _(folder, _command):
+    path = database(folder, [png(8, 8, GREY)])
+    content = bytearray(path.read_bytes())
+    for page in (0, 4096):  # number of entries of the main tree in both meta pages
+        struct.pack_into("<Q", content, page + 16 + 24 + 48 + 32, 10**12)
+    return dataset("lsun_church", put(path, bytes(content)).parent.parent)
+
+
+@case("LSUN: a picture of 2^31 x 2^31 pixels", "image 0", "not a picture")
+def _(folder, _command):
+    database(folder, [png(2**31 - 1, 2**31 - 1, GREY)])
+    return dataset("lsun_church", folder)
+
+
+@case("LSUN: a picture that is none, in a folder", "1.png", "not a picture")
+def _(folder, _command):
+    put(folder / "1.png", b"\x89PNG\r\n\x1a\n" + os.urandom(99))
+    return dataset("lsun_church", folder)
+
+
+# ---- YAML: params.yaml, sweeps, prompts, runs.yaml
+
+
+SWEEP = "dataset: digits\nsizes: [2]\nnetwork: {name: mlp, width: 8, blocks: 1}\ntrain: {iterations: 1}\n"
+LAUGHS = "a0: &a0 [lol, lol]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10)
+)  # fmt: skip
+SETTINGS = [
+    ("a billion laughs", LAUGHS, ["alias"]),
+    ("a mapping within itself", "train: &t {iterations: *t}\n", ["alias"]),
+    ("a bomb of merges", "a: &a {x: 1}\nb: {<<: [*a, *a, *a]}\n", ["alias"]),
+    ("a tag of Python", "train: !!python/object/apply:os.system [COMMAND]\n", ["not YAML", "tag"]),
+    ("an unknown tag", "train: !run COMMAND\n", ["not YAML", "tag"]),
+    ("a key twice", "train: {iterations: 1, iterations: 2}\n", ["not YAML", "duplicate"]),
+    ("a number of 5,000 digits", "train: {iterations: " + "9" * 5000 + "}\n", ["not YAML", "digits"]),
+    ("a number of 400 digits", "train: {iterations: " + "9" * 400 + "}\n", ["64 bits"]),
+    ("a float of infinity", "train: {learning_rate: .inf}\n", ["finite"]),
+    ("a float of NaN", "train: {learning_rate: .nan}\n", ["finite"]),
+    ("half a step", "train: {iterations: 2.5}\n", ["2.5", "integer"]),
+    ("a boolean as a number", "train: {iterations: true}\n", ["True", "integer"]),
+    ("a number as a boolean", "train: {repeat: 1}\n", ["true or false"]),
+    ("a date as a number", "train: {iterations: 2001-01-01}\n", ["2001-01-01", "integer"]),
+    ("a list as a number", "train: {iterations: [1]}\n", ["[1]", "integer"]),
+    ("a mapping as a choice", "train: {noise_levels: {a: b}}\n", ["noise_levels"]),
+    ("nothing as a number", "train: {iterations: }\n", ["None", "integer"]),
+    ("bytes as a choice", "train: {noise_levels: !!binary aGk=}\n", ["noise_levels"]),
+    ("nesting of a thousand levels", "train: " + "[" * 1000 + "]" * 1000 + "\n", ["levels"]),
+    ("keys that are numbers", "train: {1: 2}\n", ["no setting 1"]),
+    ("keys that are lists", "train: {[1, 2]: 3}\n", ["no setting"]),
+    ("an empty file", None, ["NoneType"]),
+    ("a list of settings", "- 1\n", ["list"]),
+    ("two documents", "a: 1\n---\nb: 2\n", ["not YAML", "document"]),
+    ("a NUL", "train: \0\n", ["not YAML"]),
+    ("bytes that are no text", b"\xff\xfe\xff", ["not YAML"]),
+    ("2 MB", "# " + "x" * 2**21 + "\n", ["bytes"]),
+    ("a network that is a list", "network: [mlp]\n", ["network is"]),
+    ("a network's width in words", "network: {name: mlp, width: wide}\n", ["width is wide"]),
+    ("a network of 10^12 units", "network: {name: mlp, width: 1000000000000}\n", ["width is 1000000000000"]),
+    ("a diffusion that is a number", "diffusion: 7\n", ["diffusion is 7"]),
+    ("a network of 16 GB", "network: {name: mlp, width: 65000, blocks: 1}\n", ["too large"]),
+]  # fmt: skip
+
+
+def sweep(text, command):
+    """The bytes of a sweep's file: SWEEP, with the sections that `text` has in place of its own."""
+    if not text or isinstance(text, bytes) or text.startswith(("-", "#")):
+        return text if isinstance(text, bytes) else (text or "").encode()
+    kept = [line for line in SWEEP.splitlines(True) if not text.startswith(line.split(":")[0])]
+    return "".join([*kept, text]).replace("COMMAND", command).encode()
+
+
+for _name, _text, _words in SETTINGS:
+
+    @case(f"YAML: {_name}", *_words)
+    def _(folder, command, text=_text):
+        np.save(folder / "s.npy", np.zeros((2, 1, 8, 8), np.float32))
+        put(folder / "sweep.yaml", sweep(text, command))
+        return train, ["--sweep", folder / "sweep.yaml", "--subset", folder / "s.npy", "--size", 2]
+
+
+@case("YAML: a grid of sizes in words", "sizes is")
+def _(folder, _command):
+    put(folder / "sweep.yaml", b"dataset: digits\nsizes: {a: x, b: 3, total: 9}\n")
+    (folder / "n").mkdir()
+    return classify, [folder / "n", "--sweep", folder / "sweep.yaml", "--selections", folder / "s"]
+
+
+@case("YAML: a grid of 10^18 sizes", "sizes is")
+def _(folder, _command):
+    put(folder / "sweep.yaml", b"dataset: digits\nsizes: {a: 2, b: 3, total: 1000000000000000000}\n")
+    (folder / "n").mkdir()
+    return classify, [folder / "n", "--sweep", folder / "sweep.yaml", "--selections", folder / "s"]
+
+
+PROMPTS = [
+    ("prompts that are a list", "prompts: [a]\n", "no prompts"),
+    ("a prompt that is a number", "prompts: {a: {type: memorized, prompt: 5, source: x}}\n", "must be text"),
+    ("a prompt of an unknown type", "prompts: {a: {type: [x], prompt: b, source: x}}\n", "must be one of"),
+    ("a model that is a list", "model: [x]\nprompts: {a: {type: memorized, prompt: b, source: x}}\n", "no model"),
+    ("a model outside", "model: ../../x\nprompts: {a: {type: memorized, prompt: b, source: x}}\n", "no such folder"),
+]
+for _name, _text, _words in PROMPTS:
+
+    @case(f"YAML: {_name}", _words)
+    def _(folder, _command, text=_text):
+        put(folder / "p.yaml", (text if text.startswith("model") else "model: a/b\n" + text).encode())
+        return sd_generate, ["--sweep", folder / "p.yaml", "--prompt", "a"]
+
+
+# ---- names that reach a shell: dvc.yaml's commands are lines of one
+
+
+NAMES = ["a b", "a'b", 'a"b', "$(COMMAND)", "`COMMAND`", "a;COMMAND", "a&&COMMAND", "a|COMMAND", "a>run", "..", "-rf",
+         "a\nCOMMAND", "épée", "a\\b", "a*", "~", "{a,b}", "a#b", "!a", "${item}", "a\u202eb", ""]  # fmt: skip
+TOUCH = "touch run"
+
+
+@case("name of a sweep's file with a command", "is no name")
+def _(folder, _command):
+    (folder / "sweeps").mkdir()
+    put(folder / "sweeps" / f"$({TOUCH}).yaml", SWEEP.encode())
+    return scale, [f"$({TOUCH})"]
+
+
+for _name in NAMES:
+
+    @case(f"sweep whose dataset is called {_name.replace('COMMAND', TOUCH)!r}", "x.yaml", "is no name")
+    def _(folder, _command, name=_name):
+        (folder / "sweeps").mkdir()
+        text = SWEEP.replace("digits", json.dumps(name.replace("COMMAND", TOUCH)))
+        put(folder / "sweeps" / "x.yaml", text.encode())
+        return scale, ["x"]
+
+
+@case("sweep whose metric is a command", "x.yaml", "is no name")
+def _(folder, _command):
+    (folder / "sweeps").mkdir()
+    put(folder / "sweeps" / "x.yaml", (SWEEP + f"neighbours: {{metric: lpips_$({TOUCH})}}\n").encode())
+    return scale, ["x"]
+
+
+@case("sweep whose network is a list", "x.yaml", "section network")
+def _(folder, _command):
+    (folder / "sweeps").mkdir()
+    put(folder / "sweeps" / "x.yaml", b"dataset: digits\nsizes: [2]\nnetwork: [mlp]\n")
+    return scale, ["x"]
+
+
+@case("sweep with sizes in words", "sizes is")
+def _(folder, _command):
+    (folder / "sweeps").mkdir()
+    put(folder / "sweeps" / "x.yaml", SWEEP.replace("[2]", "['2; touch run']").encode())
+    return scale, ["x"]
+
+
+@case("prompt's name with a command", "x.yaml", "is no name")
+def _(folder, _command):
+    (folder / "prompts").mkdir()
+    text = f"model: a/b\nprompts: {{'$({TOUCH})': {{type: memorized, prompt: b, source: x}}}}\n"
+    put(folder / "prompts" / "x.yaml", text.encode())
+    return scale, ["x"]
+
+
+def edited(folder, text):
+    """A runs.yaml, edited by hand, as the report reads it; fan_out.py reads its own checkout's in the same way."""
+    put(folder / "runs.yaml", text.encode())
+    return report, [
+        "--runs",
+        folder / "runs.yaml",
+        "--metrics",
+        folder,
+        "--plots",
+        folder,
+        "--data",
+        folder,
+        "--settings",
+        folder,
+    ]
+
+
+@case("runs.yaml edited: a command as a dataset", "runs.yaml", "is no name")
+def _(folder, _command):
+    return edited(folder, f"datasets: ['$({TOUCH})']\nsweeps: {{}}\nlearned: {{}}\nruns: {{}}\n")
+
+
+@case("runs.yaml edited: a command as a size", "runs.yaml", "is no name")
+def _(folder, _command):
+    runs = f"{{a-2: {{sweep: a, size: '2; {TOUCH}', dataset: digits}}}}"
+    return edited(folder, f"datasets: [digits]\nsweeps: {{}}\nlearned: {{}}\nruns: {runs}\n")
+
+
+@case("runs.yaml edited: HTML as a sweep", "runs.yaml", "is no name")
+def _(folder, _command):
+    name = "'</script><script>alert(1)</script>'"
+    sweeps = f"{{{name}: {{dataset: a}}}}"
+    return edited(folder, f"datasets: []\nsweeps: {sweeps}\nlearned: {sweeps}\nruns: {{}}\n")
+
+
+@case("runs.yaml edited: nothing of what there should be", "runs.yaml", "no datasets")
+def _(folder, _command):
+    return edited(folder, "a: 1\n")
+
+
+# ---- JSON and CSV between stages
+
+
+def landscape(folder, selection):
+    np.save(folder / "s.npy", np.zeros((2, 1, 8, 8), np.float32))
+    put(folder / "selection.json", selection)
+    from attractors.models import new_model, write_model
+
+    made = new_model(MLP, {}, (1, 8, 8), 0, None)
+    write_model(folder / "m", made.state_dict(), network=MLP, diffusion={}, image_shape=[1, 8, 8], size=2, seed=0)
+    return basin, ["--model", folder / "m", "--selection", folder / "selection.json", "--synthetic", folder / "s.npy",
+                   "--subset", folder / "s.npy", "--distance", "l2", "--delta-d", 1,
+                   "--metrics", folder / "metrics.csv"]  # fmt: skip
+
+
+SELECTIONS = [
+    ("no JSON", b"\x80\x04N.", "not JSON"),
+    ("a list", b"[]", "no list of memorized samples"),
+    ("nested a million deep", b"[" * 10**6, "not JSON"),
+    ("numbers beyond 64 bits", b'{"memorized": [1e400], "spurious": [], "generalized": []}', "memorized"),
+    ("whole numbers beyond 64 bits", b'{"memorized": [' + b"9" * 30 + b'], "spurious": []}', "memorized"),
+    ("a number of 5,000 digits", b'{"memorized": [' + b"9" * 5000 + b"]}", "not JSON"),
+    ("halves of samples", b'{"memorized": [0.5], "spurious": [], "generalized": []}', "no list of memorized"),
+    ("negative samples", b'{"memorized": [-1], "spurious": [], "generalized": []}', "sample -1 of 2"),
+    ("samples beyond the set", b'{"memorized": [2], "spurious": [], "generalized": []}', "sample 2 of 2"),
+    ("ragged lists", b'{"memorized": [[1], [1, 2]], "spurious": [], "generalized": []}', "no list of memorized"),
+]
+for _name, _content, _words in SELECTIONS:
+
+    @case(f"selection: {_name}", "selection.json", _words)
+    def _(folder, _command, content=_content):
+        return landscape(folder, content)
+
+
+def distances(folder, record, **arrays):
+    names = ("training_distances", "synthetic_distances", "training_spacing")
+    shapes = {"training_distances": (8, 5), "synthetic_distances": (8, 5), "training_spacing": (4,)}
+    (folder / "n").mkdir()
+    write_arrays(folder / "n" / "4.safetensors",
+                 {name: arrays.get(name, np.ones(shapes[name], np.float32)) for name in names}, **record)  # fmt: skip
+    return classify, [folder / "n", "--selections", folder / "s"]
+
+
+NEIGHBOURS = [
+    ("no metric", {"size": 4}, {}),
+    ("a size in words", {"size": "4", "metric": "l2"}, {}),
+    ("a metric that is a number", {"size": 4, "metric": 2}, {}),
+    ("NaN", {"size": 4, "metric": "l2"}, {"training_distances": np.full((8, 5), np.nan, np.float32)}),
+    ("negative distances", {"size": 4, "metric": "l2"}, {"training_distances": np.full((8, 5), -1, np.float32)}),
+    ("a table without columns", {"size": 4, "metric": "l2"}, {"training_distances": np.ones(8, np.float32)}),
+    ("sets of two sizes", {"size": 4, "metric": "l2"}, {"synthetic_distances": np.ones((7, 5), np.float32)}),
+    ("no samples", {"size": 4, "metric": "l2"},
+     {name: np.ones((0, 5), np.float32) for name in ("training_distances", "synthetic_distances")}),
+    ("a spacing of nothing", {"size": 4, "metric": "l2"}, {"training_spacing": np.ones(0, np.float32)}),
+    ("a spacing of zero", {"size": 4, "metric": "l2"}, {"training_spacing": np.zeros(4, np.float32)}),
+]  # fmt: skip
+for _name, _record, _arrays in NEIGHBOURS:
+
+    @case(f"neighbours: {_name}", "4.safetensors")
+    def _(folder, _command, record=_record, arrays=_arrays):
+        return distances(folder, record, **arrays)
+
+
+TABLES = [
+    ("a formula in a cell", "K,memorized,spurious,generalized\n=cmd|'/c calc'!A1,1,0,0\n", "more than numbers"),
+    ("HTML in a cell", "K,memorized,spurious,generalized\n<script>alert(1)</script>,1,0,0\n", "more than numbers"),
+    ("columns missing", "K,memorized\n1,1\n", "no column"),
+    ("no rows", "K,memorized,spurious,generalized\n", "without rows"),
+    ("nothing", "", "not a table"),
+    ("rows of two lengths", "K,memorized,spurious,generalized\n1,2,3,4\n1,2,3,4,5,6\n", "not a table"),
+    ("a quote that never ends", 'K,memorized,spurious,generalized\n"1,1,0,0\n', "not a table"),
+    ("bytes that are no text", b"K,memorized,spurious,generalized\n\xff\xfe,1,0,0\n", "not a table"),
+    ("NULs", b"\0" * 1000, "no column"),
+]
+for _name, _content, _words in TABLES:
+
+    @case(f"table: {_name}", "x.csv", _words)
+    def _(folder, _command, content=_content):
+        sys.path.append(str(ROOT / "src" / "figures"))
+        import transition
+
+        (folder / "fractions").mkdir()
+        put(folder / "fractions" / "x.csv", content if isinstance(content, bytes) else content.encode())
+        return transition, [folder / "fractions", "--sweep", "x"]
+
+
+@case("table: fractions without thresholds", "thresholds/x.csv: no such file")
+def _(folder, _command):
+    (folder / "fractions").mkdir()
+    put(folder / "fractions" / "x.csv", b"K,spurious\n2,1\n")
+    return clusters, ["x", "--metrics", folder, "--data", folder, "--subset", folder / "s"]
+
+
+@case("command line: a ratio of NaN", "ratio is nan")
+def _(folder, _command):
+    return sample, ["--model", folder / "m", "--ratio", "nan"]
+
+
+@case("command line: a device with a command", "--device")
+def _(folder, _command):
+    return sample, ["--model", folder / "m", "--device", f"$({TOUCH})"]
+
+
+# ---- the test
+
+
+def snapshot(folder):
+    return {
+        path: path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))
+    }  # fmt: skip
+
+
+def virtual_memory():
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+def feed(case, folder, monkeypatch=None):
+    """(exit code, what was said, whether anything was written or run, the exception that got out) of a case."""
+    canary = folder / "run"
+    (folder / "in").mkdir()
+    module, arguments = case.make(folder / "in", f"touch {canary}")
+    if module is scale:
+        scale.runs_of.__defaults__ = (folder / "in" / "sweeps", folder / "in" / "prompts")
+    out = ["--out", str(folder / "out")]
+    before, here = snapshot(folder), Path.cwd()
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    ctypes.CDLL(None).malloc_trim(0)
+
+    def late(*_):
+        raise KeyboardInterrupt(f"more than {SECONDS} s")
+
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(SECONDS)
+    os.chdir(folder)
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (virtual_memory() + MEMORY, limits[1]))
+        result = CliRunner().invoke(module.main, [*map(str, arguments), *out])
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+        signal.alarm(0)
+        os.chdir(here)
+    touched = snapshot(folder) != before
+    return result, touched
+
+
+@pytest.fixture(autouse=True)
+def scales(monkeypatch):
+    monkeypatch.setattr(scale.runs_of, "__defaults__", scale.runs_of.__defaults__)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name[:60].encode("unicode_escape").decode() for case in CASES])
+def test_hostile_input_is_refused_with_one_line_and_does_nothing(case, tmp_path, monkeypatch, no_network):
+    if case.name.startswith("MNIST: a header"):
+        content = {}
+        monkeypatch.setattr(datasets, "md5", lambda data: content.setdefault("md5", IDX["mnist"][1]))
+    result, touched = feed(case, tmp_path)
+    assert isinstance(result.exception, SystemExit), repr(result.exception)
+    assert result.exit_code in (1, 2)
+    aside = ("Usage:", "Try '", "read lsun_church:")  # how to call it, and a progress bar
+    lines = [line for line in result.output.splitlines() if line.strip() and not line.startswith(aside)]
+    assert len(lines) == 1, result.output
+    assert lines[0].startswith("Error: ")
+    assert len(lines[0]) < 800
+    assert not touched
+    message = lines[0].replace(str(tmp_path), "")
+    assert all(word in message for word in case.words), message
