@@ -117,13 +117,13 @@ def main(stages, jobs, cpus_per_run, gpus_per_run, address, cache, remote, allow
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupted)
     with Repo(str(ROOT)) as repo:
-        whole, changed = whole_graph(repo), repo.status()
-        if "sources" in changed:  # which of the others an edit concerns is seen only after it
-            dvc("repro", "sources")
-            repo.reset()
-            changed = repo.status()
+        edited = repo.status(["sources"])
+    if edited:  # which other stages an edit concerns is seen only after this one
+        dvc("repro", "sources")
+    with Repo(str(ROOT)) as repo:
+        whole = whole_graph(repo)
         try:
-            graph = stale(whole, changed, stages)
+            graph = stale(whole, repo.status(), stages)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="STAGES") from None
         if not graph:
