@@ -28,15 +28,21 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
 
-from small_scale import environment, git, small_scale
+from small_scale import environment, git, small_scale  # noqa: E402
 
-from attractors.scheduling.lockfile import entries
+from attractors.scheduling.lockfile import entries  # noqa: E402
 
 
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def listening(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
 
 
 def alive(process):
@@ -53,6 +59,7 @@ class Node:
         self.folder = folder
         command = [
             Path(sys.executable).parent / "ray", "start", *arguments, f"--num-cpus={cpus}", "--num-gpus=0", "--block",
+            "--node-ip-address=127.0.0.1",
             "--disable-usage-stats", f"--object-store-memory={200 * 2**20}",
             f"--dashboard-agent-listen-port={free_port()}",
         ]  # fmt: skip
@@ -101,13 +108,13 @@ def cluster(folder, nodes=2):
     started = [
         Node(
             folder / "ray_head", 0, "--head", f"--port={port}", f"--temp-dir={short}", "--include-dashboard=false",
-            f"--ray-client-server-port={free_port()}",
         )
     ]  # fmt: skip
     try:
-        for _ in range(300):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
+        deadline = time.monotonic() + 60
+        while not listening(port):
+            if started[0].process.poll() is not None or time.monotonic() > deadline:
+                raise click.ClickException(f"no Ray head: {(folder / 'ray_head' / 'ray.log').read_text()[-2000:]}")
             time.sleep(0.1)
         for number in range(nodes):
             started.append(Node(folder / f"node_{number + 1}", 1, f"--address=127.0.0.1:{port}"))
@@ -138,6 +145,11 @@ def fan_out(head, address, stages, victim, share):
     return process.wait(), output, killed
 
 
+def dvc(folder, *arguments):
+    command = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment(), check=True, capture_output=True, text=True).stdout
+
+
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
 @click.argument("stages", nargs=-1)
 @click.option("--small", is_flag=True, help="A scale of seconds.")
@@ -153,21 +165,17 @@ def main(stages, small, kill, share, keep):
         git(folder, "clone", "-q", serial, head)
         if small:
             started = time.monotonic()
-            command = [sys.executable, "-m", "dvc", "repro", *stages]
-            subprocess.run(command, cwd=serial, env=environment(), check=True, stdout=subprocess.DEVNULL)
+            dvc(serial, "repro", *stages)
             click.echo(f"serial dvc repro: {time.monotonic() - started:.0f} s")
         expected = entries(((serial if small else head) / "dvc.lock").read_text())
-        for arguments in (["remote", "add", "--local", "nodes", str(folder / "remote")],):
-            subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=head, env=environment(), check=True)
+        dvc(head, "remote", "add", "--local", "nodes", str(folder / "remote"))
         with cluster(folder) as (address, nodes):
             started = time.monotonic()
             code, output, killed = fan_out(head, address, stages, nodes[0] if kill else None, share)
             seconds = time.monotonic() - started
         found = entries((head / "dvc.lock").read_text())
         differ = sorted(name for name in expected | found if expected.get(name) != found.get(name))
-        status = subprocess.run(
-            [sys.executable, "-m", "dvc", "status", *stages], cwd=head, env=environment(), capture_output=True, text=True
-        ).stdout.strip()  # fmt: skip
+        status = dvc(head, "status", *stages).strip()
         partial = [str(path) for path in head.rglob(".*.tmp*") if path.is_file()]
         click.echo(
             f"fan-out over two nodes{', one killed' * (killed is not None)}: {seconds:.0f} s, exit code {code}, "

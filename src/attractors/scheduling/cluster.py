@@ -8,6 +8,7 @@ import contextlib
 import io
 import itertools
 import os
+import socket
 import subprocess
 import tarfile
 import time
@@ -56,6 +57,19 @@ def written(config):
     return "".join(f"    {key} = {value}\n" for key, value in config.items())
 
 
+def reachable(address, seconds=10):
+    """Raises ValueError where nothing answers at HOST:PORT, which Ray itself finds out only after minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address == "auto":
+        return
+    if not host or not port.isdigit():
+        raise ValueError(f"--address {address}: expected auto, HOST:PORT or ray://HOST:PORT")
+    try:
+        socket.create_connection((host, int(port)), seconds).close()
+    except OSError as error:
+        raise ValueError(f"--address {address}: no Ray there ({error.strerror or error})") from None
+
+
 class Cluster:
     """The connection to a Ray cluster, and what this fan-out keeps there."""
 
@@ -65,6 +79,7 @@ class Cluster:
         except ImportError:
             raise ValueError("--address needs Ray: pip install -r requirements-cluster.txt") from None
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        reachable(address)
         try:
             ray.init(address=address, log_to_driver=False, logging_level="error", namespace="attractors")
         except (ConnectionError, ValueError, RuntimeError) as error:

@@ -28,7 +28,7 @@ def attributes(stage, graph):
     inputs = [other.addressing for other in graph.predecessors(stage)]
     return {
         "device": device,
-        "here": not inputs and not device,  # it may read what only this machine has: data/raw
+        "here": not device and set(inputs) <= {"sources"},  # it may read what only this machine has: data/raw
         "inputs": inputs,
         "outputs": [out.def_path for out in stage.outs],
         "uncached": [out.def_path for out in stage.outs if not out.use_cache],
