@@ -143,7 +143,7 @@ def main(stages, jobs, cpus_per_run, gpus_per_run, address, cache, remote, allow
             work_off(agenda, lanes, display)
         display.clear()
         if cluster and cluster.merged:
-            dvc("pull" if remote else "checkout", *cluster.merged)
+            dvc(*(["pull", "--remote", remote] if remote else ["checkout"]), *cluster.merged)
         report(agenda, stages)
     except KeyboardInterrupt:
         display.say(
@@ -163,10 +163,10 @@ def cluster_lanes(cluster, graph, whole):
         click.echo(f"workers get {len(cluster.uncommitted)} uncommitted changes too: {some}", err=True)
     after = []
     if cluster.remote:
-        after = [["push", "--run-cache"]]
+        after = [["push", "--run-cache", "--remote", cluster.remote]]
         read = {name for stage in graph for name in whole.nodes[stage]["inputs"]} - set(graph)
         if read:
-            dvc("push", *read)
+            dvc("push", "--remote", cluster.remote, *read)
     return [Lane(lambda name: graph.nodes[name]["here"], 1, after=after), *cluster.lanes()]
 
 

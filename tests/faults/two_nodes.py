@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -125,23 +126,35 @@ def cluster(folder, nodes=2):
         shutil.rmtree(short, ignore_errors=True)
 
 
-def fan_out(head, address, stages, victim, share):
-    """Run it, killing `victim` when `share` of the stages is done. Returns (exit code, output, killed at work)."""
+def kill_one_at_work(nodes, killed):
+    """SIGKILL the first node that is seen at a stage; what it was at goes to `killed`."""
+    while not killed:
+        for node in nodes:
+            orphans = node.at_work()
+            if any("batch.py" not in " ".join(p.cmdline()) for p in orphans if alive(p)):
+                killed += node.kill() or ["DVC"]
+                click.echo(f"  kill -9 of {node.folder.name}, at work: {killed}")
+                psutil.wait_procs(orphans, timeout=20)
+                click.echo(f"  stages that outlived it by 20 s: {len([p for p in orphans if alive(p)])}")
+                return
+        time.sleep(0.2)
+
+
+def fan_out(head, address, stages, nodes, share):
+    """Run it, killing one of `nodes` when `share` of the stages is done. Returns (exit code, output, killed at work)."""
     command = [sys.executable, "-u", "src/fan_out.py", *stages, "--address", address, "--remote", "nodes"]
     process = subprocess.Popen(
         command, cwd=head, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    output, done, total, killed = "", 0, None, None
+    output, done, total, killed = "", 0, None, []
     for line in process.stdout:
         click.echo(f"  {line.rstrip()}")
         output, done = output + line, done + (": done after" in line)
         if match := re.match(r"(\d+) stages to bring", line):
             total = int(match.group(1))
-        if victim and killed is None and total and done >= share * total and victim.at_work():
-            orphans, killed = victim.at_work(), victim.kill()
-            click.echo(f"  kill -9 of {victim.folder.name} after {done} of {total} stages; at work: {killed}")
-            psutil.wait_procs(orphans, timeout=20)
-            click.echo(f"  stages that outlived it: {len([p for p in orphans if alive(p)])}")
+        if nodes and total and done >= share * total:
+            threading.Thread(target=kill_one_at_work, args=(nodes, killed), daemon=True).start()
+            nodes = None
     return process.wait(), output, killed
 
 
@@ -153,36 +166,37 @@ def dvc(folder, *arguments):
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
 @click.argument("stages", nargs=-1)
 @click.option("--small", is_flag=True, help="A scale of seconds.")
+@click.option("--against", type=click.Path(path_type=Path), help="A checkout where this has run: its dvc.lock counts.")
 @click.option("--kill/--no-kill", default=True, help="Kill a node.")
 @click.option("--share", default=0.5, show_default=True, help="The part of the stages after which it dies.")
 @click.option("--keep", is_flag=True, help="Leave the folders for a look.")
-def main(stages, small, kill, share, keep):
+def main(stages, small, against, kill, share, keep):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = Path(tempfile.mkdtemp(prefix="two_nodes_"))
     head = folder / "head"
     try:
-        serial = small_scale(folder / "serial") if small else ROOT
+        serial = against or (small_scale(folder / "serial") if small else ROOT)
         git(folder, "clone", "-q", serial, head)
-        if small:
+        if small and not against:
             started = time.monotonic()
             dvc(serial, "repro", *stages)
             click.echo(f"serial dvc repro: {time.monotonic() - started:.0f} s")
-        expected = entries(((serial if small else head) / "dvc.lock").read_text())
+        expected = entries((serial / "dvc.lock").read_text())
         dvc(head, "remote", "add", "--local", "nodes", str(folder / "remote"))
         with cluster(folder) as (address, nodes):
             started = time.monotonic()
-            code, output, killed = fan_out(head, address, stages, nodes[0] if kill else None, share)
+            code, output, killed = fan_out(head, address, stages, nodes if kill else None, share)
             seconds = time.monotonic() - started
         found = entries((head / "dvc.lock").read_text())
         differ = sorted(name for name in expected | found if expected.get(name) != found.get(name))
         status = dvc(head, "status", *stages).strip()
         partial = [str(path) for path in head.rglob(".*.tmp*") if path.is_file()]
         click.echo(
-            f"fan-out over two nodes{', one killed' * (killed is not None)}: {seconds:.0f} s, exit code {code}, "
+            f"fan-out over two nodes{', one killed' * bool(killed)}: {seconds:.0f} s, exit code {code}, "
             f"{output.count(': done after')} stages done, {len(found)} in dvc.lock, "
             f"of which differ: {', '.join(differ) or 'none'}; half-written: {partial or 'none'}; status: {status}"
         )
-        sys.exit(bool(code or differ or partial or (kill and killed is None) or "then ran none" not in output))
+        sys.exit(bool(code or differ or partial or (kill and not killed) or "then ran none" not in output))
     finally:
         if keep:
             click.echo(f"left: {folder}")
