@@ -86,7 +86,7 @@ def materialised(model, pattern, index, seed, t=2, batch=1024):
 
 
 def plain_training(network, images, iterations, batch, rate, ema, alpha_bar, call=lambda network, x, t: network(x, t)):
-    """The usual loop for the simple loss of Ho et al.: torch.optim.Adam, clipping, an average of each weight in turn."""
+    """The usual loop for Ho et al.'s simple loss: torch.optim.Adam, clipping, an average of each weight in turn."""
     optimiser, average = torch.optim.Adam(network.parameters(), lr=rate), copy.deepcopy(network)
     network.train()
     for _ in range(iterations):

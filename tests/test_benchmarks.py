@@ -1,0 +1,96 @@
+"""The transcriptions that the benchmarks time give what the fast paths give."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import transcriptions
+
+from attractors.basin import critical_times, evaluations
+from attractors.curvature import central_difference
+from attractors.diffusion import Diffusion, linear_betas
+from attractors.likelihood import exact_divergence, flow
+from attractors.lpips_embedding import BACKBONES, Embedding
+from attractors.networks import ExactNoise, ResidualMLP
+from attractors.toy import ScoreNetwork
+
+SHAPE = (1, 3, 3)
+
+
+def images(count, shape=SHAPE, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).uniform(-1, 1, (count, *shape)).astype(np.float32))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("size", [32, 40])
+def test_broadcast_feature_maps_give_the_squared_distance_of_embeddings(backbone, size):
+    torch.manual_seed(0)
+    channels = {"alex": [3, 64, 192, 384, 256, 256], "vgg": [3, *[64] * 2, *[128] * 2, *[256] * 3, *[512] * 6]}[
+        backbone
+    ]
+    sides = {"alex": [11, 5, 3, 3, 3], "vgg": [3] * 13}[backbone]
+    weights = {}
+    for i, side in enumerate(sides):
+        weights[f"convolution_{i}.weight"] = 0.1 * torch.randn(channels[i + 1], channels[i], side, side)
+        weights[f"convolution_{i}.bias"] = torch.randn(channels[i + 1])
+    compared = [i for i, layer in enumerate(BACKBONES[backbone]) if layer[3]]
+    weights |= {f"head_{i}": torch.rand(channels[layer + 1]) for i, layer in enumerate(compared)}
+    embedding = Embedding(backbone, weights)
+    x, y = images(5, (3, size, size)), images(7, (3, size, size), 1)
+    maps = [transcriptions.feature_maps(embedding, part) for part in (x, y)]
+    found = transcriptions.broadcast_lpips(*maps, x_rows=2, y_rows=3)
+    torch.testing.assert_close(found, torch.cdist(embedding(x), embedding(y)).square(), rtol=1e-4, atol=0)
+
+
+def test_batch_global_search_finds_the_critical_times_of_each_pattern_with_more_evaluations():
+    betas = linear_betas(200, 1e-3, 5e-2)
+    model = Diffusion(ExactNoise(SHAPE, torch.cumprod(1 - betas, 0), images(12)), betas).eval()
+    patterns, search = (
+        torch.cat([images(6), images(6, seed=1)]),
+        {"delta_d": 0.8, "trials": 5, "steps": 4, "stride": 10},
+    )
+    found = critical_times(model, patterns, range(12), 3407, **search)
+    t_c, used = transcriptions.batch_global_search(model, patterns, range(12), 3407, **search)
+    assert torch.equal(t_c, found.t_c)
+    assert used == evaluations(found.searched, 5, 4, 19)[1] > evaluations(found.searched, 5, 4, 19)[0]
+
+
+def test_singular_values_of_the_materialised_m_are_those_of_alg_2():
+    torch.manual_seed(0)
+    network = ResidualMLP(SHAPE, torch.cumprod(1 - linear_betas(), 0), width=32, blocks=1)
+    torch.nn.init.normal_(network.output.weight)
+    model, x = Diffusion(network, linear_betas()).eval().requires_grad_(False), images(1)
+    M = transcriptions.materialised(model, x[0], 0, 5, batch=10)
+    assert M.shape == (9, 36)
+    expected = torch.linalg.svdvals(M.double())
+    torch.testing.assert_close(central_difference(model, x, [0], 5)[0], expected, rtol=1e-4, atol=0)
+
+
+def test_a_point_by_itself_flows_as_it_does_on_the_grid():
+    torch.manual_seed(0)
+    model = ScoreNetwork(0, width=16, blocks=1, scale=0.5).double().requires_grad_(False)
+    torch.nn.init.normal_(model.output.weight)
+    x = np.random.default_rng(0).standard_normal((6, 2))
+    x_T, integral = flow(exact_divergence(model), x, 0.15)
+    for point, end, found in zip(x, x_T, integral, strict=True):
+        alone = transcriptions.log_likelihood_of_a_point(model, point, 0.15)
+        np.testing.assert_allclose(alone[0], end, atol=1e-4)
+        assert alone[1] == pytest.approx(found, abs=1e-4)
+        assert abs(found) > 0.1
+
+
+def test_the_plain_loop_lowers_the_loss():
+    betas = linear_betas(50, 1e-3, 0.2)
+    alpha_bar, x = torch.cumprod(1 - betas, 0), images(8)
+    torch.manual_seed(0)
+    network = ResidualMLP(SHAPE, alpha_bar, width=32, blocks=1)
+    t, noise = torch.arange(50).repeat(8), torch.randn(400, *SHAPE)
+    x_t = transcriptions.forward_process(x.repeat_interleave(50, 0), noise, t, alpha_bar)
+    before = (network(x_t, t) - noise).square().mean()
+    average = transcriptions.plain_training(network, x, 300, 64, 3e-3, 0.9, alpha_bar)
+    assert (average(x_t, t) - noise).square().mean() < 0.8 * before
