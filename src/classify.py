@@ -11,6 +11,7 @@ from attractors import commands
 from attractors.detection import TYPES, classify, crossings, fractions, selection, wilson
 from attractors.randomness import BOOTSTRAP, generator
 from attractors.records import read_arrays, write_arrays, write_csv, write_json
+from attractors.tables import TABLE_2
 from attractors.thresholds import Threshold, choose, copy_bound, find_valley
 
 BINS = np.arange(-120, 81) / 40  # edges of log10(distance): 1e-3 to 100, 40 to the decade
@@ -75,6 +76,14 @@ def threshold_columns(name, threshold):
     }  # fmt: skip
 
 
+def beside_table_2(limits, name, dataset):
+    """The table of thresholds beside Table 2's ranges of that sweep, or of the widest network on its dataset."""
+    for delta, (low, high) in TABLE_2.get(name, TABLE_2[f"{dataset}-128"])._asdict().items():
+        inside = np.where(limits[delta].between(low, high), "yes", "no")
+        limits = limits.assign(**{f"{delta}_table_2": f"{low} to {high}", f"{delta}_in_table_2": inside})
+    return limits
+
+
 def find_runs(given, sweep):
     """The files of neighbours named on the command line, or lying in a folder named there: those of the sweep."""
     paths = [path for entry in given for path in (sorted(entry.glob("*.safetensors")) if entry.is_dir() else [entry])]
@@ -109,12 +118,14 @@ def histogram(size, counts, spacing):
 def summary(table, limits):
     """The few numbers for `dvc metrics`: the spurious peak, its K and thresholds, where memorization halves."""
     peak = table.loc[table.spurious.idxmax()]
+    beside = {column: limits[column][peak.name] for column in limits if column.endswith("_in_table_2")}
     half = crossings(table.K.to_numpy(), table.memorized.to_numpy()[None])[0]
     return {
         "spurious_peak": round(peak.spurious, 4), "spurious_peak_K": int(peak.K),
         "half_memorized_K": round(half, 1) if np.isfinite(half) else None,
         "delta_m": round(limits.delta_m[peak.name], 4), "delta_s": round(limits.delta_s[peak.name], 4),
         "memorized_first": round(table.memorized.iloc[0], 4), "generalized_last": round(table.generalized.iloc[-1], 4),
+        **beside,
     }  # fmt: skip
 
 
@@ -147,6 +158,8 @@ def main(sweep, neighbours, name, delta_m, delta_s, limit, rare, seed, selection
         write_json(selections / f"{size}.json", selection(codes, to_training, within, limit, rare))
 
     table, limits = pd.DataFrame(rows), pd.DataFrame(limits)
+    if sweep and f"{sweep.get('dataset')}-128" in TABLE_2:
+        limits = beside_table_2(limits, name, sweep["dataset"])
     write_csv(out / "fractions" / f"{name}.csv", table)
     write_csv(out / "thresholds" / f"{name}.csv", limits)
     found = [histogram(run[0], count, run[3]) for run, count in zip(runs, counts, strict=True)]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -158,3 +159,17 @@ def test_small_sweeps_run_the_same_code_on_the_same_data_with_smaller_numbers(pa
 def test_the_paper_is_eight_sweeps_of_38_sizes():
     assert sorted(SCALES["paper"]) == sorted(TABLE_1)
     assert sum(len(size_grid(*TABLE_1[sweep])) for sweep in SCALES["paper"]) == 304
+
+
+def test_thresholds_stand_beside_the_range_of_table_2():
+    """cifar10-64: delta_m in [0.01, 0.04], delta_s in [0.015, 0.025]; both ends are inside."""
+    from classify import beside_table_2
+
+    limits = pd.DataFrame({"K": [2, 500, 8000], "delta_m": [0.01, 0.04, 0.041], "delta_s": [0.014, 0.025, 0.02]})
+    table = beside_table_2(limits, "cifar10-64", "cifar10")
+    assert table.delta_m_in_table_2.tolist() == ["yes", "yes", "no"]
+    assert table.delta_s_in_table_2.tolist() == ["no", "yes", "yes"]
+    assert set(table.delta_m_table_2) == {"0.01 to 0.04"}
+    small = beside_table_2(limits, "cifar10_small", "cifar10")  # no row of its own: that of width 128
+    assert small.delta_m_in_table_2.tolist() == ["no", "no", "no"]
+    assert set(small.delta_m_table_2) == {"0.015 to 0.035"}
