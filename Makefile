@@ -4,10 +4,14 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro test lint lock clean
+.PHONY: repro sweep test lint lock clean
 
 repro: .venv/installed
 	$(BIN)/python src/fan_out.py
+
+# make sweep ARGS="--address auto --gpus-per-run 1": the same on a Ray cluster.  docs/scale_out.md
+sweep: .venv/installed-cluster
+	$(BIN)/python src/fan_out.py $(ARGS)
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
@@ -21,6 +25,10 @@ lint: .venv/installed-dev
 
 .venv/installed: requirements.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	touch $@
+
+.venv/installed-cluster: requirements-cluster.txt .venv/installed
+	$(BIN)/python -m pip install --quiet --requirement requirements-cluster.txt
 	touch $@
 
 .venv/installed-dev: requirements-dev.txt .venv/installed

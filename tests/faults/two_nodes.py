@@ -55,12 +55,12 @@ def alive(process):
 class Node:
     """A Ray node with a folder of its own for its workers, as a child process."""
 
-    def __init__(self, folder, cpus, *arguments):
+    def __init__(self, folder, address, cpus, *arguments):
         folder.mkdir(parents=True)
         self.folder = folder
         command = [
             Path(sys.executable).parent / "ray", "start", *arguments, f"--num-cpus={cpus}", "--num-gpus=0", "--block",
-            "--node-ip-address=127.0.0.1",
+            f"--node-ip-address={address}",
             "--disable-usage-stats", f"--object-store-memory={200 * 2**20}",
             f"--dashboard-agent-listen-port={free_port()}",
         ]  # fmt: skip
@@ -108,7 +108,8 @@ def cluster(folder, nodes=2):
     port, short = free_port(), Path(tempfile.mkdtemp(prefix="r"))  # sockets have names of 107 characters at most
     started = [
         Node(
-            folder / "ray_head", 0, "--head", f"--port={port}", f"--temp-dir={short}", "--include-dashboard=false",
+            folder / "ray_head", "127.0.0.1", 0, "--head", f"--port={port}", f"--temp-dir={short}",
+            "--include-dashboard=false",
         )
     ]  # fmt: skip
     try:
@@ -118,7 +119,9 @@ def cluster(folder, nodes=2):
                 raise click.ClickException(f"no Ray head: {(folder / 'ray_head' / 'ray.log').read_text()[-2000:]}")
             time.sleep(0.1)
         for number in range(nodes):
-            started.append(Node(folder / f"node_{number + 1}", 1, f"--address=127.0.0.1:{port}"))
+            started.append(
+                Node(folder / f"node_{number + 1}", f"127.0.0.{number + 2}", 1, f"--address=127.0.0.1:{port}")
+            )
         yield f"127.0.0.1:{port}", started[1:]
     finally:
         for node in reversed(started):
@@ -141,7 +144,7 @@ def kill_one_at_work(nodes, killed):
 
 
 def fan_out(head, address, stages, nodes, share):
-    """Run it, killing one of `nodes` when `share` of the stages is done. Returns (exit code, output, killed at work)."""
+    """Run it, killing one of `nodes` when `share` of the stages is done. (exit code, output, killed at work)."""
     command = [sys.executable, "-u", "src/fan_out.py", *stages, "--address", address, "--remote", "nodes"]
     process = subprocess.Popen(
         command, cwd=head, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
