@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro sweep test lint lock clean
+.PHONY: repro sweep test bench scaling lint lock clean
 
 repro: .venv/installed
 	$(BIN)/python src/fan_out.py
@@ -15,6 +15,13 @@ sweep: .venv/installed-cluster
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
+
+# Ratios to what one would otherwise use, about ten minutes.  make bench ARGS="--only l2 --quick"
+bench: .venv/installed-bench
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+scaling: .venv/installed-bench
+	$(BIN)/python benchmarks/scaling.py $(ARGS)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -29,6 +36,10 @@ lint: .venv/installed-dev
 
 .venv/installed-cluster: requirements-cluster.txt .venv/installed
 	$(BIN)/python -m pip install --quiet --requirement requirements-cluster.txt
+	touch $@
+
+.venv/installed-bench: requirements-bench.txt .venv/installed
+	$(BIN)/python -m pip install --quiet --requirement requirements-bench.txt
 	touch $@
 
 .venv/installed-dev: requirements-dev.txt .venv/installed

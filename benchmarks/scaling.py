@@ -1,0 +1,161 @@
+"""How cost grows with the size of the problem: plots/scaling.png and benchmarks/scaling.csv. make scaling
+
+Processor time, of one thread, and peak memory of neighbours (K images against 4 K samples, 3,072 pixels), critical
+time (number of patterns), spectra (pixels N) and `dvc status` (number of stages), each in a process of its own. A
+straight line of slope p in both logarithms is a power law: p is fitted to the upper half of the sizes.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src" / "figures"))
+
+import click
+import numpy as np
+import pandas as pd
+from style import plt, save
+
+from attractors.commands import ROOT
+from attractors.records import write_csv
+
+SIZES = {
+    "neighbours": [250, 500, 1000, 2000, 4000],
+    "critical time": [8, 16, 32, 64, 128],
+    "spectrum": [64, 144, 256, 400, 784, 1024],
+    "dvc status": [1, 2, 4, 8],
+}
+AXES = {
+    "neighbours": "images K; 4 K samples", "critical time": "patterns", "spectrum": "pixels N", "dvc status": "stages"
+}  # fmt: skip
+COLOURS = {"seconds": "#0072B2", "MiB": "#D55E00"}
+
+
+def _model(shape):
+    import torch
+
+    from attractors.diffusion import Diffusion, linear_betas
+    from attractors.networks import build
+
+    torch.manual_seed(0)
+    network = build("mlp", shape, torch.cumprod(1 - linear_betas(), 0), width=256, blocks=3)
+    torch.nn.init.normal_(network.output.weight, std=0.1)
+    return Diffusion(network, linear_betas()).eval().requires_grad_(False)
+
+
+def work(part, size):
+    """The function to time: everything it needs is already there."""
+    import torch
+
+    torch.set_num_threads(1)
+    if part == "neighbours":
+        from attractors.distances import nearest
+
+        x, y = torch.randn(4 * size, 3072), torch.randn(size, 3072)
+        return lambda: nearest(x, y)
+    if part == "critical time":
+        from attractors.basin import critical_times
+
+        model, x = _model((1, 8, 8)), torch.randn(size, 1, 8, 8)
+        # With this delta_d everything counts as recovered: every pattern is tried at the same 10 times.
+        return lambda: critical_times(model, x, range(size), 0, delta_d=1e9, stride=99)
+    from attractors.curvature import central_difference
+
+    side = int(size**0.5)
+    model, x = _model((1, side, side)), torch.randn(1, 1, side, side)
+    return lambda: central_difference(model, x, [0], 0)
+
+
+def measured(part, size):
+    """In a process of its own: (seconds, MiB at the peak beyond those at the start)."""
+    code = f"import scaling; scaling.measure({part!r}, {size})"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
+    return tuple(map(float, output.stdout.split()))
+
+
+def measure(part, size):
+    if part == "dvc status":
+        print(*status(size))
+        return
+    function = work(part, size)
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    function()
+    print(time.process_time() - start, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def status(repeats):
+    """(seconds, MiB, stages) of `dvc status` in a repository with 8 `repeats` runs of the first sweep."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe")
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["git", "clone", "--quiet", "--shared", ROOT, folder], check=True)
+        (Path(folder) / "dvc.lock").unlink()  # so that every stage is named
+        runs = yaml.load(ROOT / "runs.yaml")
+        run = next(iter(runs["runs"].values()))
+        runs["runs"] = {f"{run['sweep']}-{K}": {**run, "size": K} for K in range(2, 2 + 8 * repeats)}
+        with open(Path(folder) / "runs.yaml", "w") as file:
+            yaml.dump(runs, file)
+        command = [sys.executable, "-m", "dvc", "status", "--json"]
+        environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        output = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, env=environment)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return taken, after.ru_maxrss / 1024, len(json.loads(output.stdout))
+
+
+def exponent(sizes, values):
+    """The slope of log(value) over log(size) in the upper half of the sizes."""
+    half = len(sizes) // 2
+    return float(np.polyfit(np.log(sizes[half:]), np.log(values[half:]), 1)[0])
+
+
+def draw(table):
+    figure, panels = plt.subplots(2, 4, figsize=(11, 4.6), sharex="col", constrained_layout=True)
+    for column, (part, rows) in zip(panels.T, table.groupby("part", sort=False), strict=True):
+        for axes, (unit, colour) in zip(column, COLOURS.items(), strict=True):
+            sizes, values = rows["size"].to_numpy(), rows[unit].to_numpy()
+            p = exponent(sizes, values)
+            half = len(sizes) // 2
+            middle = np.exp(np.log(values[half:]).mean() - p * np.log(sizes[half:]).mean())
+            axes.loglog(sizes, values, "o", color=colour, ms=4)
+            axes.loglog(sizes[half:], middle * sizes[half:] ** p, color=colour, lw=1)
+            axes.set_title(f"{part}: exponent {p:.2f}")
+            axes.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=7)
+            axes.minorticks_off()
+        column[1].set_xlabel(AXES[part])
+    panels[0, 0].set_ylabel("processor time [s]")
+    panels[1, 0].set_ylabel("peak memory [MiB]")
+    return figure
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--only", type=click.Choice(list(SIZES)), multiple=True, help="Measure these again; keep the others.")
+@click.option("--out", default=ROOT / "plots" / "scaling", type=click.Path(path_type=Path), help="The figure.")
+@click.option("--table", default=ROOT / "benchmarks" / "scaling.csv", type=click.Path(path_type=Path), help="The CSV.")
+def main(only, out, table):
+    """Measure time and memory against size; write a table and a figure."""
+    old, rows = (pd.read_csv(table) if table.exists() else None), []
+    for part, sizes in SIZES.items():
+        if only and part not in only:
+            rows += old[old.part == part].to_dict("records")
+            continue
+        for size in sizes:
+            seconds, memory, *stages = measured(part, size)
+            rows.append({"part": part, "size": int(stages[0]) if stages else size, "seconds": seconds, "MiB": memory})
+            click.echo(rows[-1])
+    content = pd.DataFrame(rows)
+    write_csv(table, content)
+    click.echo(f"{table}, {save(draw(content), out)}")
+
+
+if __name__ == "__main__":
+    main()
