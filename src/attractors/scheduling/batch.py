@@ -13,7 +13,7 @@ from pathlib import Path
 
 LOGS = Path(".dvc/tmp/fan_out")
 GRACE = 10  # seconds between SIGTERM and SIGKILL
-LEASH = f'read _; kill -TERM -- "-$0"; sleep {GRACE}; kill -KILL -- "-$0"'  # `read` ends when the parent does
+LEASH = f'read _; kill -s TERM -- "-$0"; sleep {GRACE}; kill -s KILL -- "-$0"'  # `read` ends when the parent does
 
 
 def log_of(name):
