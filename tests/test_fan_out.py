@@ -1,0 +1,337 @@
+"""Fan-out against serial `dvc repro`, on a pipeline of stages that take no time; what is left after kills."""
+
+import copy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import networkx
+import psutil
+import pytest
+from conftest import ROOT
+from small_scale import environment, git
+
+from attractors.scheduling import machine, remote_worker
+from attractors.scheduling.batch import log_of
+from attractors.scheduling.graph import Agenda, stale
+from attractors.scheduling.lockfile import entries, joined, updated
+
+PIPELINE = """\
+stages:
+  sources:
+    cmd: python src/write.py sources.txt
+    deps: [src/write.py]
+    outs: [sources.txt]
+  first:
+    foreach: [1, 2, 3]
+    do:
+      cmd: python src/write.py data/first/${item}.txt sources.txt
+      deps: [sources.txt]
+      params: [seed]
+      outs: ["data/first/${item}.txt"]
+  table:
+    foreach: [1, 2, 3]
+    do:
+      cmd: python src/device.py tables/${item}.csv data/first/${item}.txt
+      deps: ["data/first/${item}.txt"]
+      outs:
+        - tables/${item}.csv: {cache: false}
+  all:
+    cmd: python src/write.py all.txt tables/1.csv tables/2.csv tables/3.csv
+    deps: [tables]
+    outs: [all.txt]
+"""
+WRITE = """\
+import os, pathlib, sys, time
+out, *inputs = map(pathlib.Path, sys.argv[1:])
+pause = pathlib.Path(f"{os.environ.get('PAUSE', 'none')}.{out.name}")
+if pause.exists():  # half an output, then a wait
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("half")
+    pause.with_suffix(".waiting").touch()
+    time.sleep(60)
+if f"FAIL {out.name}" in pathlib.Path("params.yaml").read_text():
+    sys.exit(f"no luck with {out.name}")
+out.parent.mkdir(parents=True, exist_ok=True)
+params = pathlib.Path("params.yaml").read_text()
+out.write_text(out.name + "".join(path.read_text() for path in inputs) + params)
+if gpus := os.environ.get("SEEN"):
+    (pathlib.Path(gpus) / out.name).write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+    time.sleep(1)
+"""
+
+
+def dvc(folder, *arguments):
+    command = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment(), check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def scratch(tmp_path):
+    """A repository with PIPELINE and this one's fan-out."""
+    folder = tmp_path / "scratch"
+    (folder / "src").mkdir(parents=True)
+    shutil.copy(ROOT / "src" / "fan_out.py", folder / "src")
+    shutil.copytree(ROOT / "src" / "attractors", folder / "src" / "attractors", ignore=shutil.ignore_patterns("__py*"))
+    (folder / "src" / "write.py").write_text(WRITE)
+    (folder / "src" / "device.py").write_text("# device_option\n" + WRITE)
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    (folder / "params.yaml").write_text("seed: 1\n")
+    (folder / "requirements.txt").write_text("dvc>=3  # the engine\nnumpy\n")
+    (folder / ".gitignore").write_text("__pycache__\n/data\n/all.txt\n/sources.txt\n")
+    git(folder, "init", "-q")
+    dvc(folder, "init", "-q")
+    git(folder, "add", "-A")
+    git(folder, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-q", "-m", "scratch")
+    return folder
+
+
+@pytest.fixture
+def serial(scratch, tmp_path):
+    """dvc.lock by stage after a serial run of a copy."""
+    shutil.copytree(scratch, tmp_path / "serial")
+    dvc(tmp_path / "serial", "repro")
+    return entries((tmp_path / "serial" / "dvc.lock").read_text())
+
+
+def start(folder, *arguments, **settings):
+    return subprocess.Popen(
+        [sys.executable, "src/fan_out.py", *arguments], cwd=folder, env=environment() | settings, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def fan_out(folder, *arguments, **settings):
+    process = start(folder, *arguments, **settings)
+    output, _ = process.communicate(timeout=240)
+    return process.returncode, output
+
+
+def locked(folder):
+    return entries((folder / "dvc.lock").read_text())
+
+
+def inside(folder):
+    """Processes whose working folder is `folder` or below."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd().startswith(str(folder)) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def await_(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert condition()
+
+
+def test_fan_out_leaves_what_a_serial_run_leaves_and_nothing_to_do(scratch, serial):
+    code, output = fan_out(scratch, "--jobs", "2")
+    assert code == 0, output
+    assert "dvc repro then ran none" in output
+    assert locked(scratch) == serial
+    assert "up to date" in dvc(scratch, "status")
+    assert fan_out(scratch) == (0, "all is up to date: nothing to do\n")
+
+
+def test_a_failed_stage_stops_those_that_need_it_and_no_others(scratch):
+    (scratch / "params.yaml").write_text("seed: 1  # FAIL 2.txt\n")
+    code, output = fan_out(scratch, "--jobs", "2")
+    assert code == 1
+    assert "failed: first@2; 2 stages that need them did not run, 5 are done" in output
+    assert f"first@2, {log_of('first@2')}:" in output
+    assert "no luck with 2.txt" in (scratch / log_of("first@2")).read_text()
+    assert set(locked(scratch)) == {"sources", "first@1", "first@3", "table@1", "table@3"}
+    (scratch / "params.yaml").write_text("seed: 1\n")
+    code, output = fan_out(scratch)
+    assert code == 0, output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_fan_out_leaves_no_process_no_lock_and_the_next_one_finishes(scratch, serial, tmp_path, number):
+    pause = tmp_path / "pause"
+    pause.with_suffix(".2.txt").touch()
+    process = start(scratch, "--jobs", "2", PAUSE=str(pause))
+    await_(pause.with_suffix(".2.waiting").exists)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 130), output
+    await_(lambda: not inside(scratch), 20)
+    pause.with_suffix(".2.txt").unlink()
+    dvc(scratch, "status")
+    code, output = fan_out(scratch)
+    assert code == 0, output
+    assert locked(scratch) == serial
+
+
+def test_two_fan_outs_in_one_checkout_are_refused(scratch, tmp_path):
+    pause = tmp_path / "pause"
+    pause.with_suffix(".2.txt").touch()
+    first = start(scratch, PAUSE=str(pause))
+    await_(pause.with_suffix(".2.waiting").exists)
+    code, output = fan_out(scratch)
+    first.terminate()
+    first.communicate(timeout=30)
+    assert code == 1
+    assert output.endswith("another fan_out.py is at work in this checkout\n")
+
+
+def test_each_stage_with_a_device_has_a_gpu_of_its_own(scratch, tmp_path):
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    code, output = fan_out(scratch, "--jobs", "2", CUDA_VISIBLE_DEVICES="3,5", SEEN=str(seen))
+    assert code == 0, output
+    assert {(seen / f"{i}.csv").read_text() for i in (1, 2, 3)} == {"3", "5"}
+    assert {(seen / f"{i}.txt").read_text() for i in (1, 2, 3)} == {""}
+
+
+def test_shares_of_gpus():
+    assert machine.shares(["0", "1", "2"], 1) == ["0", "1", "2"]
+    assert machine.shares(["0", "1", "2", "3", "4"], 2) == ["0,1", "2,3"]
+    assert machine.shares(["0", "1"], 0.5) == ["0", "0", "1", "1"]
+    with pytest.raises(ValueError, match="this machine has 1"):
+        machine.shares(["0"], 2)
+    with pytest.raises(ValueError, match="whole number"):
+        machine.shares(["0", "1"], 1.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nosuch"], "no stage nosuch in dvc.yaml"),
+        (["--remote", "x"], "--cache, --remote and --allow-versions go with --address"),
+        (["--address", "127.0.0.1:1"], "--address 127.0.0.1:1: no Ray there"),
+        (["--address", "nonsense"], "--address nonsense: expected auto, HOST:PORT or ray://HOST:PORT"),
+        (["--gpus-per-run", "9"], "--gpus-per-run 9: this machine has"),
+    ],
+)
+def test_mistakes_are_one_line(scratch, arguments, message):
+    if "--address" in arguments:
+        pytest.importorskip("ray")
+    code, output = fan_out(scratch, *arguments, CUDA_VISIBLE_DEVICES="")
+    assert code in (1, 2)
+    assert message in output
+    assert "Traceback" not in output
+
+
+def diamond():
+    graph = networkx.DiGraph([("a@1", "b@1"), ("a@2", "b@2"), ("a@3", "b@3"), ("b@1", "c"), ("b@2", "c"), ("b@3", "c")])
+    return graph
+
+
+def test_stale_is_what_changed_and_what_follows_within_what_the_targets_need():
+    assert set(stale(diamond(), {"b@2"})) == {"b@2", "c"}
+    assert set(stale(diamond(), {"a@1", "a@2"}, ["b@1"])) == {"a@1", "b@1"}
+    with pytest.raises(ValueError, match="no stage d"):
+        stale(diamond(), {"a@1"}, ["d"])
+
+
+def test_unknown_stages_go_alone_and_short_ones_together():
+    agenda = Agenda(diamond(), unknown=float("inf"))
+    assert agenda.take(lambda name: True, 1) == ["a@1"]
+    agenda.settle(["a@1"], {"a@1": (0, 1.0)})
+    agenda = Agenda(diamond())
+    assert agenda.take(lambda name: True, 1) == ["a@1", "b@1"]
+
+
+def test_what_a_killed_batch_did_not_reach_is_ready_again():
+    agenda = Agenda(diamond())
+    names = agenda.take(lambda name: True, 1)
+    agenda.settle(names, {"a@1": (0, 1.0)})
+    assert "b@1" in agenda.ready
+    agenda.settle(["b@1"], {"b@1": (-9, 0.0)})
+    assert agenda.failed == {"b@1"}
+    assert "b@1" not in agenda.ready
+
+
+def test_time_left_is_the_longest_chain_or_the_sum_by_workers():
+    agenda = Agenda(diamond())
+    assert agenda.left(1) is None
+    agenda.settle([], {"a@1": (0, 10.0)})
+    assert agenda.left(1) == 60  # two a, three b, c at 10 s each
+    assert agenda.left(100) == 30
+
+
+def test_lock_entries_are_put_in_as_dvc_writes_them():
+    from dvc.utils.serialize import dumps_yaml, loads_yaml
+
+    text = (ROOT / "dvc.lock").read_text()
+    blocks = entries(text)
+    assert list(blocks) == list(loads_yaml(text)["stages"])
+    assert joined(blocks) == text == updated(text, blocks)
+    content = loads_yaml(text)
+    name = list(blocks)[3]
+    content["stages"][name]["outs"][0]["md5"] = "0" * 32
+    content["stages"]["new@1"] = copy.deepcopy(content["stages"][name])
+    new = dumps_yaml({"schema": "2.0", "stages": {n: content["stages"][n] for n in (name, "new@1")}})
+    assert updated(text, entries(new)) == dumps_yaml(content)
+    with pytest.raises(ValueError, match="not as DVC 3 writes it"):
+        entries("stages: {}\n")
+
+
+def test_a_worker_with_other_versions_is_refused_in_one_line():
+    job = {"versions": remote_worker.versions(["numpy"]) | {"numpy": "0.1"}, "allow_versions": False, "token": None}
+    answer = remote_worker.perform(b"", job, None)["refused"]
+    assert "numpy" in answer
+    assert "(head: 0.1); --allow-versions accepts them" in answer
+    assert "\n" not in answer
+
+
+def test_a_worker_that_does_not_see_the_cache_is_refused(tmp_path):
+    job = {"versions": {"python": "3.11"} | remote_worker.versions([]), "allow_versions": False}
+    answer = remote_worker.perform(b"", job | {"token": str(tmp_path / "fan_out" / "x")}, None)["refused"]
+    assert "does not see the shared cache" in answer
+
+
+@pytest.fixture
+def ray_cluster(tmp_path):
+    pytest.importorskip("ray")
+    sys.path.insert(0, str(ROOT / "tests" / "faults"))
+    from two_nodes import cluster
+
+    with cluster(tmp_path) as (address, nodes):
+        yield address, nodes
+
+
+@pytest.mark.parametrize("through", ["cache", "remote"])
+def test_a_ray_cluster_leaves_what_a_serial_run_leaves(scratch, serial, ray_cluster, through, tmp_path):
+    address, _ = ray_cluster
+    dvc(scratch, "remote", "add", "--local", "elsewhere", str(tmp_path / "elsewhere"))
+    code, output = fan_out(scratch, "--address", address, *(["--remote", "elsewhere"] if through == "remote" else []))
+    assert code == 0, output
+    assert "dvc repro then ran none" in output
+    assert locked(scratch) == serial
+    assert (scratch / log_of("table@1")).read_text().startswith("on ")
+
+
+def test_a_ray_cluster_runs_uncommitted_changes_and_says_so(scratch, ray_cluster):
+    (scratch / "params.yaml").write_text("seed: 2\n")
+    code, output = fan_out(scratch, "--address", ray_cluster[0])
+    assert code == 0, output
+    assert "workers get 1 uncommitted changes too: params.yaml" in output
+    assert "seed: 2" in (scratch / "tables" / "1.csv").read_text()
+    assert "dvc repro then ran none" in output
+
+
+def test_a_ray_worker_that_is_killed_loses_nothing(scratch, serial, ray_cluster, tmp_path):
+    address, nodes = ray_cluster
+    pause = tmp_path / "pause"
+    for node in nodes:  # stages see the environment of their node
+        assert node.process.poll() is None
+    process = start(scratch, "--address", address)
+    await_(lambda: any("batch.py" in " ".join(p.cmdline()) for node in nodes for p in node.at_work()), 60)
+    workers = [p for p in psutil.process_iter() if p.name().startswith("ray::perform")]
+    for worker in workers:
+        worker.kill()
+    output, _ = process.communicate(timeout=240)
+    assert workers
+    assert process.returncode == 0, output
+    assert locked(scratch) == serial
+    assert not pause.exists()
