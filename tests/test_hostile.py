@@ -23,6 +23,7 @@ import torch
 from click.testing import CliRunner
 from conftest import ROOT
 from PIL import Image
+from torchvision.datasets import CIFAR10
 
 import basin
 import classify
@@ -617,6 +618,20 @@ def database(folder, values):
     return path / "data.mdb"
 
 
+for _name, _content in (
+    ("100 bytes that ask for 4 GB to remember by", b"\x80\x02]r" + struct.pack("<I", 2**28) + b"."),
+    ("an array of 8 TB", b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I1000000000000\ntS'd'\ntR."),
+    ("a string of 2 GB announced", b"\x80\x02T" + struct.pack("<i", 2**31 - 1) + b"x"),
+):
+
+    @case(f"CIFAR10, its checksum forged: {_name}", "data_batch_1", "plain numpy arrays")
+    def _(folder, _command, content=_content):
+        (folder / "cifar-10-batches-py").mkdir()
+        for i in range(1, 6):
+            put(folder / "cifar-10-batches-py" / f"data_batch_{i}", content)
+        return dataset("cifar10", folder)
+
+
 @case("LSUN: a database of garbage", "church_outdoor_train_lmdb")
 def _(folder, _command):
     put(database(folder, [b"x"]), os.urandom(10**5))
@@ -987,8 +1002,10 @@ def scales(monkeypatch):
 @pytest.mark.parametrize("case", CASES, ids=[case.name[:60].encode("unicode_escape").decode() for case in CASES])
 def test_hostile_input_is_refused_with_one_line_and_does_nothing(case, tmp_path, monkeypatch, no_network):
     if case.name.startswith("MNIST: a header"):
-        content = {}
-        monkeypatch.setattr(datasets, "md5", lambda data: content.setdefault("md5", IDX["mnist"][1]))
+        monkeypatch.setattr(datasets, "md5", lambda data: IDX["mnist"][1])
+    if "forged" in case.name:
+        monkeypatch.setattr(CIFAR10, "train_list", [[f"data_batch_{i}", "x"] for i in range(1, 6)])
+        monkeypatch.setattr(datasets, "md5", lambda data: "x")
     result, touched = feed(case, tmp_path)
     assert isinstance(result.exception, SystemExit), repr(result.exception)
     assert result.exit_code in (1, 2)

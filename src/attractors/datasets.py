@@ -145,7 +145,10 @@ def read_cifar_batches(batches):
     for name, content, checksum in batches:
         if (found := md5(content)) != checksum:
             raise ValueError(f"{name}: md5 {found}; it must be {checksum}")
-        images.append(numpy_pickle(content, name, "latin1")["data"].reshape(-1, 3, 32, 32))
+        try:
+            images.append(numpy_pickle(content, name, "latin1")["data"].reshape(-1, 3, 32, 32))
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"{name}: not a batch of plain numpy arrays ({error})") from None
     return np.concatenate(images)
 
 

@@ -7,12 +7,23 @@ from typing import ClassVar
 import numpy as np
 
 
-class NumpyUnpickler(pickle.Unpickler):
-    """pickle.Unpickler that admits the three names of which an array's pickle is made."""
+def _reconstruct(kind, shape, code):
+    """numpy's beginning of an array, which is empty: with another shape it could ask for any amount of memory."""
+    if kind is not np.ndarray or shape != (0,):
+        raise pickle.UnpicklingError(f"an array that begins as {str(shape)[:40]}")
+    return np._core.multiarray._reconstruct(kind, shape, code)
+
+
+class NumpyUnpickler(pickle._Unpickler):
+    """The unpickler that admits the three names of which an array's pickle is made.
+
+    It is the one in Python: that in C makes room for every number that an object may be remembered by, gigabytes for a
+    pickle of a hundred bytes.
+    """
 
     ALLOWED: ClassVar = {
-        ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
-        ("numpy._core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
+        ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
     }
