@@ -386,6 +386,9 @@ def gpu_training(options):
     """Images per second of all models of Table 3, in bfloat16 and float32."""
     if options.device.type != "cuda":
         return
+    if not have("diffusers"):
+        yield missing("training, all models of Table 3", "loop around diffusers.UNet2DModel", 1.3)
+        return
     import diffusers
     from ruamel.yaml import YAML
 

@@ -28,7 +28,7 @@ from attractors.records import write_csv
 SIZES = {
     "neighbours": [250, 500, 1000, 2000, 4000],
     "critical time": [8, 16, 32, 64, 128],
-    "spectrum": [64, 144, 256, 400, 784, 1024],
+    "spectrum": [64, 144, 256, 400, 784],
     "dvc status": [1, 2, 4, 8],
 }
 AXES = {
@@ -131,6 +131,9 @@ def draw(table):
             axes.set_title(f"{part}: exponent {p:.2f}")
             axes.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=7)
             axes.minorticks_off()
+            middle = np.sqrt(values.min() * values.max())
+            reach = 10 ** (max(2.2, np.log10(values.max() / values.min()) + 0.4) / 2)
+            axes.set_ylim(middle / reach, middle * reach)  # at least two decades: what is flat looks flat
         column[1].set_xlabel(AXES[part])
     panels[0, 0].set_ylabel("processor time [s]")
     panels[1, 0].set_ylabel("peak memory [MiB]")
