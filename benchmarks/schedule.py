@@ -115,19 +115,19 @@ def draw(table, parts, out):
     import matplotlib.pyplot as plt
     from style import save
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), width_ratios=(3, 2))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), width_ratios=(3, 2), layout="constrained")
     gpus = [row["gpus"] for row in table]
     left.loglog(gpus, [row["days"] for row in table], "o-", color="#0072B2", label="list scheduling, with DVC")
     left.loglog(gpus, [row["share"] for row in table], ":", color="#555555", label="all GPUs always busy")
     left.axhline(table[0]["chain"], color="#D55E00", ls="--", lw=1, label="longest chain of stages")
     for row in table:
-        left.annotate(f"{row['days']:.3g}", (row["gpus"], row["days"]), (4, 5), textcoords="offset points")
+        left.annotate(f"{row['days']:,.0f}", (row["gpus"], row["days"]), (4, 5), textcoords="offset points")
     left.set(
         xlabel="GPUs (V100)", ylabel="days", xticks=gpus, xticklabels=gpus, title="304 models and all measurements"
     )
     left.minorticks_off()
     left.legend()
-    names = sorted(parts, key=parts.get)
+    names = sorted((name for name in parts if parts[name] >= 1), key=parts.get)
     right.barh(names, [parts[name] for name in names], color="#009E73")
     right.set(xlabel="GPU-hours", xscale="log", title="what they are spent on")
     return save(figure, out)
