@@ -126,6 +126,10 @@ def cluster(folder, nodes=2):
     finally:
         for node in reversed(started):
             node.stop()
+        for process in psutil.process_iter():  # daemons of a node whose own process was killed
+            with contextlib.suppress(psutil.Error):
+                if str(short) in " ".join(process.cmdline()):
+                    process.kill()
         shutil.rmtree(short, ignore_errors=True)
 
 
