@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from attractors.commands import ROOT, Stage
+from attractors.commands import ROOT, Stage, read_runs
 from attractors.scheduling import warm
 from attractors.scheduling.batch import LOGS, log_of
 from attractors.scheduling.display import Display
@@ -112,6 +112,7 @@ def main(stages, jobs, cpus_per_run, gpus_per_run, address, cache, remote, allow
     if cache and remote:
         raise click.UsageError("--cache or --remote, not both")
     os.chdir(ROOT)
+    read_runs(ROOT / "runs.yaml")  # its words reach a shell
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     lock = own_lock()
     for number in (signal.SIGTERM, signal.SIGHUP):
