@@ -20,6 +20,11 @@ SCALES = {
 SCALES["paper"] = [sweep for scale in ("mnist", "fashion_mnist", "cifar10", "lsun_church") for sweep in SCALES[scale]]
 
 
+def names_in(folder):
+    """The files of settings in a folder, by name."""
+    return {path.stem: path for path in sorted(Path(folder).glob("*.yaml"))}
+
+
 def backbone(metric):
     """What a stage reads of models/lpips/ to measure l2, lpips_alex or lpips_vgg: none, alex or vgg."""
     return metric.removeprefix("lpips_") if metric.startswith("lpips_") else "none"
@@ -43,7 +48,7 @@ def runs_of(names, folder=ROOT / "sweeps", studies=ROOT / "prompts"):
     controls); runs by name, with the backbones that their neighbours and basin stages read; studies by name; their
     prompts by name. A study by itself comes with the laptop's sweeps.
     """
-    known, cases = ({path.stem: path for path in Path(f).glob("*.yaml")} for f in (folder, studies))
+    known, cases = names_in(folder), names_in(studies)
     chosen, chosen_cases = {}, {}
     for name in names if set(names) - set(cases) else [*names, "laptop"]:
         for sweep in SCALES.get(name, [name]):
@@ -83,13 +88,16 @@ def runs_of(names, folder=ROOT / "sweeps", studies=ROOT / "prompts"):
     }  # fmt: skip
 
 
-@click.command()
+@click.command(
+    epilog=f"Scales: {', '.join(SCALES)}. Sweeps: {', '.join(names_in(ROOT / 'sweeps'))}; those called small take "
+    f"minutes on a CPU. Case studies: {', '.join(names_in(ROOT / 'prompts'))}."
+)
 @click.argument("names", nargs=-1, required=True)
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), default=ROOT / "runs.yaml", help="The file to write."
 )
 def main(names, out):
-    """Write runs.yaml for NAMES: scales (laptop, mnist, fashion_mnist, cifar10, lsun_church, paper), sweeps, cases."""
+    """Write runs.yaml for NAMES: scales, sweeps or case studies."""
     try:
         content = runs_of(names)
     except ValueError as error:
