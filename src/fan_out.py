@@ -181,7 +181,7 @@ def report(agenda, stages):
             f"failed: {', '.join(sorted(agenda.failed))}; {behind} stages that need them did not run, "
             f"{len(agenda.done)} are done"
         )
-    ran = re.findall(r"^Running stage '(\S+)'", dvc("repro", *stages), flags=re.MULTILINE)
+    ran = re.findall(r"^Running stage '(\S+)'", dvc("repro", *(stages or ["--all-pipelines"])), flags=re.MULTILINE)
     click.echo(f"{len(agenda.done)} stages brought up to date; dvc repro then ran {', '.join(ran) or 'none'}")
 
 
