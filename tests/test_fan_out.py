@@ -75,6 +75,7 @@ def scratch(tmp_path):
     (folder / "src").mkdir(parents=True)
     shutil.copy(ROOT / "src" / "fan_out.py", folder / "src")
     shutil.copytree(ROOT / "src" / "attractors", folder / "src" / "attractors", ignore=shutil.ignore_patterns("__py*"))
+    shutil.copy(ROOT / "runs.yaml", folder)
     (folder / "src" / "write.py").write_text(WRITE)
     (folder / "src" / "device.py").write_text("# device_option\n" + WRITE)
     (folder / "dvc.yaml").write_text(PIPELINE)
