@@ -1,0 +1,83 @@
+"""Bytes that a disk got wrong are noticed: in the cache, in outputs, in the state that training goes on from."""
+
+import hashlib
+import os
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import verify
+from attractors.checkpoints import Checkpoint
+
+
+def flip(path, at):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A checkout with one output, its object in the cache, and a folder of two files as another."""
+    monkeypatch.setattr(verify, "ROOT", tmp_path)
+
+    def store(content, suffix=""):
+        name = hashlib.md5(content).hexdigest()
+        path = tmp_path / ".dvc/cache/files/md5" / name[:2] / (name[2:] + suffix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return name + suffix
+
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "model").write_bytes(b"model")
+    parts = [{"md5": store(part), "relpath": part.decode()} for part in (b"a", b"b")]
+    for part in parts:
+        (tmp_path / "folder" / part["relpath"]).write_text(part["relpath"])
+    listing = store(repr(parts).replace("'", '"').encode(), ".dir")
+    outs = f"[{{path: model, md5: {store(b'model')}}}, {{path: folder, md5: {listing}}}]"
+    (tmp_path / "dvc.lock").write_text(f"schema: '2.0'\nstages:\n  train:\n    cmd: x\n    outs: {outs}\n")
+    return tmp_path
+
+
+def run(*arguments):
+    return CliRunner().invoke(verify.main, arguments)
+
+
+def test_what_is_whole_is_left_alone(repository):
+    result = run("--remove")
+    assert result.exit_code == 0
+    assert "7 files, 0 damaged" in result.output
+
+
+@pytest.mark.parametrize("name", ["model", "folder/b", ".dvc/cache"])
+def test_a_flipped_bit_is_found_and_removed_whatever_the_time_of_the_file(repository, name):
+    path = repository / name
+    path = next(path.rglob("*.dir")) if path.is_dir() else path
+    before = path.stat()
+    flip(path, 0)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert run().exit_code == 1
+    assert path.exists()
+    result = run("--remove")
+    assert result.exit_code == 1
+    assert f"{path}: not the bytes that its hash says, removed" in result.output
+    assert not path.exists()
+    assert run().exit_code == 0
+
+
+def test_training_starts_anew_from_a_state_with_one_wrong_bit_anywhere(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("attractors.checkpoints.CHECKPOINT_SECONDS", 0)
+    state, checkpoint = {"step": 7, "weights": torch.arange(500.0)}, Checkpoint(tmp_path / "model", seed=1)
+    checkpoint.save(state)
+    whole = checkpoint.path.read_bytes()
+    assert torch.equal(checkpoint.load("cpu")["weights"], state["weights"])
+    for at in range(0, len(whole), 37):
+        flip(checkpoint.path, at)
+        found = checkpoint.load("cpu")  # a bit that carries nothing, such as padding, may be wrong
+        assert found is None or (found["step"] == 7 and torch.equal(found["weights"], state["weights"]))
+        checkpoint.path.write_bytes(whole)
+    assert capsys.readouterr().err.count("starting anew") > 40
+    numbers = whole.find(state["weights"].numpy().tobytes()[100:140])
+    flip(checkpoint.path, numbers)
+    assert checkpoint.load("cpu") is None
