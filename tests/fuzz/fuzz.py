@@ -3,7 +3,7 @@
 python tests/fuzz/fuzz.py [--seconds 60] [READER...]      (pip install -r requirements-fuzz.txt)
 
 A reader may refuse a file with ValueError or a click exception of one line. Whatever else gets out is a crash, and so
-are more than 2 GB of memory and more than 10 seconds. Inputs that crashed are kept in fuzz_crashes/.
+are more than 2 GB of memory and more than 30 seconds. Inputs that crashed are kept in fuzz_crashes/.
 """
 
 import io
@@ -108,8 +108,12 @@ def readers():
         foreign.from_diffusers(path.parent)
 
     return {
-        "read_images .safetensors": ([safetensors(), safetensors(b'{"maximum": 200}')], records.read_images, "x.safetensors"),
-        "read_images .npy": ([saved(np.save, images), saved(np.save, images / np.float32(255))], records.read_images, "x.npy"),
+        "read_images .safetensors": (
+            [safetensors(), safetensors(b'{"maximum": 200}')], records.read_images, "x.safetensors",
+        ),
+        "read_images .npy": (
+            [saved(np.save, images), saved(np.save, images / np.float32(255))], records.read_images, "x.npy",
+        ),
         "read_images .npz": (
             [saved(np.savez, images=images), saved(np.savez_compressed, images=images)], records.read_images, "x.npz",
         ),
@@ -119,7 +123,7 @@ def readers():
         "read_model": ([model_file()], models.read_model, "m.safetensors"),
         "from_authors .pt": (authors_file(), foreign.from_authors, "x.pt"),
         "from_diffusers config.json": (
-            [b'{"block_out_channels": [32, 64], "down_block_types": ["DownBlock2D", "AttnDownBlock2D"], "in_channels": 1}'],
+            [b'{"block_out_channels": [32], "down_block_types": ["AttnDownBlock2D"], "in_channels": 1}'],
             diffusers, "c",
         ),
         "numpy_pickle": (
@@ -171,8 +175,8 @@ def fuzz(name, seconds):
 
         CRASHES.mkdir(exist_ok=True)
         prefix = CRASHES / re.sub(r"\W+", "_", name)
-        atheris.Setup(["fuzz", f"-max_total_time={seconds}", "-print_final_stats=1", "-rss_limit_mb=2048", "-timeout=10",
-                       "-max_len=8192", f"-artifact_prefix={prefix}-", corpus], once)  # fmt: skip
+        atheris.Setup(["fuzz", f"-max_total_time={seconds}", "-print_final_stats=1", "-rss_limit_mb=2048",
+                       "-timeout=30", "-max_len=8192", f"-artifact_prefix={prefix}-", corpus], once)  # fmt: skip
         atheris.Fuzz()
 
 
