@@ -1,6 +1,7 @@
 """The page says what the tables say, and its explorer counts as classify does."""
 
 import base64
+import gzip
 import html
 import json
 import re
@@ -138,7 +139,7 @@ def test_the_peak_in_words_is_that_of_the_table(folder, page):
 
 
 def test_every_figure_of_the_paper_is_listed_in_its_order(page):
-    listed = re.findall(r'class="number">Fig\. ([^<]*)<', page)
+    listed = re.findall(r'class="number">Figs?\. ([^<]*)<', page)
     assert [figure.number for figure in findings.FIGURES[:-1]] == listed
     numbers = [
         n for label in listed for first, last in re.findall(r"(\d+)[A-Z]?(?:-(\d+))?", label)
@@ -199,14 +200,71 @@ def test_findings_say_what_a_table_made_by_hand_says(tmp_path):
     assert "20 of them form 4 groups" in " ".join(findings.samples(run))
 
 
+def test_energies_count_the_pairs_where_spurious_samples_are_lowest(tmp_path):
+    make_run(tmp_path, SIZES, 400)
+    gaps = {(2, 1): (3, 1, 2), (2, 2): (3, 2.9, 4), (16, 1): (1, 2, 3), (64, 1): (None, 1, 3)}  # as TYPES
+    rows = [
+        {"K": size, "reference": reference, "type": kind, "gap": gap, "energy_se": 0.1}
+        for (size, reference), values in gaps.items() for kind, gap in zip(TYPES, values, strict=True)
+    ]  # fmt: skip
+    for size in SIZES:
+        write_csv(tmp_path / f"metrics/energy/fake/{size}.csv", pd.DataFrame([r for r in rows if r["K"] == size]))
+    said = " ".join(findings.energy(findings.Run(tmp_path / "metrics", ("fake",))))
+    assert "of the 3 pairs of a size and a reference image" in said
+    assert "lowest in 2, by more than two standard errors in 1" in said
+
+
+def test_a_study_of_prompts_is_told_from_its_tables(tmp_path):
+    assert "python src/scale.py stable_diffusion" in " ".join(findings.stable_diffusion(findings.Run(tmp_path, ())))
+    write_csv(tmp_path / "latent_stability/s.csv",
+              pd.DataFrame({"prompt": ["a", "b"], "type": TYPES[:2], "lpips_repetition": [0.9, 0.4]}))  # fmt: skip
+    for name, kind, value in (("a", TYPES[0], 1), ("b", TYPES[1], 7)):
+        write_csv(tmp_path / f"latent_curvature/s/{name}.csv", pd.DataFrame({"prompt": [name], "type": kind,
+            "kind": "guided", "method": "one_sided", "median": value}))  # fmt: skip
+    said = list(findings.stable_diffusion(findings.Run(tmp_path, (), (), ("s",))))
+    assert said[0].endswith("a (memorized) 0.90, b (spurious) 0.40.")
+    assert said[1].endswith("guided score, from the largest: b (spurious) 7, a (memorized) 1.")
+
+
 def test_files_are_found_by_name_or_in_a_folder_and_those_of_sizes_in_their_order(tmp_path):
     from report import found
 
     for name in ("one.csv", "basin/a/16.csv", "basin/a/2.csv", "words/b/x.csv", "words/a/yy.csv", "words/a/z.csv"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    listed = [str(path.relative_to(tmp_path)) for path in found(tmp_path, ("one", "basin/{}", "words"), ("a",), ".csv")]
-    assert listed == ["one.csv", "basin/a/2.csv", "basin/a/16.csv", "words/a/z.csv", "words/a/yy.csv", "words/b/x.csv"]
+    listed = [
+        [str(path.relative_to(tmp_path)) for path in paths]
+        for paths in found(tmp_path, ("one", "basin/{}", "words"), ("a",), ".csv")
+    ]
+    assert listed == [
+        ["one.csv"], ["basin/a/2.csv", "basin/a/16.csv"], ["words/a/z.csv", "words/a/yy.csv"], ["words/b/x.csv"],
+    ]  # fmt: skip
+
+
+def test_tables_of_many_sizes_are_one_download_with_every_row_and_evenly_spaced_ranks_of_long_spectra(tmp_path):
+    from report import RANKS, table
+
+    paths = [tmp_path / f"metrics/spectra/a/{size}.csv" for size in (2, 16)]
+    frames = [pd.DataFrame({"K": size, "rank": np.arange(1, 3073), "mean": 1 / np.arange(1, 3073)}) for size in (2, 16)]
+    for frame, path in zip(frames, paths, strict=True):
+        write_csv(path, frame)
+    made = table(paths, tmp_path / "metrics")
+    content = base64.b64decode(made["uri"].partition(",")[2])
+    read = pd.read_csv(BytesIO(content))
+    assert made["file"] == "spectra-a.csv"
+    assert f"{RANKS} of 3,072 ranks; 2 files joined" == made["words"]
+    assert list(read.K.value_counts()) == [RANKS, RANKS]
+    assert {1, 3072} <= set(read["rank"])
+    np.testing.assert_allclose(read["mean"] * read["rank"], 1, rtol=1e-5)
+    for path in paths:
+        write_csv(path, pd.read_csv(path)[:500])
+    made = table(paths, tmp_path / "metrics")
+    assert made["rows"] == 1000
+    assert base64.b64decode(made["uri"].partition(",")[2]).count(b"\n") == 1001
+    write_csv(paths[1], pd.DataFrame({"K": 16, "value": np.random.default_rng(0).random(100_000)}))
+    made = table(paths[1:], tmp_path / "metrics")
+    assert made["file"] == "spectra-a-16.csv.gz"
+    assert gzip.decompress(base64.b64decode(made["uri"].partition(",")[2])) == paths[1].read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from PIL import Image
 from report_run import make_run, write_report
 
 from attractors.detection import TYPES, classify
-from attractors.records import write_csv
+from attractors.records import write_arrays, write_csv
 from attractors.report.explorer import GRID
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs requirements-browser.txt")
@@ -176,6 +176,39 @@ def test_samples_beside_the_threshold_are_on_the_side_that_they_are_shown_on(pag
             assert (run[1][size][0][number] <= np.float32(delta_m)) == within
 
 
+def test_what_is_known_of_the_sample_pointed_at_is_told_and_drawn(browser, run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run[0], folder)
+    size = pd.read_csv(folder / "metrics/fractions/fake.csv").set_index("K").spurious.idxmax()
+    codes, numbers = classify(*run[1][size], 0.9, 0.35), np.arange(1000)
+    for stage, quantity, width in (("basin", "t_c", 4), ("curvature", "central", 64)):
+        arrays = {}
+        for code, kind in enumerate(TYPES):
+            arrays[f"{kind}_numbers"] = numbers[codes == code]
+            arrays[f"{kind}_{quantity}"] = numbers[codes == code, None] + np.arange(width, 0, -1.0)
+        write_arrays(folder / f"data/{stage}/fake/{size}.safetensors", arrays)
+    write_report(folder, folder / "report.html")
+    page, complaints = opened(browser, folder / "report.html", viewport={"width": 1200, "height": 900})
+    assert page.text_content("#pointed").startswith("Point at a sample")
+    for act in ("hover", "focus"):
+        card = page.locator(".sample").nth(2 if act == "hover" else 7)
+        getattr(card, act)()
+        settled(page)
+        number = int(re.search(r"sample (\d+)", card.text_content())[1])
+        told = page.text_content("#pointed")
+        assert told.startswith(f"Sample {number}, {TYPES[codes[number]]}: nearest training image at")
+        assert float(re.search(r"training image at ([\d.e+-]+)", told)[1]) == pytest.approx(
+            run[1][size][0][number], rel=0.01
+        )
+        assert float(re.search(r"critical time ([\d.e+-]+)", told)[1]) == pytest.approx(number + 2.5, rel=0.01)
+        assert float(re.search(r"singular values ([\d.e+-]+) to", told)[1]) == pytest.approx(number + 64, rel=0.01)
+        drawn = page.evaluate("""[...document.querySelectorAll("#spectra svg path")]
+            .filter(path => path.getAttribute("stroke-width") === "4").length""")
+        assert drawn == 1
+    page.context.close()
+    assert not complaints
+
+
 def test_a_click_on_the_fractions_chooses_a_size(page):
     page.locator("#fractions svg").scroll_into_view_if_needed()
     box = page.locator("#fractions svg").bounding_box()
@@ -243,6 +276,11 @@ def large():
 def test_at_the_papers_scale_the_page_is_below_40_mb_and_answers_a_drag_within_100_ms(browser, large):
     sizes = [2 + 1600 * k for k in range(38)]
     found = make_run(large, sizes, 200_000)
+    kinds = pd.DataFrame([(kind, method) for kind in (*TYPES, "training") for method in ("central", "jacobian")])
+    spectra = kinds.set_axis(["type", "method"], axis=1).merge(pd.DataFrame({"rank": np.arange(1, 3073)}), "cross")
+    for size in sizes:  # N of CIFAR10
+        values = (100 / spectra["rank"]).round(4)
+        write_csv(large / f"metrics/spectra/fake/{size}.csv", spectra.assign(K=size, mean=values, std=values / 10))
     started = time.perf_counter()
     write_report(large, large / "report.html")
     written = time.perf_counter() - started

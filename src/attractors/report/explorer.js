@@ -85,6 +85,8 @@ function panel(axis, title) {
         y2: { value: 120 }, stroke: { value: COLOURS[axis === "m" ? "memorized" : "spurious"] }, strokeWidth: { value: 2.5 } } } },
       { type: "symbol", interactive: false, aria: false, encode: { update: { x: { scale: "x", signal: `delta_${axis}` }, y: { value: -8 },
         shape: { value: "triangle-down" }, size: { value: 120 }, fill: { value: COLOURS[axis === "m" ? "memorized" : "spurious"] } } } },
+      { type: "rule", interactive: false, aria: false, encode: { update: { x: { scale: "x", signal: `pointed_${axis}` }, y: { value: 60 }, y2: { value: 120 },
+        stroke: { value: "currentColor" }, strokeWidth: { value: 2 }, strokeDash: { value: [4, 2] }, strokeOpacity: { signal: `pointed_${axis} ? 1 : 0` } } } },
       { type: "text", interactive: false, aria: false, encode: { update: { x: { scale: "x", signal: `delta_${axis}`, offset: 8 }, y: { value: 4 },
         text: { signal: `'${symbol} = ' + format(delta_${axis}, '.4~g')` }, fill: { value: "currentColor" }, fontSize: { value: 13 } } } },
       { type: "rect", name: `handle_${axis}`, description: `drag to move ${symbol}`, encode: { update: {
@@ -101,7 +103,8 @@ const drag = axis => ({ name: `drag_${axis}`, value: null, on: [{
 const histogramSpec = {
   description: "Densities of log-distance: to the nearest training image above, to the nearest other sample below",
   width: 480, padding: 6, background: null, autosize: { type: "pad" }, config,
-  signals: [{ name: "delta_m", value: 1 }, { name: "delta_s", value: 1 }, { name: "domain", value: [0.1, 10] }, drag("m"), drag("s")],
+  signals: [{ name: "delta_m", value: 1 }, { name: "delta_s", value: 1 }, { name: "domain", value: [0.1, 10] }, { name: "pointed_m", value: 0 }, { name: "pointed_s", value: 0 },
+    drag("m"), drag("s")],
   data: [{ name: "bars", values: [{ low: 0.1, high: 10, m: 1, s: 1 }] }],
   scales: [{ name: "x", type: "log", domain: { signal: "domain" }, range: "width", clamp: true }],
   layout: { columns: 1, padding: { row: 36 } },
@@ -133,6 +136,22 @@ const fractionSpec = {
         fill: { scale: "colour", field: "type" }, size: { signal: "datum.K === selected ? 90 : 30" }, cursor: { value: "pointer" },
         tooltip: { signal: "datum.type + ' at K = ' + datum.K + ': ' + format(datum.share, '.4~f')" } } } }] },
   ],
+};
+
+const spectraSpec = {
+  description: "Singular values by rank around the samples below that were measured",
+  width: 480, height: 150, padding: 6, background: null, autosize: { type: "pad" }, config,
+  title: { text: "spectra around the samples below, where measured; heavy: the sample pointed at", frame: "group" },
+  signals: [{ name: "pointed", value: -1 }],
+  data: [{ name: "spectra", values: [{ sample: 0, type: TYPES[0], rank: 0, value: 0 }] }],
+  scales: [{ name: "x", type: "linear", domain: [0, 1], range: "width" },
+    { name: "y", type: "linear", domain: { data: "spectra", field: "value" }, range: "height", zero: true, nice: true },
+    { name: "colour", type: "ordinal", domain: TYPES, range: TYPES.map(t => COLOURS[t]) }],
+  axes: [{ orient: "bottom", scale: "x", title: "rank, as a share of all", tickCount: 5 },
+    { orient: "left", scale: "y", title: "singular value", tickCount: 4 }],
+  marks: [{ type: "group", from: { facet: { name: "one", data: "spectra", groupby: ["sample", "type"] } }, marks: [
+    { type: "line", from: { data: "one" }, aria: false, encode: { update: { x: { scale: "x", field: "rank" }, y: { scale: "y", field: "value" },
+      stroke: { scale: "colour", field: "type" }, strokeWidth: { signal: "datum.sample === pointed ? 4 : 1.2" } } } }] }],
 };
 
 // Wilson's 95% interval
@@ -180,16 +199,35 @@ function type(entry, run) {
   return nearest(entry, "synthetic") <= Math.fround(delta(run, "s")) ? "spurious" : "generalized";
 }
 
-function spectrum(values) {
-  const top = Math.max(...values) || 1;
-  const points = values.map((v, i) => `${(i / (values.length - 1) * 80).toFixed(1)},${(22 - 20 * v / top).toFixed(1)}`);
-  return `<svg class="spectrum" role="img" aria-label="spectrum of singular values, largest ${top.toPrecision(3)}" ` +
-    `width="80" height="24" viewBox="0 0 80 24"><polyline points="${points.join(" ")}"/></svg>`;
+// what is known of a sample, as words
+function facts(entry) {
+  const words = [];
+  if (entry.t_c !== undefined) words.push(`critical time ${entry.t_c.toPrecision(3)}`);
+  if (entry.log_volume !== undefined) words.push(`log-volume ${entry.log_volume.toPrecision(3)}`);
+  if (entry.energy !== undefined) words.push(`energy above S ${entry.energy.toPrecision(2)}`);
+  if (entry.spectrum) words.push(`singular values ${Math.max(...entry.spectrum).toPrecision(3)} to ${Math.min(...entry.spectrum).toPrecision(3)}`);
+  return words;
+}
+
+// mark a sample, or none, in the histograms and among the spectra
+function point(entry, item, run) {
+  document.querySelectorAll(".sample.shown").forEach(other => other.classList.remove("shown"));
+  if (item) item.classList.add("shown");
+  for (const [axis, source] of [["m", "training"], ["s", "synthetic"]])
+    histogramView.signal(`pointed_${axis}`, entry && entry[source].length ? nearest(entry, source) : 0);
+  spectraView.signal("pointed", entry ? entry.sample : -1);
+  histogramView.run();
+  spectraView.run();
+  $("pointed").textContent = entry ? [`Sample ${entry.sample}, ${type(entry, run)}: nearest training image at ${nearest(entry, "training").toPrecision(3)}`,
+    `nearest other sample at ${nearest(entry, "synthetic").toPrecision(3)}`, ...(facts(entry).length ? facts(entry) : ["nothing else was measured of it"])].join(", ")
+    : "Point at a sample below, or move to it with the Tab key: where it lies in the histograms, and all that was measured of it.";
 }
 
 function card(entry, run, sprite) {
   const item = document.createElement("li"), kind = type(entry, run);
   item.className = "sample";
+  item.tabIndex = 0;
+  for (const event of ["pointerenter", "focus"]) item.addEventListener(event, () => point(entry, item, run));
   item.append(tile(sprite, entry.tile, `sample ${entry.sample}, ${kind}`, 64, kind));
   const neighbours = document.createElement("span");
   neighbours.className = "neighbours";
@@ -203,16 +241,13 @@ function card(entry, run, sprite) {
       neighbours.append(cell);
     }
   const text = document.createElement("span");
-  const lines = [`<b>${kind}</b>`, `sample ${entry.sample}`];
-  if (entry.t_c !== undefined) lines.push(`critical time ${entry.t_c.toPrecision(3)}`);
-  if (entry.log_volume !== undefined) lines.push(`log-volume ${entry.log_volume.toPrecision(3)}`);
-  if (entry.energy !== undefined) lines.push(`energy above S ${entry.energy.toPrecision(2)}`);
-  text.innerHTML = lines.join("<br>") + (entry.spectrum ? spectrum(entry.spectrum) : "");
+  text.innerHTML = [`<b>${kind}</b>`, `sample ${entry.sample}`, ...facts(entry)].join("<br>");
   item.append(neighbours, text);
   return item;
 }
 
 function showSamples(run, sprite) {
+  const drawn = new Map();
   for (const [axis, source, words] of [["m", "training", "training image"], ["s", "synthetic", "other sample"]]) {
     const box = $(`samples-${axis}`), limit = Math.fround(delta(run, axis));
     const pool = run[axis].filter(entry => entry[source].length).sort((a, b) => nearest(a, source) - nearest(b, source));
@@ -223,16 +258,22 @@ function showSamples(run, sprite) {
       const heading = document.createElement("h3"), list = document.createElement("ol");
       heading.textContent = title;
       list.append(...part.map(entry => card(entry, run, sprite)));
+      part.forEach(entry => drawn.set(entry.sample, entry));
       box.append(heading, part.length ? list : "none among the samples kept");
     }
   }
+  const measured = [...drawn.values()].filter(entry => entry.spectrum);
+  $("spectra").hidden = !measured.length;
+  if (measured.length) replace(spectraView, "spectra", measured.flatMap(entry => entry.spectrum.map((value, i) =>
+    ({ sample: entry.sample, type: type(entry, run), rank: i / (entry.spectrum.length - 1), value }))));
+  point(null, null, run);
 }
 
 // ---- the page
 
 const options = { mode: "vega", renderer: "svg", actions: false };
-const [histogramView, fractionView] = (await Promise.all(
-  [vegaEmbed("#histograms", histogramSpec, options), vegaEmbed("#fractions", fractionSpec, options)])).map(made => made.view);
+const [histogramView, fractionView, spectraView] = (await Promise.all([["#histograms", histogramSpec], ["#fractions", fractionSpec],
+  ["#spectra", spectraSpec]].map(([where, spec]) => vegaEmbed(where, spec, options)))).map(made => made.view);
 const replace = (view, name, rows) => view.data(name, rows);
 
 const written = value => String(+value.toPrecision(6));
@@ -253,7 +294,6 @@ function draw() {
   }
   replace(fractionView, "rows", series(state.steps));
   fractionView.signal("selected", run.K);
-  histogramView.run();
   fractionView.run();
   $("readout").textContent = `K = ${run.K}: ` + TYPES.map(t => `${t} ${(100 * counts[t] / run.count).toFixed(1)}%`).join(", ") +
     ` of ${run.count.toLocaleString("en")} samples, at δ_m = ${written(delta(run, "m"))} and δ_s = ${written(delta(run, "s"))}`;
@@ -301,7 +341,7 @@ function choose() {
 }
 
 function fit() {
-  for (const [view, id] of [[histogramView, "histograms"], [fractionView, "fractions"]])
+  for (const [view, id] of [[histogramView, "histograms"], [fractionView, "fractions"], [spectraView, "spectra"]])
     view.width(Math.max($(id).clientWidth - 90, 180)).run();
 }
 

@@ -14,11 +14,12 @@ from attractors.records import read_arrays, read_csv, read_json
 
 @dataclass(frozen=True)
 class Run:
-    """The tables of a run. `learned` and `controls`: names of its sweeps."""
+    """The tables of a run. `learned` and `controls`: names of its sweeps; `studies`: of its studies of prompts."""
 
     metrics: Path
     learned: tuple
     controls: tuple = ()
+    studies: tuple = ()
 
     def table(self, kind, name=""):
         """The table METRICS/kind/name.csv, or METRICS/kind/name/K.csv of all K as one; None where there is neither."""
@@ -33,6 +34,19 @@ class Run:
         """Of each learned sweep, the row of its fractions where the spurious one is largest."""
         tables = {name: self.table("fractions", name) for name in self.learned}
         return {name: table.loc[table.spurious.idxmax()] for name, table in tables.items() if table is not None}
+
+    def headline(self):
+        """What one asks first, of each learned sweep: (columns, rows of text), from the numbers of `dvc metrics`."""
+        rows = []
+        for name in self.learned:
+            if (path := self.metrics / "summary" / f"{name}.json").is_file():
+                found = read_json(path)
+                half, peak = found["half_memorized_K"], found["spurious_peak"]
+                rows.append([name, "none" if half is None else f"{half:g}", percent(peak),
+                             *(f"{found[key]:g}" for key in ("spurious_peak_K", "delta_m", "delta_s"))])  # fmt: skip
+        columns = ("sweep", "K where memorized samples fall to one half", "most spurious samples", "at K",
+                   "delta_m there", "delta_s there")  # fmt: skip
+        return columns, rows
 
 
 class Figure(NamedTuple):
@@ -166,7 +180,10 @@ def basin(run):
             yield f"{name}, K = {peak.K:.0f}: critical times in steps {means(table, 't_c', peak.K, 't_c_se')}."
 
 
-SPECTRA = {"jacobian": ("degrees_of_freedom", "degrees of freedom"), "central": ("effective_rank", "effective rank")}
+SPECTRA = {  # the more directions are curved, the fewer degrees of freedom and the higher the effective rank
+    "jacobian": ("degrees_of_freedom", "degrees of freedom (fewer: curved in more directions)"),
+    "central": ("effective_rank", "effective rank (higher: curved in more directions)"),
+}
 
 
 def curvature(run):
@@ -179,17 +196,42 @@ def curvature(run):
                 values = means(part, column, peak.K, f"{column}_se")
                 yield f"{name}, K = {peak.K:.0f}: {words} by the {method} method {values}."
                 own = part[part.type == "training"]
+                kinds = TYPES if method == "central" else TYPES[::-1]
+                yield f"{name}, {words}: {order(part, column, kinds)}"
                 yield (
                     f"{name}: the median singular value at training images is {own['median'].iloc[0]:.3g} at K = "
                     f"{own.K.iloc[0]} and {own['median'].iloc[-1]:.3g} at K = {own.K.iloc[-1]} ({method})."
                 )
 
 
+def spectra(run):
+    """Figs. 20-23, by the smallest and the median singular value of Alg. 2."""
+    for name in run.peaks:
+        table = run.table("curvature", name)
+        part = table[table.method == "central"] if table is not None else ()
+        for column in ("smallest", "median") if len(part) else ():
+            yield f"{name}, {column} singular value (Alg. 2): {order(part, column, TYPES)}"
+
+
 def energy(run):
     """Figs. 6 and 26-30."""
     for name, peak in run.peaks.items():
         if (table := run.table("energy", name)) is not None:
-            table = table[(table.reference == table.reference.min()) & (table.type != "training")]
+            table = table[table.type != "training"]
+            wide = table.pivot(index=["K", "reference"], columns="type", values=["gap", "energy_se"]).dropna()
+            if all(kind in wide["gap"] for kind in TYPES) and len(wide):
+                above = wide["gap"][["memorized", "generalized"]].sub(wide["gap"]["spurious"], axis=0)
+                errors = (
+                    wide["energy_se"][["memorized", "generalized"]]
+                    .pow(2)
+                    .add(wide["energy_se"]["spurious"] ** 2, axis=0)
+                )
+                yield (
+                    f"{name}: of the {len(wide)} pairs of a size and a reference image where all three types were "
+                    f"measured, spurious samples are the lowest in {(above > 0).all(axis=1).sum()}, by more than two "
+                    f"standard errors in {(above > 2 * errors**0.5).all(axis=1).sum()}."
+                )
+            table = table[table.reference == table.reference.min()]
             for size in sorted({int(peak.K), int(table.K.min()), int(table.K.max())}):
                 if values := means(table, "gap", size, "energy_se"):
                     yield f"{name}, K = {size}: energy above training images, lower is more stable: {values}."
@@ -239,6 +281,26 @@ def sensitivity(run):
         )
 
 
+def stable_diffusion(run):
+    """Figs. 5B and 24."""
+    if not run.studies:
+        yield "Not in this run. It needs the weights: python src/scale.py stable_diffusion, then dvc repro."
+    for name in run.studies:
+        if (stability := run.table("latent_stability", name)) is not None:
+            values = [f"{row.prompt} ({row.type}) {row.lpips_repetition:.2f}" for row in stability.itertuples()]
+            yield (
+                f"{name}: repetition, which is 1 where the noise does not matter and 0 where images of one prompt "
+                f"differ as much as those of two (LPIPS): {', '.join(values)}."
+            )
+        parts = [read_csv(path) for path in sorted((run.metrics / "latent_curvature" / name).glob("*.csv"))]
+        table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"method": []})
+        table = table[table.method == "one_sided"]
+        for kind, part in table.groupby("kind") if len(table) else ():
+            ranked = part.sort_values("median", ascending=False)
+            values = [f"{row.prompt} ({row.type}) {row.median:.3g}" for row in ranked.itertuples()]
+            yield f"{name}: median singular values by Alg. 3, {kind} score, from the largest: {', '.join(values)}."
+
+
 def nothing(_):
     """A figure without numbers."""
     return ()
@@ -272,7 +334,7 @@ FIGURES = (
     Figure("5B, 24", "Curvature in Stable Diffusion",
         "Hand-picked candidates: singular values are largest for a memorized image, smaller for spurious ones, "
         "smallest for generalized ones.",
-        ("stable_diffusion",), ("latent_stability", "latent_curvature"), nothing),
+        ("stable_diffusion/{}",), ("latent_stability/{}", "latent_curvature/{}"), stable_diffusion),
     Figure("6, 26-30", "Energy relative to training images",
         "Memorized samples start as low as training images and rise with K; generalized ones start high and come "
         "down; in the transition spurious samples are the lowest of the three, for every reference image.",
@@ -280,7 +342,7 @@ FIGURES = (
     Figure("20-23", "Spectra at every K",
         "In the intermediate regime memorized and spurious samples lie above generalized ones; in CIFAR10 the three "
         "types are hardly apart.",
-        ("spectra/{}",), ("spectra/{}",), nothing),
+        ("spectra/{}",), ("spectra/{}",), spectra),
     Figure("25", "Circular interpolation",
         "The path between a target and a reference image along which energies are compared (Eq. 45).",
         ("interpolation/{}",), (), nothing),
