@@ -430,7 +430,7 @@ def test_tf32_is_refused_where_there_is_no_cuda(tiny):
         ({"prompts": {}}, "no prompts"),
         (
             {"prompts": {"a": {"type": "spurios", "prompt": "x", "source": "y"}}},
-            "'spurios'; it must be one of memorized",
+            "of type spurios; it must be one of memorized",
         ),
         ({"prompts": {"a": {"type": "spurious", "prompt": "x"}}}, "prompt a must have type, prompt and source"),
         ({"prompts": {"a": {"type": "spurious", "prompt": 3, "source": "y"}}}, "prompt a is 3; it must be text"),
