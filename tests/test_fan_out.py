@@ -105,8 +105,16 @@ def start(folder, *arguments, **settings):
 
 
 def fan_out(folder, *arguments, **settings):
-    process = start(folder, *arguments, **settings)
-    output, _ = process.communicate(timeout=240)
+    return ended(start(folder, *arguments, **settings))
+
+
+def ended(process):
+    """(exit code, output) of a fan-out that must end by itself."""
+    try:
+        output, _ = process.communicate(timeout=240)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        pytest.fail(process.communicate(timeout=60)[0])
     return process.returncode, output
 
 
@@ -329,8 +337,8 @@ def test_a_ray_worker_that_is_killed_loses_nothing(scratch, serial, ray_cluster)
         lambda: batches.extend(p for n in nodes for p in n.at_work() if "batch.py" in " ".join(p.cmdline())) or batches
     )
     batches[0].parent().kill()
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, output
+    code, output = ended(process)
+    assert code == 0, output
     assert locked(scratch) == serial
     psutil.wait_procs(batches, timeout=20)
     assert not any(batch.is_running() for batch in batches)

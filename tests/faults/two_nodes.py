@@ -40,12 +40,6 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def listening(port):
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
-
-
 def alive(process):
     with contextlib.suppress(psutil.Error):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
@@ -60,7 +54,7 @@ class Node:
         self.folder = folder
         command = [
             Path(sys.executable).parent / "ray", "start", *arguments, f"--num-cpus={cpus}", "--num-gpus=0", "--block",
-            f"--node-ip-address={address}",
+            f"--node-ip-address={address}", "--min-worker-port=0", "--max-worker-port=0",
             "--disable-usage-stats", f"--object-store-memory={200 * 2**20}",
             f"--dashboard-agent-listen-port={free_port()}",
         ]  # fmt: skip
@@ -69,6 +63,14 @@ class Node:
             self.process = subprocess.Popen(
                 command, env=settings, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
+
+    def wait(self, seconds=120):
+        """Until it has joined: two that start at once in one session of Ray take each other's sockets."""
+        deadline = time.monotonic() + seconds
+        while "Ray runtime started" not in (log := (self.folder / "ray.log").read_text()):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise click.ClickException(f"{self.folder.name} did not start: {log[-2000:]}")
+            time.sleep(0.1)
 
     def at_work(self):
         """Processes in the node's folder: DVC and stages."""
@@ -113,15 +115,12 @@ def cluster(folder, nodes=2):
         )
     ]  # fmt: skip
     try:
-        deadline = time.monotonic() + 60
-        while not listening(port):
-            if started[0].process.poll() is not None or time.monotonic() > deadline:
-                raise click.ClickException(f"no Ray head: {(folder / 'ray_head' / 'ray.log').read_text()[-2000:]}")
-            time.sleep(0.1)
+        started[0].wait()
         for number in range(nodes):
             started.append(
                 Node(folder / f"node_{number + 1}", f"127.0.0.{number + 2}", 1, f"--address=127.0.0.1:{port}")
             )
+            started[-1].wait()
         yield f"127.0.0.1:{port}", started[1:]
     finally:
         for node in reversed(started):
