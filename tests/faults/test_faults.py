@@ -34,7 +34,7 @@ KILLS = 5  # of each stage
 def dvc(folder, *arguments):
     command = [sys.executable, "-m", "dvc", *arguments]
     return subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, check=False, timeout=300
+        command, cwd=folder, env=environment(), capture_output=True, text=True, check=False, timeout=900
     )
 
 
@@ -120,7 +120,7 @@ def run(folder, stage, **options):
 def remade(folder, stage, whole):
     """The stage runs again, to the same bytes, and leaves nothing else. Returns what it said."""
     process = run(folder, stage)
-    said = process.communicate(timeout=300)[1]
+    said = process.communicate(timeout=900)[1]
     assert process.returncode == 0, said
     assert {path: file_hash(folder / path) for path in OUTPUTS[stage]} == {p: whole[1][p] for p in OUTPUTS[stage]}
     assert leftovers(folder) == []
@@ -163,13 +163,21 @@ def test_dvc_and_its_stage_are_killed_at_a_random_moment(stage, number, whole, c
     while not output.exists() and b"src/%s.py" % stage.encode() not in children(process.pid) \
             and time.monotonic() < deadline:  # fmt: skip
         time.sleep(0.05)
-    time.sleep(random.Random(f"dvc {stage} {number}").random() * 1.2 * seconds[stage])
+    time.sleep(random.Random(f"dvc {stage} {number}").random() * 0.8 * seconds[stage])
     finished = process.poll() is not None
     if not finished:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     recovers(copy, whole)
     came_of_it(f"SIGKILL of dvc repro in {stage}", "had ended before" if finished else "next repro: same hashes")
+
+
+def refusal(said, reason):
+    """How a stage ended for want of room: in one line, or in torch's words where it was writing a training's state."""
+    if "PytorchStreamWriter failed" in said or "inline_container" in said:
+        return "torch's traceback, nothing left"
+    assert [line.split(": ")[-1] for line in said.splitlines() if "Error" in line] == [reason]
+    return "one line, nothing left"
 
 
 def children(group):
@@ -201,14 +209,13 @@ def mounted(folder, *options):
 def test_the_disk_of_the_output_is_full(stage, whole, copy, came_of_it):
     forget(copy, stage)
     place = (copy / OUTPUTS[stage][0]).parent
-    with mounted(place, "-t", "tmpfs", "-o", "size=8k", "tmpfs"):
+    with mounted(place, "-t", "tmpfs", "-o", "size=4k", "tmpfs"):
         process = run(copy, stage)
-        said = process.communicate(timeout=120)[1]
+        said = process.communicate(timeout=300)[1]
         assert process.returncode == 1
-        assert [line.split(": ")[-1] for line in said.splitlines() if "Error" in line] == ["No space left on device"]
-        assert list(place.rglob("*.safetensors")) == []
+        assert [path for path in place.rglob("*") if path.is_file()] == []
     remade(copy, stage, whole)
-    came_of_it(f"disk full under {stage}", "one line, nothing left; run again: same hashes")
+    came_of_it(f"disk full under {stage}", f"{refusal(said, 'No space left on device')}; run again: same hashes")
 
 
 def test_the_disk_of_the_cache_is_full(whole, copy, came_of_it):
@@ -332,7 +339,7 @@ def test_the_clock_jumps_between_a_kill_and_the_next_command(shift, whole, copy,
 def test_the_resume_state_of_a_killed_training_is_damaged(damage, number, whole, copy, came_of_it):
     forget(copy, "train")
     process, deadline = run(copy, "train"), time.monotonic() + 120
-    while not (found := list((copy / "models/digits/.resume").glob("*.pt"))) and time.monotonic() < deadline:
+    while not (found := list((copy / "models/digits/.resume").glob("[!.]*.pt"))) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()
     process.communicate()
@@ -346,8 +353,8 @@ def test_a_file_may_not_grow_beyond_a_limit(stage, whole, copy, came_of_it):
     forget(copy, stage)
     cap = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))  # noqa: E731
     process = run(copy, stage, preexec_fn=cap)
-    said = process.communicate(timeout=120)[1]
+    said = process.communicate(timeout=300)[1]
     assert process.returncode == 1
-    assert [line.split(": ")[-1] for line in said.splitlines() if "Error" in line] == ["File too large"]
+    assert not (copy / OUTPUTS[stage][0]).exists()
     remade(copy, stage, whole)
-    came_of_it(f"quota exceeded by {stage}", "one line, nothing left; run again: same hashes")
+    came_of_it(f"quota exceeded by {stage}", f"{refusal(said, 'File too large')}; run again: same hashes")
