@@ -13,7 +13,8 @@ LOADERS = {
     "numpy.load": ("allow_pickle", False),
     "numpy.lib.format.read_array": ("allow_pickle", False),
     "torch.hub.load": None, "pickle.load": None, "pickle.loads": None, "pickle.Unpickler": None,
-    "pickle._Unpickler": None, "marshal.loads": None, "marshal.load": None, "shelve.open": None, "dill.load": None, "joblib.load": None, "cloudpickle.load": None,
+    "pickle._Unpickler": None, "marshal.loads": None, "marshal.load": None,
+    "shelve.open": None, "dill.load": None, "joblib.load": None, "cloudpickle.load": None,
     "pandas.read_pickle": None, "yaml.unsafe_load": None, "eval": None, "exec": None,
     "os.system": None, "os.popen": None,
 }  # fmt: skip
