@@ -36,13 +36,17 @@ def main(folder, name, out):
     panels = iter(axes.flat)
     spurious = [fractions_below(counts)[1] for counts in arrays["counts"]]
     top = max(s[np.ix_(shown, shown)].max() for s in spurious) or 1
-    for limits, share in zip(thresholds.itertuples(), spurious, strict=True):
+    for number, (limits, share) in enumerate(zip(thresholds.itertuples(), spurious, strict=True)):
         axis = next(panels)
         mesh = axis.pcolormesh(
             edges[shown], edges[shown], share[np.ix_(shown, shown)].T, vmin=0, vmax=top, cmap="cividis", rasterized=True
         )
         axis.plot(limits.delta_m, limits.delta_s, "+", color="white", ms=9, mew=1.5)
         axis.set(xscale="log", yscale="log", title=f"K = {limits.K}")
+        if number % columns == 0:
+            axis.set_ylabel(r"$\delta_s$")
+        if number + columns >= len(thresholds):
+            axis.set_xlabel(r"$\delta_m$")
     figure.colorbar(mesh, ax=axes, label="spurious fraction", shrink=0.5)
     peak = next(panels)
     for scale, style in ((0.5, ":"), (0.75, "--"), (1, "-"), (1.5, "-.")):
@@ -52,11 +56,9 @@ def main(folder, name, out):
         ]
         peak.plot(thresholds.K, shares, style, color=COLOURS["spurious"], lw=1.2, label=f"both x {scale:g}")
     peak.set(xscale="log", xlabel="K", title="spurious fraction")
-    peak.legend(fontsize=7)
+    peak.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1)).set_in_layout(False)
     for axis in panels:
         axis.axis("off")
-    figure.supxlabel(r"$\delta_m$", fontsize=9)
-    figure.supylabel(r"$\delta_s$", fontsize=9)
     click.echo(f"{save(figure, out)}: the spurious fraction over delta_m and delta_s at {len(thresholds)} sizes")
 
 
