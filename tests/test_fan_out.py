@@ -170,7 +170,7 @@ def test_an_interrupted_fan_out_leaves_no_process_no_lock_and_the_next_one_finis
     process = start(scratch, "--jobs", "2", PAUSE=str(pause))
     await_(pause.with_suffix(".2.waiting").exists)
     process.send_signal(number)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == (-9 if number == signal.SIGKILL else 130), output
     await_(lambda: not inside(scratch), 20)
     pause.with_suffix(".2.txt").unlink()
@@ -187,7 +187,7 @@ def test_two_fan_outs_in_one_checkout_are_refused(scratch, tmp_path):
     await_(pause.with_suffix(".2.waiting").exists)
     code, output = fan_out(scratch)
     first.terminate()
-    first.communicate(timeout=30)
+    first.communicate(timeout=120)
     assert code == 1
     assert output.endswith("another fan_out.py is at work in this checkout\n")
 

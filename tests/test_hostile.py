@@ -15,6 +15,7 @@ import sys
 import zipfile
 import zlib
 from collections import namedtuple
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -740,12 +741,13 @@ def _(folder, _command):
     return classify, [folder / "n", "--sweep", folder / "sweep.yaml", "--selections", folder / "s"]
 
 
+NO_MODEL = "no such folder" if find_spec("diffusers") and find_spec("transformers") else "needs diffusers"
 PROMPTS = [
     ("prompts that are a list", "prompts: [a]\n", "no prompts"),
     ("a prompt that is a number", "prompts: {a: {type: memorized, prompt: 5, source: x}}\n", "must be text"),
     ("a prompt of an unknown type", "prompts: {a: {type: [x], prompt: b, source: x}}\n", "must be one of"),
     ("a model that is a list", "model: [x]\nprompts: {a: {type: memorized, prompt: b, source: x}}\n", "no model"),
-    ("a model outside", "model: ../../x\nprompts: {a: {type: memorized, prompt: b, source: x}}\n", "no such folder"),
+    ("a model outside", "model: ../../x\nprompts: {a: {type: memorized, prompt: b, source: x}}\n", NO_MODEL),
 ]
 for _name, _text, _words in PROMPTS:
 

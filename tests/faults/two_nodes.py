@@ -87,8 +87,9 @@ class Node:
         commands = [" ".join(process.cmdline()[1:]) for process in stages]
         family = psutil.Process(self.process.pid).children(recursive=True)
         for process in [psutil.Process(self.process.pid), *family]:
-            if process not in stages and "read _" not in " ".join(process.cmdline()):
-                process.kill()
+            with contextlib.suppress(psutil.Error):  # some have ended by now
+                if process not in stages and "read _" not in " ".join(process.cmdline()):
+                    process.kill()
         self.process.wait()
         return [command for command in commands if command.startswith("src/") and "batch.py" not in command]
 
