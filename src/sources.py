@@ -4,6 +4,7 @@ import ast
 import hashlib
 import io
 import tokenize
+from functools import cache
 from pathlib import Path
 
 import click
@@ -14,8 +15,10 @@ from attractors.records import atomic
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
+@cache
 def imports(path, root):
     """The files below `root` that the Python file `path` imports, anywhere in it, from beside itself or from `root`."""
+    files = []
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module] + [f"{node.module}.{alias.name}" for alias in node.names]
@@ -26,7 +29,8 @@ def imports(path, root):
         for name in names:
             for folder in (root, path.parent):
                 if (file := folder / (name.replace(".", "/") + ".py")).is_file():
-                    yield file
+                    files.append(file)
+    return files
 
 
 def closure(script, root):
