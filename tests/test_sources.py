@@ -48,6 +48,7 @@ def test_comments_docstrings_and_space_between_statements_are_no_substance(old, 
     [
         ("r**2", "r**3"),
         ("two\n\n", "two\n"),
+        ("two\n\n", "two  \n\n"),
         ('lines  """', 'lines """'),
         ("# no comment", "# a comment"),
         ("}  #", "} #"),
