@@ -167,6 +167,7 @@ def test_a_failed_stage_stops_those_that_need_it_and_no_others(scratch):
 def test_an_interrupted_fan_out_leaves_no_process_no_lock_and_the_next_one_finishes(scratch, serial, tmp_path, number):
     pause = tmp_path / "pause"
     pause.with_suffix(".2.txt").touch()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it, and so would a child
     process = start(scratch, "--jobs", "2", PAUSE=str(pause))
     await_(pause.with_suffix(".2.waiting").exists)
     process.send_signal(number)
