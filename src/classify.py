@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from attractors import commands
-from attractors.detection import TYPES, classify, crossings, fractions, selection, wilson
+from attractors.detection import METRICS, TYPES, classify, crossings, fractions, selection, wilson
 from attractors.randomness import BOOTSTRAP, generator
 from attractors.records import read_arrays, write_arrays, write_csv, write_json
 from attractors.tables import TABLE_2
@@ -40,7 +40,7 @@ def read_run(path):
     arrays, record = read_arrays(path, *names)
     to_training, within, spacing = (arrays[name] for name in names)
     if (
-        record.get("metric") not in ("l2", "lpips_alex", "lpips_vgg")
+        record.get("metric") not in METRICS
         or type(record.get("size")) is not int
         or [array.ndim for array in arrays.values()] != [2, 2, 1]
         or len(to_training) != len(within)
@@ -51,7 +51,7 @@ def read_run(path):
         raise ValueError(f"{path}: distances that are not finite; S' needs at least two samples")
     if not 0 < np.median(spacing) < np.inf:
         raise ValueError(f"{path}: most images of S are copies of each other; S needs different ones")
-    bound = copy_bound(spacing, squared=record["metric"].startswith("lpips"))
+    bound = copy_bound(spacing, squared=METRICS[record["metric"]] is not None)
     return record["size"], to_training[:, 0], within[:, 0], spacing, bound
 
 

@@ -6,12 +6,11 @@ import click
 import torch
 
 from attractors import commands
+from attractors.detection import METRICS
 from attractors.distances import nearest
 from attractors.lpips_embedding import BATCH, read_embedding
 from attractors.records import array_hash, file_hash, read_images, write_arrays
 from attractors.scratch import Scratch
-
-METRICS = {"l2": None, "lpips_alex": "alex", "lpips_vgg": "vgg"}
 
 
 def embedded(embedding, images, folder, label):

@@ -95,3 +95,16 @@ def test_a_training_killed_with_sigkill_resumes_from_its_checkpoint_to_the_same_
     assert file_hash(tmp_path / "model.safetensors") == first["model.safetensors"]
     assert [p.name for p in tmp_path.rglob("*") if p.is_file() and "tmp" in p.name] == []
     assert list((tmp_path / ".resume").iterdir()) == []
+
+
+def test_the_bytes_do_not_hang_on_how_many_threads_the_environment_grants(tmp_path):
+    network = ["--width", 16, "--blocks", 1, "--iterations", 20, "--batch", 32]
+    run(tmp_path, "toy_train", "--size", 1000, *network, "--out", "model.safetensors")
+    few = ["--model", "model.safetensors", "--samples", 20, "--steps", 20, "--side", 8, "--metrics", "m.json"]
+    found = []
+    for count in ("1", "2"):
+        granted = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), count)
+        process = start(tmp_path, "toy_evaluate", *few, "--out", "toy.safetensors", env=os.environ | granted)
+        assert process.wait(300) == 0, process.stderr.read()
+        found.append([file_hash(tmp_path / name) for name in ("m.json", "toy.safetensors")])
+    assert found[0] == found[1]

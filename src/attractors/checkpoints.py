@@ -18,12 +18,13 @@ CHECKPOINT_SECONDS = float(os.environ.get("ATTRACTORS_CHECKPOINT_SECONDS", "20")
 class Checkpoint:
     """Resume state beside the output but outside of what DVC tracks: DVC deletes outputs before a stage runs.
 
-    Its name is a hash of all that decides the result (settings, seed, inputs, code), so a changed recipe
+    Its name is a hash of all that decides the result (settings, seed, inputs, code, torch), so a changed recipe
     never resumes from another's state. Removed when the run succeeds.
     """
 
     def __init__(self, out, **identity):
         code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+        identity |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode() + code).hexdigest()[:32]
         self.path, self.saved, self.cost = Path(out).parent / ".resume" / f"{key}.pt", time.monotonic(), 0.0
 
@@ -43,8 +44,11 @@ class Checkpoint:
         """Write `state`, at most every CHECKPOINT_SECONDS, and seldom enough to cost a twentieth of the time."""
         started = time.monotonic()
         if started - self.saved >= max(CHECKPOINT_SECONDS, 20 * self.cost):
-            with atomic(self.path) as partial:
-                torch.save(state, partial)
+            try:
+                with atomic(self.path) as partial:
+                    torch.save(state, partial)
+            except RuntimeError:  # torch's word for whatever kept it from writing
+                raise ValueError(f"{self.path}: could not be written; is the disk full?") from None
             self.saved = time.monotonic()
             self.cost = self.saved - started
 

@@ -1,12 +1,14 @@
 """What every stage's command line shares: defaults from params.yaml and the sweep's file, one-line errors."""
 
 import difflib
+import os
 import re
 import sys
 from pathlib import Path
 
 import click
 from ruamel.yaml import YAML
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from attractors.subsets import sizes
@@ -124,9 +126,15 @@ def expected(option):
 
 
 class Stage(click.Command):
-    """A command whose mistakes are one line: bad settings exit with 2, bad files and failed runs with 1."""
+    """A command whose mistakes are one line: bad settings exit with 2, bad files and failed runs with 1.
+
+    The products of NumPy and SciPy take one thread: each number of threads rounds sums in its own way, and theirs
+    would otherwise be that of the machine's cores, or of OMP_NUM_THREADS.
+    """
 
     def invoke(self, context):
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"  # where they are yet to be loaded
+        threadpool_limits(1, user_api="blas")
         for name, value in context.params.items():
             for number in value if isinstance(value, tuple) else [value]:
                 if isinstance(number, int | float) and not -(2**63) < number < 2**63:

@@ -34,6 +34,9 @@ def atomic(path):
     try:
         yield partial
         os.replace(partial, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk is met in the middle of a file
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
