@@ -51,8 +51,7 @@ def read_run(path):
         raise ValueError(f"{path}: distances that are not finite; S' needs at least two samples")
     if not 0 < np.median(spacing) < np.inf:
         raise ValueError(f"{path}: most images of S are copies of each other; S needs different ones")
-    bound = copy_bound(spacing, squared=METRICS[record["metric"]] is not None)
-    return record["size"], to_training[:, 0], within[:, 0], spacing, bound
+    return record["size"], to_training[:, 0], within[:, 0], spacing, copy_bound(spacing)
 
 
 def thresholds(delta, distances, runs, seed, stream):

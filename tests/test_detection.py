@@ -74,7 +74,11 @@ def test_the_copy_bound_keeps_a_copy_three_times_nearer_to_its_original_than_to_
     bound = copy_bound(spacing)
     assert (spacing.min() - bound) >= 3 * bound
     assert (spacing.min() - 1.01 * bound) < 3 * 1.01 * bound
-    assert copy_bound(spacing**2, squared=True) == bound**2
+
+
+def test_the_copy_bound_of_squared_distances_gives_a_copy_one_original():
+    spacing = np.array([0.12, 0.12])
+    assert np.sqrt(copy_bound(spacing)) == pytest.approx(np.sqrt(spacing.min()) / 2)
 
 
 def test_sizes_without_a_valley_borrow_from_the_nearest_one_and_never_exceed_their_bound():
