@@ -84,13 +84,13 @@ def test_a_training_killed_with_sigkill_resumes_from_its_checkpoint_to_the_same_
     environment = {**os.environ, "ATTRACTORS_CHECKPOINT_SECONDS": "0"}
     process = start(tmp_path, "train", *train_arguments(tmp_path), env=environment)
     deadline = time.monotonic() + 120
-    while not list((tmp_path / ".resume").glob("*.pt")) and time.monotonic() < deadline:
+    while not list((tmp_path / ".resume").glob("[!.]*.pt")) and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.3)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (tmp_path / "model.safetensors").exists()
-    assert len(list((tmp_path / ".resume").glob("*.pt"))) == 1
+    assert len(list((tmp_path / ".resume").glob("[!.]*.pt"))) == 1
     run(tmp_path, "train", *train_arguments(tmp_path))
     assert file_hash(tmp_path / "model.safetensors") == first["model.safetensors"]
     assert [p.name for p in tmp_path.rglob("*") if p.is_file() and "tmp" in p.name] == []
