@@ -40,7 +40,7 @@ def read_run(path):
     arrays, record = read_arrays(path, *names)
     to_training, within, spacing = (arrays[name] for name in names)
     if (
-        record.get("metric") not in METRICS
+        record.get("metric") not in list(METRICS)
         or type(record.get("size")) is not int
         or [array.ndim for array in arrays.values()] != [2, 2, 1]
         or len(to_training) != len(within)

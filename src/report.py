@@ -19,7 +19,8 @@ from attractors import commands
 from attractors.detection import TYPES
 from attractors.records import atomic, file_hash
 from attractors.report.explorer import GRID, PER_DECADE, explore
-from attractors.report.findings import FIGURES, Run
+from attractors.report.findings import FIGURES
+from attractors.report.run import Run
 
 PAGE = Path(__file__).parent / "attractors" / "report"
 SHOWN = 200  # longer tables are for downloading only

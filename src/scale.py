@@ -6,6 +6,7 @@ import click
 from ruamel.yaml import YAML
 
 from attractors.commands import ROOT, check_names, read_yaml
+from attractors.detection import METRICS
 from attractors.prompts import prompts_of
 from attractors.records import atomic
 from attractors.subsets import sizes
@@ -27,7 +28,7 @@ def names_in(folder):
 
 def backbone(metric):
     """What a stage reads of models/lpips/ to measure l2, lpips_alex or lpips_vgg: none, alex or vgg."""
-    return metric.removeprefix("lpips_") if metric.startswith("lpips_") else "none"
+    return METRICS.get(metric) or "none"
 
 
 def read_sweep(path):

@@ -898,6 +898,7 @@ NEIGHBOURS = [
     ("no metric", {"size": 4}, {}),
     ("a size in words", {"size": "4", "metric": "l2"}, {}),
     ("a metric that is a number", {"size": 4, "metric": 2}, {}),
+    ("a metric that is a list", {"size": 4, "metric": ["l2"]}, {}),
     ("NaN", {"size": 4, "metric": "l2"}, {"training_distances": np.full((8, 5), np.nan, np.float32)}),
     ("negative distances", {"size": 4, "metric": "l2"}, {"training_distances": np.full((8, 5), -1, np.float32)}),
     ("a table without columns", {"size": 4, "metric": "l2"}, {"training_distances": np.ones(8, np.float32)}),

@@ -18,6 +18,7 @@ from attractors.detection import fractions as shares_of
 from attractors.records import read_arrays, read_images, write_arrays, write_csv, write_json
 from attractors.report import explorer, findings
 from attractors.report.explorer import GRID, STEPS, Sprite, cells, fractions, pictures, position, spread
+from attractors.report.run import Run, percent
 
 SIZES = [2, 16, 64]
 
@@ -167,7 +168,7 @@ def test_tables_of_another_run_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"fractions/fake.csv: not of .*neighbours/fake at K=2"):
         from report import explored
 
-        run = findings.Run(tmp_path / "metrics", ("fake",))
+        run = Run(tmp_path / "metrics", ("fake",))
         explored("fake", "noise", run, tmp_path / "data", 8)
     assert not (tmp_path / "report.html").exists()
 
@@ -183,7 +184,7 @@ def test_without_neighbours_the_page_is_written_without_an_explorer(tmp_path):
 
 def test_findings_say_what_a_table_made_by_hand_says(tmp_path):
     make_run(tmp_path, SIZES, 400)
-    run = findings.Run(tmp_path / "metrics", ("fake",))
+    run = Run(tmp_path / "metrics", ("fake",))
     rows = [
         {"K": size, "type": kind, "log_volume": value, "log_volume_se": 1, "t_c": 10 * value, "t_c_se": 2}
         for size, values in ((2, (9, 5, 1)), (16, (9, 8, 7)), (64, (1, 2, 3)))
@@ -209,19 +210,19 @@ def test_energies_count_the_pairs_where_spurious_samples_are_lowest(tmp_path):
     ]  # fmt: skip
     for size in SIZES:
         write_csv(tmp_path / f"metrics/energy/fake/{size}.csv", pd.DataFrame([r for r in rows if r["K"] == size]))
-    said = " ".join(findings.energy(findings.Run(tmp_path / "metrics", ("fake",))))
+    said = " ".join(findings.energy(Run(tmp_path / "metrics", ("fake",))))
     assert "of the 3 pairs of a size and a reference image" in said
     assert "lowest in 2, by more than two standard errors in 1" in said
 
 
 def test_a_study_of_prompts_is_told_from_its_tables(tmp_path):
-    assert "python src/scale.py stable_diffusion" in " ".join(findings.stable_diffusion(findings.Run(tmp_path, ())))
+    assert "python src/scale.py stable_diffusion" in " ".join(findings.stable_diffusion(Run(tmp_path, ())))
     write_csv(tmp_path / "latent_stability/s.csv",
               pd.DataFrame({"prompt": ["a", "b"], "type": TYPES[:2], "lpips_repetition": [0.9, 0.4]}))  # fmt: skip
     for name, kind, value in (("a", TYPES[0], 1), ("b", TYPES[1], 7)):
         write_csv(tmp_path / f"latent_curvature/s/{name}.csv", pd.DataFrame({"prompt": [name], "type": kind,
             "kind": "guided", "method": "one_sided", "median": value}))  # fmt: skip
-    said = list(findings.stable_diffusion(findings.Run(tmp_path, (), (), ("s",))))
+    said = list(findings.stable_diffusion(Run(tmp_path, (), (), ("s",))))
     assert said[0].endswith("a (memorized) 0.90, b (spurious) 0.40.")
     assert said[1].endswith("guided score, from the largest: b (spurious) 7, a (memorized) 1.")
 
@@ -271,4 +272,4 @@ def test_tables_of_many_sizes_are_one_download_with_every_row_and_evenly_spaced_
     ("share", "said"), [(0, "0%"), (0.00123, "0.12%"), (0.05, "5%"), (0.2168, "21.7%"), (0.9, "90.0%"), (1, "100%")]
 )
 def test_percent(share, said):
-    assert findings.percent(share) == said
+    assert percent(share) == said

@@ -1,5 +1,6 @@
 """The same inputs give the same bytes, and a killed training ends with the bytes of one that was not."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -8,9 +9,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 from conftest import ROOT
 
-from attractors.records import file_hash
+from attractors import checkpoints
+from attractors.checkpoints import Checkpoint
+from attractors.records import atomic, file_hash
 
 SWEEP = """\
 dataset: digits
@@ -108,3 +112,52 @@ def test_the_bytes_do_not_hang_on_how_many_threads_the_environment_grants(tmp_pa
         assert process.wait(300) == 0, process.stderr.read()
         found.append([file_hash(tmp_path / name) for name in ("m.json", "toy.safetensors")])
     assert found[0] == found[1]
+
+
+LATER = """\
+import sys
+import click
+import threadpoolctl
+from attractors import commands
+
+@click.command(cls=commands.Stage)
+def main():
+    import scipy.linalg
+    libraries = [library for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+    assert len(libraries) > 1
+    click.echo({library["num_threads"] for library in libraries})
+
+assert "scipy.linalg" not in sys.modules
+main()
+"""
+
+
+def test_products_of_libraries_that_a_stage_loads_late_take_one_thread_too(tmp_path):
+    granted = os.environ | {"OPENBLAS_NUM_THREADS": "2", "PYTHONPATH": str(ROOT / "src")}
+    said = subprocess.run([sys.executable, "-c", LATER], env=granted, cwd=tmp_path, capture_output=True, text=True)  # noqa: PLW1510
+    assert said.stdout == "{1}\n", said.stderr
+
+
+def test_a_training_goes_on_only_from_a_state_of_as_many_threads(tmp_path):
+    paths = []
+    for count in (1, 2, 1):
+        torch.set_num_threads(count)
+        paths.append(Checkpoint(tmp_path / "model", size=4).path)
+    assert paths[0] == paths[2] != paths[1]
+
+
+def test_a_write_that_fails_names_the_file_and_leaves_nothing(tmp_path, monkeypatch):
+    with pytest.raises(OSError, match="No space left") as met, atomic(tmp_path / "out") as partial:
+        partial.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert met.value.filename == str(tmp_path / "out")
+
+    def full(state, path):
+        path.touch()
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+
+    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0)
+    with pytest.raises(ValueError, match=r"\.resume/\w+\.pt: could not be written; is the disk full\?"):
+        Checkpoint(tmp_path / "model", size=4).save({})
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
