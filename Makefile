@@ -7,11 +7,11 @@ export DVC_NO_ANALYTICS := 1
 .PHONY: repro sweep test bench scaling lint lock clean
 
 repro: .venv/installed
-	$(BIN)/python src/fan_out.py
+	$(BIN)/python src/main.py fan_out
 
 # make sweep ARGS="--address auto --gpus-per-run 1": the same on a Ray cluster.  docs/scale_out.md
 sweep: .venv/installed-cluster
-	$(BIN)/python src/fan_out.py $(ARGS)
+	$(BIN)/python src/main.py fan_out $(ARGS)
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest

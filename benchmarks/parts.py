@@ -21,20 +21,20 @@ from transcriptions import (
     plain_training,
 )
 
-from attractors.acceleration import accelerate, chosen
-from attractors.basin import critical_times, evaluations, search_times
-from attractors.commands import ROOT
-from attractors.curvature import _gram, _roots, central_difference, jacobian
-from attractors.diffusion import Diffusion, linear_betas
-from attractors.distances import nearest
-from attractors.landscape import grid
-from attractors.likelihood import exact_divergence, flow
-from attractors.lpips_embedding import BACKBONES, Embedding, read_embedding
-from attractors.networks import build
-from attractors.patterns import read_inputs
-from attractors.samplers import ancestral, sample_noise
-from attractors.training import Settings, train
-from attractors.unet_diffusers import config_of, to_diffusers
+from attractors.cli.stage import ROOT
+from attractors.denoisers.acceleration import accelerate, chosen
+from attractors.denoisers.diffusion import Diffusion, linear_betas
+from attractors.denoisers.networks import build
+from attractors.denoisers.samplers import ancestral, sample_noise
+from attractors.denoisers.training import Settings, train
+from attractors.denoisers.unet_diffusers import config_of, to_diffusers
+from attractors.distances.lpips_embedding import BACKBONES, Embedding, read_embedding
+from attractors.distances.neighbours import nearest
+from attractors.landscape.basin import critical_times, evaluations, search_times
+from attractors.landscape.curvature import _gram, _roots, central_difference, jacobian
+from attractors.landscape.patterns import read_inputs
+from attractors.theory.likelihood import exact_divergence, flow
+from attractors.theory.toy_landscape import grid
 
 SEED = 3407
 
@@ -313,7 +313,7 @@ def toy_energy(options):
     if not path.exists():
         yield Row(part, peer, None, 20, f"no {path.relative_to(ROOT)}: make repro")
         return
-    from toy_evaluate import read_score_network
+    from attractors.stages.toy_evaluate import read_score_network
 
     model = read_score_network(path)[0].double()
     x, t, few = grid(1.5, 20), 0.15, 4 if options.quick else 16

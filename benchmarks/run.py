@@ -23,8 +23,8 @@ import torch
 from parts import PARTS
 from threadpoolctl import threadpool_limits
 
-from attractors import commands
-from attractors.records import read_json, write_json
+from attractors.cli import stage as commands
+from attractors.tables import read_json, write_json
 
 OUT = commands.ROOT / "benchmarks" / "results.json"
 

@@ -15,15 +15,14 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src" / "figures"))
 
 import click
 import numpy as np
 import pandas as pd
-from style import plt, save
 
-from attractors.commands import ROOT
-from attractors.records import write_csv
+from attractors.cli.stage import ROOT
+from attractors.figures.style import plt, save
+from attractors.tables import write_csv
 
 SIZES = {
     "neighbours": [250, 500, 1000, 2000, 4000],
@@ -40,8 +39,8 @@ COLOURS = {"seconds": "#0072B2", "MiB": "#D55E00"}
 def _model(shape):
     import torch
 
-    from attractors.diffusion import Diffusion, linear_betas
-    from attractors.networks import build
+    from attractors.denoisers.diffusion import Diffusion, linear_betas
+    from attractors.denoisers.networks import build
 
     torch.manual_seed(0)
     network = build("mlp", shape, torch.cumprod(1 - linear_betas(), 0), width=256, blocks=3)
@@ -55,17 +54,17 @@ def work(part, size):
 
     torch.set_num_threads(1)
     if part == "neighbours":
-        from attractors.distances import nearest
+        from attractors.distances.neighbours import nearest
 
         x, y = torch.randn(4 * size, 3072), torch.randn(size, 3072)
         return lambda: nearest(x, y)
     if part == "critical time":
-        from attractors.basin import critical_times
+        from attractors.landscape.basin import critical_times
 
         model, x = _model((1, 8, 8)), torch.randn(size, 1, 8, 8)
         # With this delta_d everything counts as recovered: every pattern is tried at the same 10 times.
         return lambda: critical_times(model, x, range(size), 0, delta_d=1e9, stride=99)
-    from attractors.curvature import central_difference
+    from attractors.landscape.curvature import central_difference
 
     side = int(size**0.5)
     model, x = _model((1, side, side)), torch.randn(1, 1, side, side)

@@ -20,10 +20,10 @@ from pathlib import Path
 import click
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "src"), str(ROOT / "src" / "figures")]
+sys.path.insert(0, str(ROOT / "src"))
 
-from attractors.commands import read_yaml  # noqa: E402
-from attractors.scheduling.graph import kind, whole_graph  # noqa: E402
+from attractors.cli.stage import read_yaml  # noqa: E402
+from scheduling.graph import kind, whole_graph  # noqa: E402
 
 TRAINING_HOURS = {  # App. F
     "mnist-128": 17, "fashion_mnist-128": 17, "cifar10-64": 18, "cifar10-96": 20, "cifar10-128": 22,
@@ -42,7 +42,7 @@ def paper_graph(scale):
 
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["git", "clone", "-q", str(ROOT), folder], check=True)
-        subprocess.run([sys.executable, "src/scale.py", scale], cwd=folder, check=True, capture_output=True)
+        subprocess.run([sys.executable, "src/main.py", "scale", scale], cwd=folder, check=True, capture_output=True)
         with contextlib.chdir(folder), Repo(folder) as repo:
             return whole_graph(repo), read_yaml(f"{folder}/runs.yaml")["runs"]
 
@@ -113,7 +113,8 @@ def schedule(graph, seconds, rank, gpus, cores, bookkeeping, head):
 def draw(table, parts, out):
     """Days against GPUs with both bounds, and what the GPU-hours are spent on."""
     import matplotlib.pyplot as plt
-    from style import save
+
+    from attractors.figures.style import save
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), width_ratios=(3, 2), layout="constrained")
     gpus = [row["gpus"] for row in table]

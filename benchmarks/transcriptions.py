@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from scipy.integrate import solve_ivp
 
-from attractors.diffusion import forward_process
+from attractors.denoisers.diffusion import forward_process
+from attractors.denoisers.samplers import ddim
 from attractors.randomness import BASIN, CURVATURE, generator
-from attractors.samplers import ddim
 
 
 def feature_maps(embedding, images):

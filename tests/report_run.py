@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from attractors.detection import TYPES, classify, fractions, wilson
-from attractors.records import write_arrays, write_csv
+from attractors.arrays import write_arrays
+from attractors.distances.detection import TYPES, classify, fractions, wilson
 from attractors.report.explorer import GRID
+from attractors.tables import write_csv
 
 
 def distances(random, count, share):
@@ -59,7 +60,7 @@ def make_run(folder, sizes, count, shape=(1, 8, 8), name="fake"):
 
 def write_report(folder, out):
     """Run the report stage on what `make_run` wrote."""
-    from report import main
+    from attractors.stages.report import main
 
     options = [option for kind in ("metrics", "plots", "data") for option in (f"--{kind}", folder / kind)]
     main([*map(str, options), "--runs", str(folder / "runs.yaml"), "--out", str(out)], standalone_mode=False)

@@ -62,7 +62,7 @@ def small_scale(folder, sizes=(4, 16), iterations=ITERATIONS):
     for name in ("digits", "digits-exact"):
         edit(folder / "sweeps" / f"{name}.yaml", sweep)
     edit(folder / "params.yaml", params)
-    subprocess.run([sys.executable, "src/scale.py", "laptop"], cwd=folder, check=True, capture_output=True)
+    subprocess.run([sys.executable, "src/main.py", "scale", "laptop"], cwd=folder, check=True, capture_output=True)
     (folder / "dvc.lock").unlink()
     for made in git(folder, "ls-files", "metrics", "plots").splitlines():
         if made.endswith((".csv", ".png")) or (made.startswith("metrics/") and made.endswith(".json")):

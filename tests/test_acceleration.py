@@ -11,14 +11,14 @@ import torch
 import torch.distributed as dist
 from click.testing import CliRunner
 
-import train as stage
-from attractors import training
-from attractors.acceleration import Acceleration, accelerate, chosen
-from attractors.models import new_model
-from attractors.processes import rank, shard, total
-from attractors.records import read_arrays, write_arrays
-from attractors.training import Settings, train
-from attractors.unet import UNet
+from attractors.arrays import read_arrays, write_arrays
+from attractors.denoisers import training
+from attractors.denoisers.acceleration import Acceleration, accelerate, chosen
+from attractors.denoisers.models import new_model
+from attractors.denoisers.processes import rank, shard, total
+from attractors.denoisers.training import Settings, train
+from attractors.denoisers.unet import UNet
+from attractors.stages import train as stage
 
 CPU = torch.device("cpu")
 NETWORK = {"name": "unet", "width": 32, "multipliers": [1, 1], "blocks": 1, "attention": [], "dropout": 0.5}
@@ -97,9 +97,12 @@ def test_three_processes_of_torchrun_train_the_model_of_one(size, small_run, tmp
     alone = CliRunner().invoke(stage.main, [*arguments, str(tmp_path / "alone")])
     assert alone.exit_code == 0, alone.output
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "3", "--standalone"]
-    script = Path(stage.__file__)
+    script = Path(stage.__file__).parents[2] / "main.py"
     done = subprocess.run(
-        [*command, str(script), *arguments, str(tmp_path / "together")], capture_output=True, text=True, check=False
+        [*command, str(script), "train", *arguments, str(tmp_path / "together")],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("parameters after 30 steps") == 1

@@ -6,7 +6,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.optimize import minimize
 
-from attractors.associative_memory import (
+from attractors.theory.associative_memory import (
     attractors,
     circle_energy,
     circle_gradient,

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from attractors.basin import critical_times, evaluations, log_volume, search_times
-from attractors.diffusion import Diffusion, forward_process, linear_betas
-from attractors.networks import ExactNoise, ResidualMLP
+from attractors.denoisers.diffusion import Diffusion, forward_process, linear_betas
+from attractors.denoisers.networks import ExactNoise, ResidualMLP
+from attractors.denoisers.samplers import ddim
+from attractors.landscape.basin import critical_times, evaluations, log_volume, search_times
 from attractors.randomness import BASIN, generator
-from attractors.samplers import ddim
 
 SHAPE = (1, 3, 3)
 SEARCH = {"delta_d": 0.8, "delta_p": 0.8, "trials": 5, "steps": 4, "stride": 30}

@@ -11,13 +11,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import transcriptions
 
-from attractors.basin import critical_times, evaluations
-from attractors.curvature import central_difference
-from attractors.diffusion import Diffusion, linear_betas
-from attractors.likelihood import exact_divergence, flow
-from attractors.lpips_embedding import BACKBONES, Embedding
-from attractors.networks import ExactNoise, ResidualMLP
-from attractors.toy import ScoreNetwork
+from attractors.denoisers.diffusion import Diffusion, linear_betas
+from attractors.denoisers.networks import ExactNoise, ResidualMLP
+from attractors.distances.lpips_embedding import BACKBONES, Embedding
+from attractors.landscape.basin import critical_times, evaluations
+from attractors.landscape.curvature import central_difference
+from attractors.theory.likelihood import exact_divergence, flow
+from attractors.theory.toy import ScoreNetwork
 
 SHAPE = (1, 3, 3)
 

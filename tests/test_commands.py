@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from attractors.records import read_images, write_arrays
+from attractors.arrays import write_arrays
+from attractors.data.images import read_images
 
 
 def run(script, *arguments):
-    command = [sys.executable, ROOT / "src" / f"{script}.py", *map(str, arguments)]
+    command = [sys.executable, ROOT / "src" / "main.py", script, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
@@ -109,7 +110,7 @@ def test_images_of_users_are_read_in_every_layout(tmp_path):
 def test_a_subset_holds_the_digits_in_subset_order_scaled_to_minus_one_to_one(subset):
     from sklearn.datasets import load_digits
 
-    from attractors.subsets import nested_order
+    from attractors.data.subsets import nested_order
 
     expected = load_digits().images[nested_order(1797)] / 8 - 1
     np.testing.assert_allclose(read_images(subset)[:, 0], expected, atol=1e-6)
@@ -124,7 +125,7 @@ def test_help_of_every_stage_explains_its_options():
 
 @pytest.mark.parametrize("order", [["sweep"], ["sweep", "params"], ["params", "sweep"]])
 def test_a_sweep_overrides_params_yaml_and_an_option_overrides_both(tmp_path, order):
-    import basin
+    from attractors.stages import basin
 
     (tmp_path / "params.yaml").write_text("seed: 5\nbasin: {trials: 20, steps: 10}\n")
     files = {

@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 from scipy.stats import binom
 
-from attractors.comparison import (
+from attractors.distances.detection import TYPES, crossings
+from attractors.results.comparison import (
     RESAMPLES,
     compare_fractions,
     compare_means,
@@ -18,7 +19,6 @@ from attractors.comparison import (
     holm,
     resampled,
 )
-from attractors.detection import TYPES, crossings
 
 SIZES = np.array([2, 16, 64, 256])
 
@@ -126,7 +126,7 @@ def repository(tmp_path_factory):
 
 
 def compare(folder, *arguments):
-    from compare import main
+    from attractors.commands.compare import main
 
     return CliRunner().invoke(main, [*arguments, "--folder", str(folder)])
 

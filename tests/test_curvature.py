@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from attractors.curvature import (
+from attractors.denoisers.diffusion import Diffusion, forward_process, linear_betas
+from attractors.denoisers.networks import ExactNoise, ResidualMLP
+from attractors.landscape.curvature import (
     central_difference,
     degrees_of_freedom,
     effective_rank,
@@ -14,8 +16,6 @@ from attractors.curvature import (
     one_sided,
     spectral_gap,
 )
-from attractors.diffusion import Diffusion, forward_process, linear_betas
-from attractors.networks import ExactNoise, ResidualMLP
 from attractors.randomness import CURVATURE, generator
 
 SHAPE, N = (1, 3, 4), 12

@@ -13,10 +13,11 @@ from click.testing import CliRunner
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-import subset
-from attractors import datasets
-from attractors.datasets import IDX_NAME, centre_crop, load, md5
-from attractors.records import read_arrays, read_images
+from attractors.arrays import read_arrays
+from attractors.data import datasets
+from attractors.data.datasets import IDX_NAME, centre_crop, load, md5
+from attractors.data.images import read_images
+from attractors.stages import subset
 
 RANDOM = np.random.default_rng(0)
 GREY = RANDOM.integers(0, 256, (7, 1, 4, 5), np.uint8)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from attractors.detection import TYPES, classify, fractions, selection, wilson
-from attractors.subsets import nested_order, size_grid, sizes
-from attractors.thresholds import Valley, choose, copy_bound, find_valley
+from attractors.data.subsets import nested_order, size_grid, sizes
+from attractors.distances.detection import TYPES, classify, fractions, selection, wilson
+from attractors.distances.thresholds import Valley, choose, copy_bound, find_valley
 
 
 def test_classes_equal_a_literal_transcription_of_eqs_9_to_11():

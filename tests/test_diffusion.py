@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from attractors.diffusion import Diffusion, forward_process, linear_betas
-from attractors.networks import ExactNoise
-from attractors.samplers import ancestral, ddim, sample_noise
+from attractors.denoisers.diffusion import Diffusion, forward_process, linear_betas
+from attractors.denoisers.networks import ExactNoise
+from attractors.denoisers.samplers import ancestral, ddim, sample_noise
 
 
 class Gaussian(nn.Module):

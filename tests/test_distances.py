@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from attractors.distances import lower_bounds, nearest, shrunken_norms
+from attractors.distances.neighbours import lower_bounds, nearest, shrunken_norms
 
 
 def nested_loops(queries, references, k, self_excluded):

@@ -13,10 +13,10 @@ import pytest
 from conftest import ROOT
 from small_scale import environment, git
 
-from attractors.scheduling import machine, remote_worker
-from attractors.scheduling.batch import log_of
-from attractors.scheduling.graph import Agenda, stale
-from attractors.scheduling.lockfile import entries, joined, updated
+from scheduling import machine, remote_worker
+from scheduling.batch import log_of
+from scheduling.graph import Agenda, stale
+from scheduling.lockfile import entries, joined, updated
 
 PIPELINE = """\
 stages:
@@ -73,8 +73,9 @@ def scratch(tmp_path):
     """A repository with PIPELINE and this one's fan-out."""
     folder = tmp_path / "scratch"
     (folder / "src").mkdir(parents=True)
-    shutil.copy(ROOT / "src" / "fan_out.py", folder / "src")
-    shutil.copytree(ROOT / "src" / "attractors", folder / "src" / "attractors", ignore=shutil.ignore_patterns("__py*"))
+    shutil.copy(ROOT / "src" / "main.py", folder / "src")
+    for package in ("attractors", "scheduling"):
+        shutil.copytree(ROOT / "src" / package, folder / "src" / package, ignore=shutil.ignore_patterns("__py*"))
     shutil.copy(ROOT / "runs.yaml", folder)
     (folder / "src" / "write.py").write_text(WRITE)
     (folder / "src" / "device.py").write_text("# device_option\n" + WRITE)
@@ -99,7 +100,7 @@ def serial(scratch, tmp_path):
 
 def start(folder, *arguments, **settings):
     return subprocess.Popen(
-        [sys.executable, "src/fan_out.py", *arguments], cwd=folder, env=environment() | settings, text=True,
+        [sys.executable, "src/main.py", "fan_out", *arguments], cwd=folder, env=environment() | settings, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 

@@ -15,14 +15,22 @@ from click.testing import CliRunner
 from PIL import Image
 from torch import nn
 
-import export_diffusers
-import import_checkpoint
-import neighbours
-from attractors.foreign import aligned, forward_order, from_authors, from_diffusers, noise_error, read_torch, unwrapped
-from attractors.models import new_model, read_model, write_model
-from attractors.records import read_arrays, read_images, write_arrays
-from attractors.unet import UNet
-from attractors.unet_diffusers import config_of
+from attractors.arrays import read_arrays, write_arrays
+from attractors.commands import export_diffusers, import_checkpoint
+from attractors.data.images import read_images
+from attractors.denoisers.foreign import (
+    aligned,
+    forward_order,
+    from_authors,
+    from_diffusers,
+    noise_error,
+    read_torch,
+    unwrapped,
+)
+from attractors.denoisers.models import new_model, read_model, write_model
+from attractors.denoisers.unet import UNet
+from attractors.denoisers.unet_diffusers import config_of
+from attractors.stages import neighbours
 
 SHAPE = (1, 8, 8)
 SETTINGS = {"width": 32, "multipliers": [1, 2], "blocks": 1, "attention": [4], "dropout": 0.1}
@@ -315,7 +323,7 @@ def test_our_model_goes_to_diffusers_and_comes_back(tmp_path):
 
 def test_diffusers_draws_the_same_images_from_the_folder(tmp_path):
     diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: no second implementation")
-    from attractors.samplers import ancestral
+    from attractors.denoisers.samplers import ancestral
 
     model = model_with(randomised())
     record = {
@@ -380,7 +388,7 @@ def test_lpips_neighbours_of_the_stage_are_those_of_the_lpips_package(tmp_path, 
     import lpips
     from sklearn.datasets import load_sample_images
 
-    from attractors.lpips_embedding import weights_hash
+    from attractors.distances.lpips_embedding import weights_hash
 
     torch.manual_seed(0)
     metric = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False).eval().requires_grad_(False)

@@ -11,7 +11,6 @@ import pickle
 import resource
 import signal
 import struct
-import sys
 import zipfile
 import zlib
 from collections import namedtuple
@@ -22,26 +21,26 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import ROOT
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-import basin
-import classify
-import clusters
-import import_checkpoint
-import neighbours
-import report
-import sample
-import scale
-import sd_generate
-import subset
-import toy_evaluate
-import train
-from attractors import datasets
-from attractors.datasets import IDX, IDX_NAME
-from attractors.lpips_embedding import weights_hash
-from attractors.records import write_arrays
+from attractors.arrays import write_arrays
+from attractors.commands import import_checkpoint, scale
+from attractors.data import datasets
+from attractors.data.datasets import IDX, IDX_NAME
+from attractors.distances.lpips_embedding import weights_hash
+from attractors.stages import (
+    basin,
+    classify,
+    clusters,
+    neighbours,
+    report,
+    sample,
+    sd_generate,
+    subset,
+    toy_evaluate,
+    train,
+)
 
 MEMORY = 2**30  # bytes that a refusal may take beyond what the process has already
 SECONDS = 20
@@ -857,7 +856,7 @@ def _(folder, _command):
 def landscape(folder, selection):
     np.save(folder / "s.npy", np.zeros((2, 1, 8, 8), np.float32))
     put(folder / "selection.json", selection)
-    from attractors.models import new_model, write_model
+    from attractors.denoisers.models import new_model, write_model
 
     made = new_model(MLP, {}, (1, 8, 8), 0, None)
     write_model(folder / "m", made.state_dict(), network=MLP, diffusion={}, image_shape=[1, 8, 8], size=2, seed=0)
@@ -930,8 +929,7 @@ for _name, _content, _words in TABLES:
 
     @case(f"table: {_name}", "x.csv", _words)
     def _(folder, _command, content=_content):
-        sys.path.append(str(ROOT / "src" / "figures"))
-        import transition
+        from attractors.figures import transition
 
         (folder / "fractions").mkdir()
         put(folder / "fractions" / "x.csv", content if isinstance(content, bytes) else content.encode())

@@ -1,16 +1,11 @@
 """The tables that the figures of the energy landscape read, against hand-made ones."""
 
-import sys
-
 import click
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
 
-sys.path.append(str(ROOT / "src" / "figures"))
-
-from tables import read_control, read_runs, wide
+from attractors.figures.tables import read_control, read_runs, wide
 
 
 def write(folder, size, types):

@@ -8,9 +8,8 @@ import torch
 from scipy.integrate import solve_ivp
 from scipy.stats import multivariate_normal
 
-from attractors.associative_memory import inverse_temperature, log_density
-from attractors.landscape import empirical_field
-from attractors.likelihood import (
+from attractors.theory.associative_memory import inverse_temperature, log_density
+from attractors.theory.likelihood import (
     exact_divergence,
     flow,
     hutchinson_divergence,
@@ -18,7 +17,8 @@ from attractors.likelihood import (
     prior_log_density,
     reverse_sde,
 )
-from attractors.toy import ScoreNetwork, on_circle
+from attractors.theory.toy import ScoreNetwork, on_circle
+from attractors.theory.toy_landscape import empirical_field
 
 MEAN, COVARIANCE = torch.tensor([0.5, -1.0]).double(), torch.tensor([[0.8, 0.3], [0.3, 0.4]]).double()
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from sklearn.datasets import load_sample_images
 
-from attractors.distances import nearest
-from attractors.lpips_embedding import BACKBONES, BATCH, Embedding, read_embedding, weights_hash
-from attractors.records import write_arrays
-from lpips_weights import from_pickle
+from attractors.arrays import write_arrays
+from attractors.distances.lpips_embedding import BACKBONES, BATCH, Embedding, read_embedding, weights_hash
+from attractors.distances.neighbours import nearest
+from attractors.stages.lpips_weights import from_pickle
 
 MODELS = Path(__file__).parents[1] / "models" / "lpips"
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torchvision")
@@ -49,7 +49,7 @@ def real(request):
     """(the embedding with real weights, lpips.LPIPS with the same)."""
     path = MODELS / f"{request.param}.safetensors"
     if not path.exists():
-        pytest.skip(f"no {path}: python src/lpips_weights.py {request.param} --out {path} writes it")
+        pytest.skip(f"no {path}: python src/main.py lpips_weights {request.param} --out {path} writes it")
     embedding = read_embedding(path)
     metric = lpips.LPIPS(net=request.param, pnet_rand=True, verbose=False).eval().requires_grad_(False)
     for layer, weight, bias in zip(trunk(metric), embedding.weights, embedding.biases, strict=True):

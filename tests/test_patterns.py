@@ -8,13 +8,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-import basin
-import curvature
-import energy
-from attractors.basin import search_times
-from attractors.models import new_model, write_model
-from attractors.patterns import TRAINING, moments, read_inputs
-from attractors.records import read_arrays, write_arrays, write_json
+from attractors.arrays import read_arrays, write_arrays
+from attractors.denoisers.models import new_model, write_model
+from attractors.landscape.basin import search_times
+from attractors.landscape.patterns import TRAINING, moments, read_inputs
+from attractors.stages import basin, curvature, energy
+from attractors.tables import write_json
 
 SHAPE, K, N = (1, 3, 4), 6, 12
 SIGMA_0, SIGMA_2 = 0.01, math.sqrt(1 - (1 - 1e-4) * (1 - 1e-4 - 0.0199 / 999) * (1 - 1e-4 - 2 * 0.0199 / 999))

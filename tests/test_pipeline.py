@@ -27,7 +27,7 @@ def _stages():
 
 @pytest.mark.parametrize(("name", "stage"), stages(), ids=[name for name, _ in stages()])
 def test_a_stage_depends_on_the_code_of_the_script_it_runs_and_on_no_other(name, stage):
-    script = re.search(r"python src/(\S+)\.py", stage["cmd"]).group(1)
+    script = re.search(r"python src/main\.py (\S+)", stage["cmd"]).group(1)
     listed = [dep for dep in stage["deps"] if dep.startswith("data/sources/") or dep.endswith(".py")]
     assert listed == ([] if name == "sources" else [f"data/sources/{script}.txt"])
 
@@ -45,13 +45,13 @@ def test_files_named_in_a_command_are_dependencies_or_outputs(name, stage):
 
 
 def test_runs_yaml_is_what_the_laptop_scale_writes():
-    from scale import runs_of
+    from attractors.commands.scale import runs_of
 
     assert load("runs.yaml") == runs_of(["laptop"])
 
 
 def test_parameters_of_a_stage_exist_where_dvc_looks_for_them():
-    from scale import runs_of
+    from attractors.commands.scale import runs_of
 
     params, runs = load("params.yaml"), runs_of(["laptop", "stable_diffusion"])
     for name, stage in stages():
@@ -73,7 +73,7 @@ def graph(tmp_path):
     """A function: name of a scale to {stage: stages that make what it depends on} and its files that no stage makes."""
     from dvc.repo import Repo
 
-    from scale import main
+    from attractors.commands.scale import main
 
     for name in ("dvc.yaml", "params.yaml", "sweeps", "prompts"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -108,6 +108,6 @@ def test_neighbours_and_basins_that_lpips_measures_wait_for_its_weights(graph):
 
 
 def test_the_weights_a_run_waits_for_are_those_its_metric_reads():
-    from scale import backbone
+    from attractors.commands.scale import backbone
 
     assert [backbone(metric) for metric in ("l2", "lpips_alex", "lpips_vgg")] == ["none", "alex", "vgg"]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from attractors.diffusion import Diffusion, linear_betas
-from attractors.networks import ExactNoise
-from attractors.potential import circular_path, energy, energy_gap, path_sum, potential_gradient
+from attractors.denoisers.diffusion import Diffusion, linear_betas
+from attractors.denoisers.networks import ExactNoise
+from attractors.landscape.potential import circular_path, energy, energy_gap, path_sum, potential_gradient
 
 SHAPE = (1, 2, 3)
 BETAS = linear_betas()

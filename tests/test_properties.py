@@ -9,16 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from attractors.associative_memory import energy, retrieved, score
-from attractors.basin import log_volume
-from attractors.detection import TYPES, classify, crossings, fractions, selection, wilson
-from attractors.diffusion import Diffusion, forward_process, linear_betas
-from attractors.distances import nearest
-from attractors.potential import circular_path
-from attractors.records import as_images, read_arrays, read_csv, read_json, write_arrays, write_csv, write_json
-from attractors.subsets import nested_order, size_grid, sizes
-from attractors.thresholds import Valley, choose, copy_bound
-from attractors.training import batch_indices
+from attractors.arrays import read_arrays, write_arrays
+from attractors.data.images import as_images
+from attractors.data.subsets import nested_order, size_grid, sizes
+from attractors.denoisers.diffusion import Diffusion, forward_process, linear_betas
+from attractors.denoisers.training import batch_indices
+from attractors.distances.detection import TYPES, classify, crossings, fractions, selection, wilson
+from attractors.distances.neighbours import nearest
+from attractors.distances.thresholds import Valley, choose, copy_bound
+from attractors.landscape.basin import log_volume
+from attractors.landscape.potential import circular_path
+from attractors.tables import read_csv, read_json, write_csv, write_json
+from attractors.theory.associative_memory import energy, retrieved, score
 
 quick = settings(max_examples=60, deadline=None)
 distance = st.floats(0, 1e6, width=32)

@@ -13,12 +13,14 @@ import pytest
 from PIL import Image
 from report_run import make_run, write_report
 
-from attractors.detection import TYPES, classify
-from attractors.detection import fractions as shares_of
-from attractors.records import read_arrays, read_images, write_arrays, write_csv, write_json
+from attractors.arrays import read_arrays, write_arrays
+from attractors.data.images import read_images
+from attractors.distances.detection import TYPES, classify
+from attractors.distances.detection import fractions as shares_of
 from attractors.report import explorer, findings
 from attractors.report.explorer import GRID, STEPS, Sprite, cells, fractions, pictures, position, spread
 from attractors.report.run import Run, percent
+from attractors.tables import write_csv, write_json
 
 SIZES = [2, 16, 64]
 
@@ -63,7 +65,7 @@ def test_automatic_thresholds_are_edges_too():
 
 
 def test_the_grid_is_that_of_the_stored_counts():
-    from classify import BINS
+    from attractors.stages.classify import BINS
 
     np.testing.assert_allclose(np.log10(GRID), BINS, atol=1e-5)
     assert len(STEPS) == len(GRID)
@@ -166,7 +168,7 @@ def test_tables_of_another_run_are_refused(tmp_path):
     table = pd.read_csv(tmp_path / "metrics/fractions/fake.csv").assign(memorized=0.5)
     write_csv(tmp_path / "metrics/fractions/fake.csv", table)
     with pytest.raises(ValueError, match=r"fractions/fake.csv: not of .*neighbours/fake at K=2"):
-        from report import explored
+        from attractors.stages.report import explored
 
         run = Run(tmp_path / "metrics", ("fake",))
         explored("fake", "noise", run, tmp_path / "data", 8)
@@ -216,7 +218,7 @@ def test_energies_count_the_pairs_where_spurious_samples_are_lowest(tmp_path):
 
 
 def test_a_study_of_prompts_is_told_from_its_tables(tmp_path):
-    assert "python src/scale.py stable_diffusion" in " ".join(findings.stable_diffusion(Run(tmp_path, ())))
+    assert "python src/main.py scale stable_diffusion" in " ".join(findings.stable_diffusion(Run(tmp_path, ())))
     write_csv(tmp_path / "latent_stability/s.csv",
               pd.DataFrame({"prompt": ["a", "b"], "type": TYPES[:2], "lpips_repetition": [0.9, 0.4]}))  # fmt: skip
     for name, kind, value in (("a", TYPES[0], 1), ("b", TYPES[1], 7)):
@@ -228,7 +230,7 @@ def test_a_study_of_prompts_is_told_from_its_tables(tmp_path):
 
 
 def test_files_are_found_by_name_or_in_a_folder_and_those_of_sizes_in_their_order(tmp_path):
-    from report import found
+    from attractors.stages.report import found
 
     for name in ("one.csv", "basin/a/16.csv", "basin/a/2.csv", "words/b/x.csv", "words/a/yy.csv", "words/a/z.csv"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -243,7 +245,7 @@ def test_files_are_found_by_name_or_in_a_folder_and_those_of_sizes_in_their_orde
 
 
 def test_tables_of_many_sizes_are_one_download_with_every_row_and_evenly_spaced_ranks_of_long_spectra(tmp_path):
-    from report import RANKS, table
+    from attractors.stages.report import RANKS, table
 
     paths = [tmp_path / f"metrics/spectra/a/{size}.csv" for size in (2, 16)]
     frames = [pd.DataFrame({"K": size, "rank": np.arange(1, 3073), "mean": 1 / np.arange(1, 3073)}) for size in (2, 16)]

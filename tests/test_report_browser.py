@@ -16,9 +16,10 @@ from conftest import ROOT
 from PIL import Image
 from report_run import make_run, write_report
 
-from attractors.detection import TYPES, classify
-from attractors.records import write_arrays, write_csv
+from attractors.arrays import write_arrays
+from attractors.distances.detection import TYPES, classify
 from attractors.report.explorer import GRID
+from attractors.tables import write_csv
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs requirements-browser.txt")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -132,7 +133,7 @@ def test_fractions_after_a_drag_of_delta_m_are_those_of_classify_for_the_value_i
 
 
 def test_the_command_run_by_classify_gives_the_table_on_screen(page, run, tmp_path):
-    from classify import main
+    from attractors.stages.classify import main
 
     drag(page, "m", -60)
     drag(page, "s", 40)

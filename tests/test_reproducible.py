@@ -12,9 +12,9 @@ import pytest
 import torch
 from conftest import ROOT
 
-from attractors import checkpoints
-from attractors.checkpoints import Checkpoint
-from attractors.records import atomic, file_hash
+from attractors.denoisers import checkpoints
+from attractors.denoisers.checkpoints import Checkpoint
+from attractors.files import atomic, file_hash
 
 SWEEP = """\
 dataset: digits
@@ -27,7 +27,7 @@ sample: {floor: 64}
 
 
 def start(folder, script, *arguments, **options):
-    command = [sys.executable, ROOT / "src" / f"{script}.py", *map(str, arguments)]
+    command = [sys.executable, ROOT / "src" / "main.py", script, *map(str, arguments)]
     return subprocess.Popen(
         command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options
     )
@@ -64,7 +64,7 @@ def pipeline(folder):
         "--training", "digits.safetensors", "--size", 4, "--out", "n/4.safetensors",
     )  # fmt: skip
     run(folder, "classify", "n", "--sweep", "sweep.yaml", "--selections", "selections", "--out", "metrics")
-    run(folder, "figures/histograms", "metrics", "sweep", "--out", "plots/histograms")
+    run(folder, "figure_histograms", "metrics", "sweep", "--out", "plots/histograms")
     return {str(path.relative_to(folder)): file_hash(path) for path in sorted(folder.rglob("*")) if path.is_file()}
 
 

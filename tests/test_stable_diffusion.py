@@ -21,17 +21,25 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file
 from tiny_pipeline import SIDE, build
 
-from attractors import latent
-from attractors.curvature import jacobian, one_sided, one_sided_resumable
-from attractors.diffusion import Diffusion
-from attractors.latent import Prompted, generate, read_pipeline, start_noise
-from attractors.linearised import forward_product, hutchinson, leading_singular_values, reverse_product, rounding
-from attractors.lpips_embedding import BACKBONES, read_embedding, weights_hash
-from attractors.models import new_model, write_model
-from attractors.prompts import prompts_of
+from attractors.arrays import read_arrays, write_arrays
+from attractors.commands.scale import runs_of
+from attractors.data.images import read_images
+from attractors.data.prompts import prompts_of
+from attractors.denoisers import latent
+from attractors.denoisers.diffusion import Diffusion
+from attractors.denoisers.latent import Prompted, generate, read_pipeline, start_noise
+from attractors.denoisers.models import new_model, write_model
+from attractors.distances.lpips_embedding import BACKBONES, read_embedding, weights_hash
+from attractors.files import file_hash
+from attractors.landscape.curvature import jacobian, one_sided, one_sided_resumable
+from attractors.landscape.linearised import (
+    forward_product,
+    hutchinson,
+    leading_singular_values,
+    reverse_product,
+    rounding,
+)
 from attractors.randomness import CURVATURE, generator
-from attractors.records import file_hash, read_arrays, read_images, write_arrays
-from scale import runs_of
 
 PROMPT, SEED, T, N = "Galaxy Women's Leather Boots", 3407, 5, 4 * SIDE * SIDE
 
@@ -217,7 +225,7 @@ def test_lanczos_refuses_as_many_values_as_there_are(conditional, x_0):
 
 
 def start(script, *arguments, **environment):
-    command = [sys.executable, ROOT / "src" / f"{script}.py", *map(str, arguments)]
+    command = [sys.executable, ROOT / "src" / "main.py", script, *map(str, arguments)]
     return subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
     )
@@ -275,7 +283,7 @@ def made(folder, tmp_path_factory):
         )  # fmt: skip
     run("sd_stability", root / "latents", "--sweep", file, "--lpips", lpips, "--out", root / "stability.csv")
     run(
-        "figures/stable_diffusion", file, "--latents", root / "latents", "--spectra", root / "spectra",
+        "figure_stable_diffusion", file, "--latents", root / "latents", "--spectra", root / "spectra",
         "--stability", root / "stability.csv", "--out", root / "figure",
     )  # fmt: skip
     return root

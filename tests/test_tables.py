@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 import torch
 
-from attractors.commands import read_yaml
-from attractors.diffusion import linear_betas
-from attractors.models import new_model
-from attractors.subsets import size_grid, sizes
-from attractors.tables import TABLE_1, TABLE_2, TABLE_3
-from attractors.training import NOISE_LEVELS, Settings
-from scale import SCALES
+from attractors.cli.stage import read_yaml
+from attractors.commands.scale import SCALES
+from attractors.data.subsets import size_grid, sizes
+from attractors.denoisers.diffusion import linear_betas
+from attractors.denoisers.models import new_model
+from attractors.denoisers.training import NOISE_LEVELS, Settings
+from attractors.results.paper import TABLE_1, TABLE_2, TABLE_3
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 SHAPES = {"mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "cifar10": (3, 32, 32), "lsun_church": (3, 64, 64)}
@@ -163,7 +163,7 @@ def test_the_paper_is_eight_sweeps_of_38_sizes():
 
 def test_thresholds_stand_beside_the_range_of_table_2():
     """cifar10-64: delta_m in [0.01, 0.04], delta_s in [0.015, 0.025]; both ends are inside."""
-    from classify import beside_table_2
+    from attractors.stages.classify import beside_table_2
 
     limits = pd.DataFrame({"K": [2, 500, 8000], "delta_m": [0.01, 0.04, 0.041], "delta_s": [0.014, 0.025, 0.02]})
     table = beside_table_2(limits, "cifar10-64", "cifar10")

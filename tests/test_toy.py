@@ -11,12 +11,16 @@ from click.testing import CliRunner
 from scipy.stats import kstest
 from torch import nn
 
-import toy_evaluate
-import toy_minima
-import toy_train
-from attractors import associative_memory
-from attractors.associative_memory import exact_attractors, inverse_temperature
-from attractors.landscape import (
+from attractors.arrays import read_arrays
+from attractors.data.subsets import nested_order
+from attractors.denoisers.training import Settings, train
+from attractors.randomness import CIRCLE, generator
+from attractors.stages import toy_evaluate, toy_minima, toy_train
+from attractors.tables import read_json
+from attractors.theory import associative_memory
+from attractors.theory.associative_memory import exact_attractors, inverse_temperature
+from attractors.theory.toy import ScoreNetwork, circle, on_circle, score_jacobian, score_matching_loss
+from attractors.theory.toy_landscape import (
     all_minima,
     cluster,
     compare,
@@ -30,11 +34,6 @@ from attractors.landscape import (
     score_error,
     share_near,
 )
-from attractors.randomness import CIRCLE, generator
-from attractors.records import read_arrays, read_json
-from attractors.subsets import nested_order
-from attractors.toy import ScoreNetwork, circle, on_circle, score_jacobian, score_matching_loss
-from attractors.training import Settings, train
 
 
 class ExactScore(nn.Module):

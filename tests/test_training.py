@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from attractors.diffusion import linear_betas
-from attractors.models import new_model, read_model, write_model
-from attractors.training import CHECK_EVERY, Settings, batch_indices, learning_rate, noise_times, train
+from attractors.denoisers.diffusion import linear_betas
+from attractors.denoisers.models import new_model, read_model, write_model
+from attractors.denoisers.training import CHECK_EVERY, Settings, batch_indices, learning_rate, noise_times, train
 
 SETTINGS = Settings(iterations=3 * CHECK_EVERY, batch=8, learning_rate=1e-3, repeat=True, ema=0.99)
 

@@ -1,6 +1,5 @@
 """The tutorial's commands name scripts, options, stages, parameters that exist; those on one's own images are run."""
 
-import importlib
 import os
 import re
 import shlex
@@ -17,9 +16,10 @@ from conftest import ROOT
 from PIL import Image
 from ruamel.yaml import YAML
 
-from attractors.detection import TYPES, classify
-from attractors.detection import fractions as shares_of
-from attractors.records import read_arrays
+from attractors.arrays import read_arrays
+from attractors.cli.group import main as group
+from attractors.distances.detection import TYPES, classify
+from attractors.distances.detection import fractions as shares_of
 from attractors.report.explorer import GRID
 
 PAGES = ("docs/tutorial.md", "README.md")
@@ -47,9 +47,9 @@ def words(command):
 
 @pytest.mark.parametrize("command", [c for c in ALL if c.startswith("python ")])
 def test_scripts_and_options_exist(command):
-    script, arguments = words(command)[1], words(command)[2:]
-    assert (ROOT / script).is_file()
-    main = importlib.import_module(Path(script).stem).main
+    script, name, *arguments = words(command)[1:]
+    assert script == "src/main.py"
+    main = group.get_command(click.Context(group), name)
     main.make_parser(click.Context(main)).parse_args(arguments)  # raises for an option that it does not have
 
 
@@ -135,4 +135,4 @@ def test_ones_own_images_then_the_command_of_the_explorer(clone):
         )
         np.testing.assert_allclose(row, shares_of(codes), atol=1e-6)
     assert 0 < table.memorized[1] < 1
-    assert "The same samples under other thresholds" in run("python src/compare.py HEAD workspace", clone)
+    assert "The same samples under other thresholds" in run("python src/main.py compare HEAD workspace", clone)

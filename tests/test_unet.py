@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from attractors import networks
-from attractors.diffusion import linear_betas
-from attractors.unet import Attention, Downsample, ResidualBlock, UNet, time_embedding
-from attractors.unet_diffusers import config_of, from_diffusers, settings_of, to_diffusers
+from attractors.denoisers import networks
+from attractors.denoisers.diffusion import linear_betas
+from attractors.denoisers.unet import Attention, Downsample, ResidualBlock, UNet, time_embedding
+from attractors.denoisers.unet_diffusers import config_of, from_diffusers, settings_of, to_diffusers
 
 # Table 3, typed from the paper: image shape, initial latent dimension, channel multipliers, millions of parameters.
 TABLE_3 = [

@@ -7,8 +7,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-import verify
-from attractors.checkpoints import Checkpoint
+from attractors.commands import verify
+from attractors.denoisers.checkpoints import Checkpoint
 
 
 def flip(path, at):

@@ -1,63 +1,47 @@
-"""Tables 1-3 of the paper, and the settings that its text adds to them."""
+"""Small results on disk: JSON, and tables as CSV."""
 
-from typing import NamedTuple
+import json
+from pathlib import Path
 
-
-class Points(NamedTuple):
-    """Table 1; for widths other than 128, B.5. Where B.5 names no points (LSUN, 96), Table 1's."""
-
-    a: int
-    b: int
-    total: int
+from attractors.files import atomic
 
 
-class Thresholds(NamedTuple):
-    """Table 2: the least and greatest of the paper's thresholds over all K, in the units of B.2's distance."""
-
-    delta_m: tuple
-    delta_s: tuple
-
-
-class Configuration(NamedTuple):
-    """Table 3; its numbers of parameters are cut off, not rounded. Dropout from B.4, delta_d from C.2."""
-
-    multipliers: tuple
-    parameters: str
-    batch: int
-    iterations: int
-    dropout: float
-    delta_d: float
+def write_json(path, value):
+    """Write `value` as indented JSON with sorted keys; NaN is refused."""
+    with atomic(path) as partial:
+        partial.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
-# fmt: off
-TABLE_1 = {  # sweep              A      B  total
-    "mnist-128":         Points(4000, 32000,  60000),
-    "fashion_mnist-128": Points(4000, 16000,  60000),
-    "cifar10-64":        Points( 500,  8000,  50000),
-    "cifar10-96":        Points(2000, 16000,  50000),
-    "cifar10-128":       Points(2000, 16000,  50000),
-    "lsun_church-64":    Points(1000,  8000, 126227),
-    "lsun_church-96":    Points(2000, 16000, 126227),
-    "lsun_church-128":   Points(2000, 16000, 126227),  # B.5 says A = 4000, which misses the K = 4896 of Fig. 10
-}
-TABLE_2 = {  # sweep                      delta_m         delta_s
-    "mnist-128":         Thresholds((2,      4.5),   (2,     4)),
-    "fashion_mnist-128": Thresholds((2,      2.5),   (2.5,   3)),
-    "cifar10-64":        Thresholds((0.01,   0.04),  (0.015, 0.025)),
-    "cifar10-96":        Thresholds((0.015,  0.04),  (0.015, 0.025)),
-    "cifar10-128":       Thresholds((0.015,  0.035), (0.015, 0.025)),
-    "lsun_church-64":    Thresholds((0.06,   0.15),  (0.01,  0.1)),
-    "lsun_church-96":    Thresholds((0.1,    0.125), (0.05,  0.06)),
-    "lsun_church-128":   Thresholds((0.1,    0.12),  (0.04,  0.06)),
-}
-TABLE_3 = {  # sweep                    multipliers         parameters batch iterations dropout delta_d
-    "mnist-128":         Configuration((1, 2, 2),            "24.5M",  128,  400_000,   0.1,   0.1),
-    "fashion_mnist-128": Configuration((1, 2, 2),            "24.5M",  128,  400_000,   0.1,   0.1),
-    "cifar10-64":        Configuration((1, 2, 2, 2),          "8.9M",  128,  500_000,   0.1,   0.03),
-    "cifar10-96":        Configuration((1, 2, 2, 2),         "20.1M",  128,  500_000,   0.1,   0.03),
-    "cifar10-128":       Configuration((1, 2, 2, 2),         "35.7M",  128,  500_000,   0.1,   0.03),
-    "lsun_church-64":    Configuration((1, 1, 2, 2, 4, 4),   "27.4M",   64,  800_000,   0.0,   0.12),
-    "lsun_church-96":    Configuration((1, 1, 2, 2, 4, 4),   "61.7M",   64,  800_000,   0.0,   0.12),
-    "lsun_church-128":   Configuration((1, 1, 2, 2, 4, 4),  "109.7M",   64,  800_000,   0.0,   0.12),
-}
-# fmt: on
+def read_json(path):
+    """Read a JSON file. Raises ValueError naming it when it is missing or malformed."""
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+
+
+def read_csv(path, *columns):
+    """A table as a pandas frame. Raises ValueError naming the file where it is none, or has not all the columns."""
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: not a table ({' '.join(str(error).split())})") from None
+    if missing := [name for name in columns if name not in frame]:
+        raise ValueError(f"{path}: no column {', '.join(missing)}")
+    if columns and not len(frame):
+        raise ValueError(f"{path}: a table without rows")
+    if words := [name for name in columns if frame[name].dtype.kind not in "iuf"]:
+        raise ValueError(f"{path}: column {words[0]} holds more than numbers")
+    return frame
+
+
+def write_csv(path, frame):
+    """Write a pandas frame without its index, numbers to six significant digits."""
+    with atomic(path) as partial:
+        frame.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")

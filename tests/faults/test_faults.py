@@ -17,7 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 from small_scale import environment, small_scale
 
-from attractors.records import file_hash
+from attractors.files import file_hash
 
 SIZE = 16
 TARGET = f"basin@digits-{SIZE}"
@@ -259,7 +259,7 @@ def test_an_object_of_the_cache_is_damaged(stage, damage, whole, copy, came_of_i
     """With the workspace's copy gone too. DVC trusts its cache, so src/verify.py looks first."""
     (copy / OUTPUTS[stage][0]).unlink()
     hurt(cached(copy, OUTPUTS[stage][0]), damage, 1)
-    command = [sys.executable, "src/verify.py", "--remove"]
+    command = [sys.executable, "src/main.py", "verify", "--remove"]
     result = subprocess.run(command, cwd=copy, env=environment(), capture_output=True, text=True, check=False)
     assert result.returncode == 1, result.stdout + result.stderr
     recovers(copy, whole)
@@ -274,7 +274,7 @@ def test_a_bit_rots_in_the_workspace_without_a_trace_in_time_or_size(stage, whol
     dvc(copy, "status")
     hurt(path, "one bit flipped", 2)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    command = [sys.executable, "src/verify.py", "--remove"]
+    command = [sys.executable, "src/main.py", "verify", "--remove"]
     assert subprocess.run(command, cwd=copy, env=environment(), check=False, capture_output=True).returncode == 1
     recovers(copy, whole)
     came_of_it(f"bit rot in the output of {stage}", "src/verify.py removes it; restored, same hashes")

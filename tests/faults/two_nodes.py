@@ -31,7 +31,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
 
 from small_scale import environment, git, small_scale  # noqa: E402
 
-from attractors.scheduling.lockfile import entries  # noqa: E402
+from scheduling.lockfile import entries  # noqa: E402
 
 
 def free_port():
@@ -149,7 +149,7 @@ def kill_one_at_work(nodes, killed):
 
 def fan_out(head, address, stages, nodes, share):
     """Run it, killing one of `nodes` when `share` of the stages is done. (exit code, output, killed at work)."""
-    command = [sys.executable, "-u", "src/fan_out.py", *stages, "--address", address, "--remote", "nodes"]
+    command = [sys.executable, "-u", "src/main.py", "fan_out", *stages, "--address", address, "--remote", "nodes"]
     process = subprocess.Popen(
         command, cwd=head, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

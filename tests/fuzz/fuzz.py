@@ -37,12 +37,12 @@ def saved(save, *arguments, **options):
 
 
 def model_file():
-    from attractors.models import new_model
+    from attractors.denoisers.models import new_model
 
     network = {"name": "mlp", "width": 4, "blocks": 1}
     made = new_model(network, {}, (1, 2, 2), 0, None)
     with tempfile.TemporaryDirectory() as folder:
-        from attractors.models import write_model
+        from attractors.denoisers.models import write_model
 
         write_model(
             f"{folder}/m", made.state_dict(), network=network, diffusion={}, image_shape=[1, 2, 2], size=2, seed=0
@@ -79,7 +79,11 @@ def readers():
     import numpy as np
     from PIL import Image
 
-    from attractors import commands, datasets, foreign, models, prompts, records, subsets, unpickling
+    from attractors import tables
+    from attractors.cli import stage as commands
+    from attractors.data import datasets, prompts, subsets
+    from attractors.data import images as readers
+    from attractors.denoisers import foreign, models, unpickling
 
     images = np.arange(128, dtype=np.uint8).reshape(2, 1, 8, 8)
     pictures = [saved(Image.fromarray(images[0, 0]).save, kind) for kind in ("png", "jpeg", "webp", "bmp")]
@@ -90,15 +94,15 @@ def readers():
         datasets.read_idx(content, path, "x")
 
     def picture(path):
-        records.read_picture(path, path)
+        readers.read_picture(path, path)
 
     def settings(path):
-        import train
+        from attractors.stages import train
 
         train.main.make_context("train", ["--sweep", str(path), "--subset", "s", "--size", "2", "--out", "o"])
 
     def runs(path):
-        import scale
+        from attractors.commands import scale
 
         content = scale.runs_of(["x"], path.parent, path.parent / "none")
         commands.check_names([run["dataset"] for run in content["runs"].values()], path)
@@ -109,17 +113,17 @@ def readers():
 
     return {
         "read_images .safetensors": (
-            [safetensors(), safetensors(b'{"maximum": 200}')], records.read_images, "x.safetensors",
+            [safetensors(), safetensors(b'{"maximum": 200}')], readers.read_images, "x.safetensors",
         ),
         "read_images .npy": (
-            [saved(np.save, images), saved(np.save, images / np.float32(255))], records.read_images, "x.npy",
+            [saved(np.save, images), saved(np.save, images / np.float32(255))], readers.read_images, "x.npy",
         ),
         "read_images .npz": (
-            [saved(np.savez, images=images), saved(np.savez_compressed, images=images)], records.read_images, "x.npz",
+            [saved(np.savez, images=images), saved(np.savez_compressed, images=images)], readers.read_images, "x.npz",
         ),
         "read_picture": (pictures, picture, "x.png"),
-        "read_json": ([b'{"memorized": [1, 2], "left_out": ["a"]}'], records.read_json, "x.json"),
-        "read_csv": ([b"K,memorized\n2,0.5\n4,0.25\n"], lambda path: records.read_csv(path, "K", "memorized"), "x.csv"),
+        "read_json": ([b'{"memorized": [1, 2], "left_out": ["a"]}'], tables.read_json, "x.json"),
+        "read_csv": ([b"K,memorized\n2,0.5\n4,0.25\n"], lambda path: tables.read_csv(path, "K", "memorized"), "x.csv"),
         "read_model": ([model_file()], models.read_model, "m.safetensors"),
         "from_authors .pt": (authors_file(), foreign.from_authors, "x.pt"),
         "from_diffusers config.json": (
@@ -151,9 +155,7 @@ def fuzz(name, seconds):
     import torch  # noqa: F401 (not to be instrumented, which would take minutes)
 
     with atheris.instrument_imports(include=["attractors", "ruamel", "PIL"]):
-        import attractors.commands
-        import attractors.datasets
-        import attractors.foreign  # noqa: F401
+        from attractors.denoisers import foreign  # noqa: F401
     import click
 
     logging.disable()

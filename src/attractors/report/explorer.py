@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 from safetensors import safe_open
 
-from attractors.detection import TYPES
-from attractors.records import read_arrays, read_record
+from attractors.arrays import read_arrays, read_record
+from attractors.distances.detection import TYPES
 
 PER_DECADE = 40
 STEPS = np.arange(-3 * PER_DECADE, 2 * PER_DECADE + 1)  # thresholds 10^(step/40): 1e-3 to 100

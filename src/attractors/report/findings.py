@@ -5,9 +5,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from attractors.detection import TYPES
-from attractors.records import read_arrays, read_csv, read_json
+from attractors.arrays import read_arrays
+from attractors.distances.detection import TYPES
 from attractors.report.run import halving, interval, means, order, percent
+from attractors.tables import read_csv, read_json
 
 
 class Figure(NamedTuple):
@@ -204,7 +205,7 @@ def sensitivity(run):
 def stable_diffusion(run):
     """Figs. 5B and 24."""
     if not run.studies:
-        yield "Not in this run. It needs the weights: python src/scale.py stable_diffusion, then dvc repro."
+        yield "Not in this run. It needs the weights: python src/main.py scale stable_diffusion, then dvc repro."
     for name in run.studies:
         if (stability := run.table("latent_stability", name)) is not None:
             values = [f"{row.prompt} ({row.type}) {row.lpips_repetition:.2f}" for row in stability.itertuples()]

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from attractors.detection import TYPES
-from attractors.records import read_csv, read_json
+from attractors.distances.detection import TYPES
+from attractors.tables import read_csv, read_json
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,61 @@
+"""Arrays on disk: safetensors with one JSON record in the header. No pickle is read, and no torch imported."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as serialise
+
+from attractors.files import atomic
+
+
+def array_hash(array):
+    """The sha256 of an array's bytes in C order."""
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+def write_arrays(path, arrays, **record):
+    """Write named numpy arrays as safetensors with `record` (JSON values) in the header.
+
+    The record is one header entry: safetensors orders several at random, which would change the file's hash.
+    """
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    with atomic(path) as partial:
+        partial.write_bytes(serialise(arrays, {"record": json.dumps(record, sort_keys=True)}))
+
+
+def _opened(path):
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        return safe_open(path, "np")
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a safetensors file, or a truncated one ({error})") from None
+
+
+def read_record(path):
+    """The record in the header of a file that `write_arrays` wrote."""
+    with _opened(path) as file:
+        try:
+            record = json.loads(file.metadata()["record"])
+        except (TypeError, KeyError, ValueError, RecursionError):
+            record = None
+    if not isinstance(record, dict):
+        raise ValueError(f"{path}: a safetensors file of another program (no record in its header)")
+    return record
+
+
+def read_arrays(path, *names):
+    """(arrays by name, record) of a file that `write_arrays` wrote. Raises ValueError where a name is missing."""
+    record = read_record(path)
+    with _opened(path) as file:
+        present = set(file.keys())
+        if missing := [name for name in names if name not in present]:
+            raise ValueError(f"{path}: holds {', '.join(sorted(present))}, but not {', '.join(missing)}")
+        try:
+            return {name: file.get_tensor(name) for name in names or sorted(present)}, record
+        except (SafetensorError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}: holds numbers of a kind that numpy has not ({error})") from None

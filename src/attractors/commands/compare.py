@@ -1,0 +1,144 @@
+"""What changed between two revisions or experiments, and whether it is more than noise."""
+
+import io
+from pathlib import Path
+
+import click
+import numpy as np
+import pandas as pd
+from ruamel.yaml import YAML
+
+from attractors.cli import stage as commands
+from attractors.randomness import BOOTSTRAP, generator
+from attractors.results.comparison import compare_fractions, compare_means, compare_quantities
+
+
+class Revision:
+    """The files of a repository as they are at a revision, an experiment, or `workspace`: what is on disk."""
+
+    def __init__(self, name, folder):
+        self.name, self.folder, self.files = name, Path(folder), None
+        if name != "workspace":
+            from dvc.api import DVCFileSystem
+            from dvc.exceptions import DvcException
+            from scmrepo.exceptions import SCMError
+
+            try:
+                self.files = DVCFileSystem(str(folder), rev=name)
+                self.files.ls("")
+            except (SCMError, DvcException) as error:
+                raise ValueError(f"{name}: neither a revision nor an experiment here ({error})") from None
+
+    def text(self, path):
+        """A file's text, or None where there is none."""
+        if self.files is None:
+            return (self.folder / path).read_text() if (self.folder / path).is_file() else None
+        return self.files.read_text(path) if self.files.isfile(path) else None
+
+    def paths(self, folder):
+        """The files in a folder."""
+        if self.files is None:
+            return sorted(str(path.relative_to(self.folder)) for path in (self.folder / folder).glob("*"))
+        return sorted(self.files.find(folder)) if self.files.isdir(folder) else []
+
+    def table(self, kind, name):
+        """The table metrics/kind/name.csv, or metrics/kind/name/K.csv of all K as one, or None."""
+        texts = [self.text(f"metrics/{kind}/{name}.csv")]
+        if texts == [None]:
+            texts = [self.text(path) for path in self.paths(f"metrics/{kind}/{name}") if path.endswith(".csv")]
+        frames = [pd.read_csv(io.StringIO(text)) for text in texts]
+        return pd.concat(frames).sort_values("K", kind="stable", ignore_index=True) if frames else None
+
+    def sweeps(self):
+        """Names of the sweeps that were classified."""
+        return [Path(path).stem for path in self.paths("metrics/fractions") if path.endswith(".csv")]
+
+    def samples(self, name):
+        """The hash of the neighbours that a sweep's types were found from, or None where dvc.lock has none."""
+        lock = YAML(typ="safe").load(self.text("dvc.lock") or "") or {}
+        stage = lock.get("stages", {}).get(f"classify@{name}", {})
+        return next((dep.get("md5") for dep in stage.get("deps", []) if dep["path"] == f"data/neighbours/{name}"), None)
+
+
+def written(value):
+    """A number in at most four digits; empty for none."""
+    return f"{value:.4g}" if np.isfinite(value) else "-"
+
+
+def shown(table):
+    """A table as lines."""
+    numbers = {column: written for column in table.select_dtypes("number") if column != "K"}
+    return table.to_string(index=False, formatters=numbers)
+
+
+def quantities(first, second, seed):
+    """The lines on the peak and the transition."""
+    table = compare_quantities(first, second, generator(seed, BOOTSTRAP))
+    words = {True: "no more than noise", False: "more than noise", None: "no interval"}
+    rows = {"": table.quantity}
+    for side in "AB":
+        ends = zip(table[side], table[f"{side}_low"], table[f"{side}_high"], strict=True)
+        rows[side] = ["{} ({} to {})".format(*map(written, part)) for part in ends]
+    ends = zip(table.change, table.low, table.high, strict=True)
+    rows["B - A"] = ["{} ({} to {})".format(*map(written, part)) for part in ends]
+    rows["verdict"] = table.noise.map(words)
+    return pd.DataFrame(rows).to_string(index=False)
+
+
+def report(name, first, second, seed):
+    """Everything there is to say of one sweep, as paragraphs."""
+    tables = [side.table("fractions", name) for side in (first, second)]
+    same = first.samples(name) is not None and first.samples(name) == second.samples(name)
+    yield f"== {name} =="
+    if same and tables[0].equals(tables[1]):
+        yield "Nothing changed: the same samples in the same classes."
+    else:
+        if same:
+            yield "The same samples under other thresholds: differences are exact; intervals and p are of new samples."
+        yield quantities(*tables, seed)
+        fractions = compare_fractions(*tables)
+        yield f"Fractions; p of a chi-squared test, corrected for {len(fractions)} sizes\n{shown(fractions)}"
+    limits = [side.table("thresholds", name) for side in (first, second)]
+    if None not in [None if table is None else 0 for table in limits]:
+        columns = ["K", *(f"{delta}{part}" for delta in ("delta_m", "delta_s") for part in ("", "_source"))]
+        both = limits[0][columns].merge(limits[1][columns], on="K", suffixes=("_A", "_B"))
+        moved = (both.delta_m_A != both.delta_m_B) | (both.delta_s_A != both.delta_s_B)
+        order = ["K", *(f"{column}_{side}" for column in columns[1:] for side in "AB")]
+        yield f"Thresholds that moved\n{shown(both[moved][order])}" if moved.any() else "No threshold moved."
+    basins = [side.table("basin", name) for side in (first, second)]
+    if all(table is not None for table in basins):
+        if basins[0].equals(basins[1]):
+            yield "No log-volume changed."
+        else:
+            means = compare_means(*basins, "log_volume")
+            yield f"Mean log-volumes; p of a normal test, corrected for {means.p.notna().sum()}\n{shown(means)}"
+
+
+@commands.stage("compare")
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B", default="workspace")
+@click.option("--sweep", "names", multiple=True, help="Sweeps to compare.  [default: those in both]")
+@click.option("--folder", type=click.Path(exists=True, file_okay=False), default=commands.ROOT, show_default="here",
+              help="The repository.")  # fmt: skip
+@commands.seed_option
+def main(a, b, names, folder, seed):
+    """Compare A with B: git revisions, experiments of DVC, or `workspace`, the files as they are.
+
+    For each sweep in both: the peak of the spurious fraction and the K of the transition with bootstrap intervals,
+    fractions at each K, thresholds, log-volumes.
+    """
+    first, second = Revision(a, folder), Revision(b, folder)
+    both = [name for name in first.sweeps() if name in second.sweeps()]
+    if missing := [name for name in names if name not in both]:
+        raise click.BadParameter(
+            f"{missing[0]}: not in both; those are {', '.join(both) or 'none'}", param_hint="--sweep"
+        )
+    if not both:
+        raise ValueError(f"{a}, {b}: no sweep was classified in both (metrics/fractions)")
+    for name in names or both:
+        click.echo("\n\n".join(report(name, first, second, seed)) + "\n")
+    click.echo(f"A = {a}, B = {b}: {len(names or both)} sweeps compared")
+
+
+if __name__ == "__main__":
+    main()

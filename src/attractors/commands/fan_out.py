@@ -1,0 +1,189 @@
+"""`dvc repro` with independent stages side by side, on this machine or with --address on a Ray cluster.
+
+DVC decides what is stale; this decides only where and in which order.
+"""
+
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+from concurrent.futures import FIRST_COMPLETED, wait
+from pathlib import Path
+
+import click
+
+from attractors.cli.stage import ROOT, Stage, read_runs
+from scheduling import warm
+from scheduling.batch import LOGS, log_of
+from scheduling.display import Display
+from scheduling.graph import Agenda, stale, whole_graph
+from scheduling.machine import Lane, shares, visible_gpus
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def dvc(*arguments):
+    """DVC in this checkout; its output. Raises click.ClickException where it fails."""
+    command = [sys.executable, "-m", "dvc", *arguments]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if ended.returncode:
+        raise click.ClickException(f"dvc {arguments[0]}:\n{ended.stdout[-2000:]}")
+    return ended.stdout
+
+
+def local_lanes(graph, jobs, gpus_per_run, cpus_per_run):
+    """Places on this machine: cores, and GPUs where a stage shall have its own."""
+    jobs = jobs or max(1, CORES // cpus_per_run)
+    gpus = visible_gpus()
+    each = gpus_per_run if gpus_per_run is not None else int(bool(gpus))
+    if not each:
+        return [Lane(lambda name: True, jobs)]
+    held = shares(gpus, each)
+    return [
+        Lane(lambda name: graph.nodes[name]["device"], len(held), held),
+        Lane(lambda name: not graph.nodes[name]["device"], jobs, []),
+    ]
+
+
+def work_off(agenda, lanes, display):
+    """Give the lanes what is ready until nothing is left that can be done."""
+    running = {}
+    while True:
+        for lane in lanes:
+            while sum(own is lane for own, _ in running.values()) < lane.workers:
+                if not (names := agenda.take(lane.suits, lane.workers)):
+                    break
+                running[lane.submit(agenda.inside(names))] = lane, names
+        if not running:
+            return
+        for future in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
+            lane, names = running.pop(future)
+            try:
+                results = lane.absorb(future.result())
+            except (ValueError, click.ClickException):
+                raise
+            except Exception as error:  # a worker that died more often than it is replaced
+                log_of(names[0]).write_text(f"{type(error).__name__}: {error}\n")
+                results = {names[0]: (1, 0.0)}
+            agenda.settle(names, results)
+            for name, (code, seconds) in results.items():
+                display.say(f"{name}: {f'FAILED, see {log_of(name)},' if code else 'done'} after {seconds:.1f} s")
+        display.show(agenda, [row for lane in lanes for row in lane.running()], sum(lane.workers for lane in lanes))
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def own_lock():
+    """Held while this runs: two at a time would do everything twice. Raises ValueError."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    lock = open(LOGS / "lock", "w")  # noqa: SIM115  (until the process ends)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(f"{ROOT}: another fan_out.py is at work in this checkout") from None
+    return lock
+
+
+@click.command(cls=Stage, context_settings={"show_default": True, "max_content_width": 100})
+@click.argument("stages", nargs=-1)
+@click.option("--jobs", type=click.IntRange(1), show_default="as many as fit", help="Batches of stages at a time.")
+@click.option("--cpus-per-run", type=click.IntRange(1), default=1, help="Cores that a stage is given.")
+@click.option("--gpus-per-run", type=click.FloatRange(0), show_default="1 where there are GPUs",
+              help="GPUs for each stage with --device; 0.5: two share one; 0: each picks for itself.")  # fmt: skip
+@click.option("--address", help="A Ray cluster: auto, HOST:PORT or ray://HOST:PORT.")
+@click.option("--cache", type=click.Path(file_okay=False), help="With --address: a DVC cache that all machines see.",
+              show_default="this checkout's")  # fmt: skip
+@click.option("--remote", help="With --address, where no file system is shared: the DVC remote for all results.")
+@click.option("--allow-versions", is_flag=True, help="Take workers whose Python packages are of other versions.")
+def main(stages, jobs, cpus_per_run, gpus_per_run, address, cache, remote, allow_versions):
+    """Bring STAGES (default: all) up to date, independent ones side by side.
+
+    A stage that fails stops those that need it and no others; its log is named, and the exit code is 1.
+    What is done stays done: the next call does the rest.
+    """
+    from dvc.repo import Repo
+
+    if not address and (cache or remote or allow_versions):
+        raise click.UsageError("--cache, --remote and --allow-versions go with --address")
+    if cache and remote:
+        raise click.UsageError("--cache or --remote, not both")
+    os.chdir(ROOT)
+    read_runs(ROOT / "runs.yaml")  # its words reach a shell
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    lock = own_lock()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupted)
+    with Repo(str(ROOT)) as repo:
+        edited = repo.status(["sources"])
+    if edited:  # which other stages an edit concerns is seen only after this one
+        dvc("repro", "sources")
+    with Repo(str(ROOT)) as repo:
+        whole = whole_graph(repo)
+        try:
+            graph = stale(whole, repo.status(), stages)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="STAGES") from None
+        if not graph:
+            click.echo("all is up to date: nothing to do")
+            return
+        cluster = None
+        if address:
+            from scheduling.cluster import Cluster
+
+            cluster = Cluster(address, repo, graph, gpus_per_run, cpus_per_run, jobs, cache, remote, allow_versions)
+    lanes = cluster_lanes(cluster, graph, whole) if cluster else local_lanes(graph, jobs, gpus_per_run, cpus_per_run)
+    click.echo(f"{len(graph)} stages to bring up to date", err=True)
+    agenda, display = Agenda(graph, unknown=float("inf") if cluster else 0.0), Display()
+    try:
+        with warm.python() as folder:
+            os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
+            work_off(agenda, lanes, display)
+        display.clear()
+        if cluster and cluster.merged:
+            dvc(*(["pull", "--remote", remote] if remote else ["checkout"]), *cluster.merged)
+        report(agenda, stages)
+    except KeyboardInterrupt:
+        display.say(
+            f"interrupted: {len(agenda.done)} of {len(graph)} stages are done and kept; the next call does the rest"
+        )
+        sys.exit(130)
+    finally:
+        for lane in lanes:
+            lane.stop()
+        lock.close()
+
+
+def cluster_lanes(cluster, graph, whole):
+    """Places in the cluster, and one here for stages that may read what only this machine has."""
+    if cluster.uncommitted:
+        some = ", ".join(cluster.uncommitted[:5]) + ", ..." * (len(cluster.uncommitted) > 5)
+        click.echo(f"workers get {len(cluster.uncommitted)} uncommitted changes too: {some}", err=True)
+    after = []
+    if cluster.remote:
+        after = [["push", "--run-cache", "--remote", cluster.remote]]
+        read = {name for stage in graph for name in whole.nodes[stage]["inputs"]} - set(graph)
+        if read:
+            dvc("push", "--remote", cluster.remote, *read)
+    return [Lane(lambda name: graph.nodes[name]["here"], 1, after=after), *cluster.lanes()]
+
+
+def report(agenda, stages):
+    """What failed, with the end of its log; else what `dvc repro` still had to run, which should be nothing."""
+    if agenda.failed:
+        for name in sorted(agenda.failed):
+            click.echo(f"{name}, {log_of(name)}:\n{log_of(name).read_text(errors='replace')[-2000:]}", err=True)
+        behind = len(agenda.graph) - len(agenda.done) - len(agenda.failed)
+        raise click.ClickException(
+            f"failed: {', '.join(sorted(agenda.failed))}; {behind} stages that need them did not run, "
+            f"{len(agenda.done)} are done"
+        )
+    ran = re.findall(r"^Running stage '(\S+)'", dvc("repro", *(stages or ["--all-pipelines"])), flags=re.MULTILINE)
+    click.echo(f"{len(agenda.done)} stages brought up to date; dvc repro then ran {', '.join(ran) or 'none'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""The one switch of scale: which sweeps, and so which runs, and which case studies `dvc repro` makes."""
+
+from pathlib import Path
+
+import click
+from ruamel.yaml import YAML
+
+from attractors.cli.stage import ROOT, check_names, read_yaml
+from attractors.data.prompts import prompts_of
+from attractors.data.subsets import sizes
+from attractors.distances.detection import METRICS
+from attractors.files import atomic
+
+SCALES = {
+    "laptop": ["digits", "digits-exact"],
+    "mnist": ["mnist-128"],
+    "fashion_mnist": ["fashion_mnist-128"],
+    "cifar10": ["cifar10-64", "cifar10-96", "cifar10-128"],
+    "lsun_church": ["lsun_church-64", "lsun_church-96", "lsun_church-128"],
+}
+SCALES["paper"] = [sweep for scale in ("mnist", "fashion_mnist", "cifar10", "lsun_church") for sweep in SCALES[scale]]
+
+
+def names_in(folder):
+    """The files of settings in a folder, by name."""
+    return {path.stem: path for path in sorted(Path(folder).glob("*.yaml"))}
+
+
+def backbone(metric):
+    """What a stage reads of models/lpips/ to measure l2, lpips_alex or lpips_vgg: none, alex or vgg."""
+    return METRICS.get(metric) or "none"
+
+
+def read_sweep(path):
+    """A sweep's file. Raises click.BadParameter where its name, or one in it, could be more than a name to a shell."""
+    content = read_yaml(path)
+    for section in ("network", "neighbours", "basin"):
+        if not isinstance(content.setdefault(section, {}), dict):
+            raise click.BadParameter(f"{path}: section {section} must be a mapping of settings")
+    network, metric = content["network"].get("name"), content["neighbours"].get("metric", "l2")
+    check_names([path.stem, content.get("dataset"), network, metric, content["basin"].get("distance", "l2")], path)
+    return content
+
+
+def runs_of(names, folder=ROOT / "sweeps", studies=ROOT / "prompts"):
+    """What runs.yaml holds for scales, sweeps or case studies `names`. Raises ValueError.
+
+    datasets; backbones of LPIPS that are needed; sweeps by name; those of them that are learned (all but the exact
+    controls); runs by name, with the backbones that their neighbours and basin stages read; studies by name; their
+    prompts by name. A study by itself comes with the laptop's sweeps.
+    """
+    known, cases = names_in(folder), names_in(studies)
+    chosen, chosen_cases = {}, {}
+    for name in names if set(names) - set(cases) else [*names, "laptop"]:
+        for sweep in SCALES.get(name, [name]):
+            if sweep not in known | cases:
+                raise ValueError(
+                    f"{name}: neither a scale ({', '.join(SCALES)}) nor a sweep ({', '.join(sorted(known))}) "
+                    f"nor a case study ({', '.join(sorted(cases))})"
+                )
+            if sweep in cases:
+                chosen_cases[sweep] = read_yaml(cases[sweep])
+                check_names([sweep, *prompts_of(chosen_cases[sweep], cases[sweep])], cases[sweep])
+            else:
+                chosen[sweep] = read_sweep(known[sweep])
+    runs = {
+        f"{sweep}-{size}": {
+            "sweep": sweep, "size": size, "dataset": content["dataset"],
+            "neighbours": backbone(content.get("neighbours", {}).get("metric", "l2")),
+            "basin": backbone(content.get("basin", {}).get("distance", "lpips_vgg")),
+        }
+        for sweep, content in chosen.items()
+        for size in sizes(content.get("sizes"))
+    }  # fmt: skip
+    sweeps = {sweep: {"dataset": content["dataset"]} for sweep, content in chosen.items()}
+    learned = {name: dict(sweep) for name, sweep in sweeps.items() if chosen[name]["network"]["name"] != "exact"}
+    datasets = sorted({content["dataset"] for content in chosen.values()})
+    prompts = {
+        f"{study}-{name}": {"study": study, "prompt": name}
+        for study, content in chosen_cases.items()
+        for name in prompts_of(content, cases[study])
+    }
+    backbones = {run[stage] for run in runs.values() for stage in ("neighbours", "basin")} - {"none"}
+    backbones |= {"alex"} if chosen_cases else set()  # for their stability
+    studies = {study: {"model": content["model"]} for study, content in chosen_cases.items()}
+    return {
+        "datasets": datasets, "lpips": sorted(backbones), "sweeps": sweeps, "learned": learned, "runs": runs,
+        "studies": studies, "prompts": prompts,
+    }  # fmt: skip
+
+
+@click.command(
+    epilog=f"Scales: {', '.join(SCALES)}. Sweeps: {', '.join(names_in(ROOT / 'sweeps'))}; those called small take "
+    f"minutes on a CPU. Case studies: {', '.join(names_in(ROOT / 'prompts'))}."
+)
+@click.argument("names", nargs=-1, required=True)
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), default=ROOT / "runs.yaml", help="The file to write."
+)
+def main(names, out):
+    """Write runs.yaml for NAMES: scales, sweeps or case studies."""
+    try:
+        content = runs_of(names)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="NAMES") from None
+    yaml = YAML()
+    yaml.width, yaml.default_flow_style = 120, None
+    with atomic(out) as temporary, temporary.open("w") as file:
+        file.write(f"# Written by: python src/main.py scale {' '.join(names)}\n")
+        yaml.dump(content, file)
+    prompts = f", {len(content['prompts'])} prompts of {', '.join(content['studies'])}" if content["studies"] else ""
+    click.echo(f"{out}: {len(content['runs'])} runs of {', '.join(content['sweeps'])}{prompts}; next: dvc repro")
+
+
+if __name__ == "__main__":
+    main()

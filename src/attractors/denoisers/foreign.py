@@ -1,0 +1,200 @@
+"""Models of other programs as models of this one: the authors' checkpoints, and diffusers' DDPM folders.
+
+Nothing in a file is ever called: PyTorch's restricted loader admits tensors, and stand-ins for the authors' options.
+"""
+
+import argparse
+import json
+import pickle
+import re
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from attractors.denoisers import unet_diffusers
+from attractors.denoisers.networks import check_settings
+from attractors.denoisers.unet import UNet
+
+PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+OPTIONS = {"conditional": True, "resamp_with_conv": True, "nonlinearity": "swish", "scale_by_sigma": False}
+FAMILY = ("GroupNorm_0", "Conv_0", "Dense_0", "GroupNorm_1", "Conv_1", "Conv_2", "NIN_0", "NIN_1", "NIN_2", "NIN_3")
+KINDS = {"weight": "weight", "W": "weight", "bias": "bias", "b": "bias"}
+
+
+class Options:
+    """Stands in for a class of the authors' options: attributes, and no behaviour."""
+
+    def __init__(self, *_):
+        pass
+
+
+STAND_INS = [(argparse.Namespace, "argparse.Namespace")] + [
+    (Options, name)
+    for name in (
+        "parse_utils.DataOptions", "parse_utils.TrainOptions", "parse_utils.ModelOptions", "pathlib.PosixPath",
+        "pathlib._local.PosixPath", "pathlib.WindowsPath",
+    )
+]  # fmt: skip
+
+
+def read_torch(path):
+    """What torch.save wrote, if it is tensors and plain values. Raises ValueError for anything else, without effect."""
+    try:
+        with torch.serialization.safe_globals(STAND_INS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except pickle.UnpicklingError as error:
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it asks for {asked[1]}, which is refused" if asked else str(error).splitlines()[0]
+        raise ValueError(f"{path}: more than weights; {reason}") from None
+    except (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError) as error:
+        reason = (str(error).splitlines() or ["it ends too soon"])[0]
+        raise ValueError(f"{path}: not a file of torch.save, or a truncated one ({reason})") from None
+
+
+def unwrapped(weights):
+    """A state dict without the prefixes of its wrappers."""
+    for prefix in PREFIXES:
+        if weights and all(name.startswith(prefix) for name in weights):
+            return unwrapped({name.removeprefix(prefix): value for name, value in weights.items()})
+    return weights
+
+
+def _forward_position(name):
+    """Where a layer is in the forward pass; None where its name is of no known family.
+
+    Known are the score-SDE family (all_modules.3.Conv_0) and ports of Ho et al. (down.0.block.1.conv1, up.2.attn.0.q).
+    """
+    if found := re.match(r"all_modules\.(\d+)\.(?:(\w+)\.)?\w+$", name):
+        number, part = found.groups()
+        return (int(number), FAMILY.index(part) if part in FAMILY else -1)
+    if found := re.match(r"(down|up)\.(\d+)\.(block|attn|downsample|upsample)\.(?:(\d+)\.)?", name):
+        way, level, kind, block = found.groups()
+        place = (float("inf"),) if kind.endswith("sample") else (int(block), kind == "attn")
+        return (1, int(level), *place) if way == "down" else (3, -int(level), *place)
+    stages = ("temb", "conv_in", "mid", "norm_out", "conv_out")
+    return next((order for stage, order in zip(stages, ((-1,), (0,), (2,), (4,), (5,)), strict=True)
+                 if name.startswith(stage)), None)  # fmt: skip
+
+
+def forward_order(weights):
+    """The names of a state dict's layers in the order of the forward pass: as stored where no family is recognised."""
+    names = [name for name in weights if name.rpartition(".")[2] in KINDS]
+    places = {name: _forward_position(name) for name in names}
+    return names if None in places.values() else sorted(names, key=places.get)
+
+
+def aligned(weights, network):
+    """A foreign state dict under the names of `network`, a UNet, layer by layer in the order of the forward pass.
+
+    weights: weight and bias (or W: [in, out] and b) of every layer, whatever their names; other entries are left.
+    Raises ValueError at the first layer whose shape does not fit.
+    """
+    layers = {}
+    for name in forward_order(weights):
+        layer, _, kind = name.rpartition(".")
+        layers.setdefault(layer, {})[KINDS[kind]] = weights[name].T if kind == "W" else weights[name]
+    foreign, renamed = iter(layers.items()), {}
+    for name, own in network.state_dict().items():
+        layer, _, kind = name.rpartition(".")
+        if kind == "bias":
+            continue
+        pieces = []
+        for shape in [own.chunk(3)[0].shape] * 3 if layer.endswith("query_key_value") else [own.shape]:
+            other, tensors = next(foreign, (None, {}))
+            found = tensors.get("weight", torch.empty(0))
+            if found.numel() != shape.numel() or found.shape[:2] != shape[:2] or len(tensors) != 2:
+                raise ValueError(f"{other} of shape {tuple(found.shape)} where {layer} of {tuple(shape)} should be")
+            pieces.append((found.reshape(shape), tensors["bias"]))
+        renamed[name], renamed[f"{layer}.bias"] = (torch.cat(parts) for parts in zip(*pieces, strict=True))
+    if left := next(foreign, None):
+        raise ValueError(f"{left[0]} has no counterpart")
+    return renamed
+
+
+def from_authors(path):
+    """(weights, record) of a checkpoint of the authors' train_unet.py: ema, args, iterations. Raises ValueError."""
+    content = read_torch(path)
+    try:
+        options, train = content["args"].model, content["args"].train
+        shape = (options.in_channels, options.image_size, options.image_size)
+        network = {
+            "width": options.dim, "multipliers": list(options.dim_mults), "blocks": options.num_res_blocks,
+            "attention": list(options.attn_resolutions), "dropout": options.dropout,
+        }  # fmt: skip
+        record = {"size": train.train_size, "step": content["iterations"], "seed": train.global_seed}
+        diffusion = {"steps": train.timesteps}
+        prediction, weights = train.prediction_type, content["ema"]
+        other = {name: getattr(options, name, value) for name, value in OPTIONS.items()}
+        weights = {str(name): value for name, value in weights.items() if isinstance(value, torch.Tensor)}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: not a checkpoint of the authors' (no {error})") from None
+    if prediction != "epsilon" or train.beta_schedule != "linear":
+        raise ValueError(f"{path}: it predicts {prediction} with {train.beta_schedule} betas; epsilon, linear are read")
+    if other != OPTIONS:
+        raise ValueError(f"{path}: a network other than B.4's ({other})")
+    try:
+        check_settings("unet", network)
+        if not all(type(n) is int and 0 < n < 2**14 for n in shape):
+            raise ValueError(f"images of shape {str(shape)[:80]}")
+        with torch.device("meta"):
+            own = UNet(shape, None, **network)
+        weights = aligned(unwrapped(weights), own)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    return weights, {
+        "network": {"name": "unet", **network},
+        "diffusion": diffusion,
+        "image_shape": list(shape),
+        **record,
+    }
+
+
+def _json(path):
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def from_diffusers(folder):
+    """(weights, record) of a folder of diffusers: UNet2DModel, and a DDPM or DDIM scheduler. Raises ValueError."""
+    folder = Path(folder)
+    unet = folder / "unet" if (folder / "unet").is_dir() else folder
+    config = _json(unet / "config.json")
+    try:
+        settings, shape = unet_diffusers.settings_of(config)
+        check_settings("unet", {name: value for name, value in settings.items() if name != "name"})
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, ZeroDivisionError) as error:
+        raise ValueError(f"{unet / 'config.json'}: not of a UNet2DModel that is read here ({error})") from None
+    files = [unet / f"diffusion_pytorch_model.{suffix}" for suffix in ("safetensors", "bin")]
+    file = next((file for file in files if file.exists()), files[0])
+    try:
+        weights = load_file(file) if file.suffix == ".safetensors" and file.exists() else read_torch(file)
+        weights = unet_diffusers.from_diffusers(weights, settings)
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{file}: {error}" if str(file) not in str(error) else str(error)) from None
+    places = [folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json"]
+    schedule = next((_json(place) for place in places if place.exists()), {})
+    predictions = {"epsilon": "noise", "v_prediction": "velocity"}
+    kind, betas = schedule.get("prediction_type", "epsilon"), schedule.get("beta_schedule", "linear")
+    if kind not in predictions or betas != "linear" or schedule.get("trained_betas") is not None:
+        raise ValueError(f"{folder}: prediction {kind} with {betas} betas; epsilon or v_prediction, linear are read")
+    diffusion = {
+        "prediction": predictions[kind], "steps": schedule.get("num_train_timesteps", 1000),
+        "beta_min": schedule.get("beta_start", 1e-4), "beta_max": schedule.get("beta_end", 2e-2),
+    }  # fmt: skip
+    return weights, {"network": settings, "diffusion": diffusion, "image_shape": list(shape)}
+
+
+@torch.inference_mode()
+def noise_error(model, image_shape, count=16):
+    """How wrong a model is about pure noise: mean squared error at t = T - 1, where x is all but noise.
+
+    Near 0 for a trained noise prediction, near 1 for a network whose weights went to the wrong layers.
+    """
+    noise = torch.randn(count, *image_shape, generator=torch.Generator().manual_seed(0))
+    return (model.noise_prediction(noise, model.steps - 1) - noise).square().mean().item()

@@ -1,0 +1,58 @@
+"""Models on disk: averaged weights as safetensors, everything needed to rebuild the network in the header."""
+
+import torch
+
+from attractors.arrays import read_arrays, write_arrays
+from attractors.denoisers import networks
+from attractors.denoisers.diffusion import Diffusion, linear_betas
+from attractors.randomness import INITIALISATION, integer
+
+
+def new_model(network, diffusion, image_shape, seed, memories):
+    """An untrained Diffusion. network, diffusion: the sweep's sections; image_shape: (C, H, W).
+
+    memories: [K, C, H, W], used by the exact denoiser, whose weights they are. Raises ValueError for settings that
+    are none.
+    """
+    for section, settings in (("network", network), ("diffusion", diffusion)):
+        if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
+            raise ValueError(f"{section} is {str(settings)[:80]}; it must be a mapping of settings")
+    diffusion = dict(diffusion)
+    prediction = diffusion.pop("prediction", "noise")
+    try:
+        betas = linear_betas(**diffusion)
+    except TypeError as error:
+        raise ValueError(f"diffusion: {str(error).split('() ')[-1]}") from None
+    alpha_bar = torch.cumprod(1 - betas, 0)
+    name, settings = network.get("name"), {key: value for key, value in network.items() if key != "name"}
+    if name == "exact":
+        settings["memories"] = memories
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(integer(seed, INITIALISATION))
+        return Diffusion(networks.build(name, image_shape, alpha_bar, **settings), betas, prediction)
+
+
+def write_model(path, weights, **record):
+    """Write a state dict with its record: network, diffusion, image_shape, size, seed, step, subset_sha256, train."""
+    write_arrays(path, {name: value.cpu().numpy() for name, value in weights.items()}, **record)
+
+
+def read_model(path, device="cpu"):
+    """(the model on `device`, ready to evaluate, its record). Raises ValueError naming a file that is no model."""
+    weights, record = read_arrays(path)
+    try:
+        shape, size, seed = tuple(record["image_shape"]), record["size"], record["seed"]
+        numbers = [*shape, size, seed]
+        if len(shape) != 3 or not all(type(n) is int and 0 <= n < 2**63 for n in numbers) or 0 in numbers[:4]:
+            raise ValueError("image_shape, size and seed must be whole numbers")
+        with torch.device("meta"):  # of no size, in case the record claims more than the file holds
+            claimed = new_model(record["network"], record["diffusion"], shape, seed, torch.zeros(size, *shape))
+        if other := {name: tuple(value.shape) for name, value in claimed.state_dict().items()}.items() ^ {
+            (name, value.shape) for name, value in weights.items()
+        }:
+            raise ValueError("weights other than its record claims: {} of shape {}".format(*min(other)))
+        model = new_model(record["network"], record["diffusion"], shape, seed, torch.zeros(size, *shape))
+        model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path}: not a model of this repository ({' '.join(str(error).split())[:200]})") from None
+    return model.to(device).eval().requires_grad_(False), record

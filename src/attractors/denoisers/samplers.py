@@ -1,0 +1,58 @@
+"""Generation: ancestral DDPM and deterministic DDIM. Each function takes a model and noise, and does no I/O."""
+
+import numpy as np
+import torch
+
+from attractors.denoisers.diffusion import expand
+from attractors.randomness import SAMPLING, generator
+
+NOISE_BLOCK = 50  # steps of noise drawn at a time: fixed, so that a sample never depends on the batch size
+
+
+@torch.inference_mode()
+def ancestral(model, noise, progress=lambda steps: steps):
+    """The ancestral sampler of Ho et al. with x_0 clipped to [-1, 1] and the small fixed variance.
+
+    noise: iterable of T + 1 tensors [B, C, H, W]: the start x_T, then the noise of steps T-1, ..., 0.
+    Returns [B, C, H, W] in [-1, 1].
+    """
+    alpha_bar, betas = model.alpha_bar, model.betas
+    previous = torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
+    variance = betas * (1 - previous) / (1 - alpha_bar)
+    from_x_0 = (betas * previous.sqrt() / (1 - alpha_bar)).tolist()
+    from_x_t = ((1 - previous) * (1 - betas).sqrt() / (1 - alpha_bar)).tolist()
+    deviation = variance.sqrt().tolist()
+    noise = iter(noise)
+    x = next(noise)
+    for t in progress(range(model.steps - 1, -1, -1)):
+        x_0 = model.denoised(x, t).clamp_(-1, 1)
+        x = (from_x_0[t] * x_0).add_(x, alpha=from_x_t[t]).add_(next(noise), alpha=deviation[t])
+    return x
+
+
+def sample_noise(seed, indices, image_shape, steps, device="cpu"):
+    """The noise of the samples numbered `indices`, each from its own generator: T + 1 tensors [B, C, H, W]."""
+    generators = [generator(seed, SAMPLING, int(index)) for index in indices]
+    for start in range(0, steps + 1, NOISE_BLOCK):
+        size = (min(NOISE_BLOCK, steps + 1 - start), *image_shape)
+        block = np.stack([g.standard_normal(size, np.float32) for g in generators], 1)  # [steps, B, C, H, W]
+        yield from torch.from_numpy(block).to(device)
+
+
+@torch.inference_mode()
+def ddim(model, x, t, steps):
+    """The deterministic DDIM sampler (Phi of Alg. 1): x: [B, ...] at time t: [B], 0-based, taken back to t = 0.
+
+    N' = `steps` network evaluations at times floor(t i / N'), i = N', ..., 1, the last of which returns the
+    model's estimate of x_0; no clipping. Where t < N', times repeat, and the repeats leave x as it is.
+    """
+    t = torch.as_tensor(t, device=x.device).expand(len(x))
+    for i in range(steps):
+        now = (t * (steps - i)) // steps
+        later = (t * (steps - i - 1)) // steps
+        noise = model.noise_prediction(x, now)
+        x_0 = (x - expand((1 - model.alpha_bar).sqrt(), now, x) * noise) / expand(model.alpha_bar.sqrt(), now, x)
+        if i == steps - 1:
+            return x_0
+        x = expand(model.alpha_bar.sqrt(), later, x) * x_0 + expand((1 - model.alpha_bar).sqrt(), later, x) * noise
+    return x

@@ -1,0 +1,155 @@
+"""The training loop: the DDPM objective, Adam, an exponential moving average, and resuming to the same bytes."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from attractors.denoisers.diffusion import forward_process, noise_level
+from attractors.denoisers.processes import rank, shard, total
+from attractors.randomness import DROPOUT, SHUFFLING, TRAINING, generator, integer
+
+CHECK_EVERY = 100  # steps between looks at the loss
+NOISE_LEVELS = ("uniform", "lognormal")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Training settings, as in the `train` section of a sweep; Table 3 for the paper's."""
+
+    iterations: int
+    batch: int
+    learning_rate: float
+    repeat: bool = False  # fill the batch by repeating images where the training set is smaller than it
+    warmup: int = 0  # steps of linear warm-up
+    final_learning_rate: float = 1.0  # cosine decay to this fraction
+    ema: float = 0.9999
+    clip: float = 1.0  # bound on the gradient's norm
+    noise_levels: str = "uniform"  # uniform in t, or lognormal in sigma / sqrt(alpha_bar)
+
+
+def learning_rate(step, settings):
+    """Linear warm-up, then cosine decay to the final fraction."""
+    progress = step / max(settings.iterations, 1)
+    cosine = settings.final_learning_rate + (1 - settings.final_learning_rate) * (1 + math.cos(math.pi * progress)) / 2
+    return settings.learning_rate * cosine * min(1, (step + 1) / max(settings.warmup, 1))
+
+
+def batch_indices(start, stop, count, batch, seed):
+    """Images of steps start..stop-1: [stop - start, batch], of endless passes over range(count), each shuffled anew."""
+    passes = range(start * batch // count, -(-stop * batch // count))
+    order = np.concatenate([generator(seed, SHUFFLING, p).permutation(count) for p in passes])
+    offset = start * batch - passes.start * count
+    return order[offset : offset + (stop - start) * batch].reshape(-1, batch)
+
+
+def noise_times(count, alpha_bar, noise_levels, random):
+    """Times of one batch: [count], 0-based.
+
+    uniform: Ho et al. lognormal: ln(sigma / sqrt(alpha_bar)) ~ N(-1.2, 1.4^2) (as Karras et al., with more
+    weight on low noise, where attractors get their width), rounded to the nearest of the T levels.
+    """
+    if noise_levels == "uniform":
+        return torch.randint(len(alpha_bar), (count,), generator=random, device=alpha_bar.device)
+    levels = noise_level(alpha_bar).log()
+    drawn = -1.2 + 1.4 * torch.randn(count, generator=random, device=alpha_bar.device).double()
+    return torch.bucketize(drawn, (levels[1:] + levels[:-1]) / 2)
+
+
+def flatten(parameters):
+    """Turn parameters into views of one vector, and their gradients into views of its gradient; return the vector.
+
+    One vector is clipped, stepped and averaged in one operation each, where a list takes one for every layer.
+    """
+    vector = torch.cat([p.detach().reshape(-1) for p in parameters])
+    vector.grad = torch.zeros_like(vector)
+    offset = 0
+    for p in parameters:
+        p.data = vector[offset : offset + p.numel()].view_as(p)
+        p.grad = vector.grad[offset : offset + p.numel()].view_as(p)
+        offset += p.numel()
+    return vector
+
+
+def default_generator(device):
+    """What dropout on `device` draws from, for its manual_seed: torch's own looks at every kind of device, slowly."""
+    if device.type == "cuda":
+        return torch.cuda.default_generators[device.index]
+    return torch.default_generator if device.type == "cpu" else torch
+
+
+def denoising_loss(model, x_0, settings, random):
+    """|prediction - target|^2 averaged over pixels (Ho et al., L_simple) at x_0: [B, ...], noised at random times.
+
+    Of several processes each draws for the whole batch and returns its own images' part of the average.
+    """
+    t = noise_times(len(x_0), model.alpha_bar, settings.noise_levels, random)
+    noise = torch.randn(x_0.shape, generator=random, device=x_0.device)
+    mine = shard(len(x_0))
+    share, x_0, noise, t = len(x_0[mine]) / len(x_0), x_0[mine], noise[mine], t[mine]
+    if not share:  # more processes than images
+        return sum(p.sum() for p in model.parameters()) * 0
+    prediction = model.network(forward_process(x_0, noise, t, model.alpha_bar), t)
+    return (prediction - model.target(x_0, noise, t)).square().mean() * share
+
+
+def train(
+    model, images, settings, seed, state=None, save=lambda state: None, progress=lambda steps: steps,
+    loss=denoising_loss,
+):  # fmt: skip
+    """Train `model` on images: [K, ...]; return the averaged weights as a state dict.
+
+    loss: maps (model, a batch, settings, the step's torch generator) to a number. Every step draws from
+    its own generator and seeds torch's for dropout (put back in the end), so training from a saved `state` ends with
+    the bytes of an uninterrupted one. Under torch.distributed, gradients are summed over processes.
+    state, save: what `save` was last given, and a function called with it now and then.
+    progress: wraps range(start, iterations); may have `set_postfix`. Raises FloatingPointError on a loss that
+    is not finite.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters or settings.iterations == 0:
+        return model.state_dict()
+    device, count = images.device, len(images)
+    batch = settings.batch if settings.repeat else min(count, settings.batch)
+    weights = flatten(parameters)
+    average = weights.clone()
+    optimiser = torch.optim.Adam([weights], lr=settings.learning_rate, fused=True)
+    start, random, dropout = 0, torch.Generator(device), default_generator(device)
+    if state is not None:
+        start = state["step"]
+        weights.copy_(state["weights"])
+        average.copy_(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+
+    steps = progress(range(start, settings.iterations))
+    model.train()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        for step in steps:
+            if step % CHECK_EVERY == 0 or step == start:
+                indices = torch.from_numpy(
+                    batch_indices(step, (step // CHECK_EVERY + 1) * CHECK_EVERY, count, batch, seed)
+                )
+                first, indices = step, indices.to(device)
+            random.manual_seed(integer(seed, TRAINING, step))
+            dropout.manual_seed(integer(seed, DROPOUT, rank() << 40 | step))
+            x_0 = images[indices[step - first]]
+            value = loss(model, x_0, settings, random)
+            weights.grad.zero_()
+            value.backward()
+            total(weights.grad)
+            weights.grad.mul_((settings.clip / (weights.grad.norm() + 1e-6)).clamp(max=1))
+            optimiser.param_groups[0]["lr"] = learning_rate(step, settings)
+            optimiser.step()
+            average.lerp_(weights, 1 - min(settings.ema, (1 + step) / (10 + step)))
+            if (step + 1) % CHECK_EVERY == 0 or step + 1 == settings.iterations:
+                if not math.isfinite(value := total(value.detach()).item()):
+                    raise FloatingPointError(
+                        f"the loss is {value} at step {step + 1}: lower learning_rate (now {settings.learning_rate:g})"
+                    )
+                if hasattr(steps, "set_postfix"):
+                    steps.set_postfix(loss=f"{value:.4f}", refresh=False)
+                save({"step": step + 1, "weights": weights, "average": average, "optimiser": optimiser.state_dict()})
+    model.eval()
+    weights.copy_(average)
+    return model.state_dict()

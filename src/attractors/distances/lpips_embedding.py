@@ -1,0 +1,106 @@
+"""LPIPS (B.2, C.1) as an embedding: the squared Euclidean distance of two embeddings is the LPIPS distance.
+
+Zhang et al. compare unit-normalised feature maps f, layer by layer: sum_l mean_hw sum_c w_lc (f_lc - f'_lc)^2.
+With every w >= 0 that is |e - e'|^2 for e = the f_lc sqrt(w_lc / (H_l W_l)) of all layers side by side.
+"""
+
+import hashlib
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from attractors.arrays import read_arrays
+
+# Convolutions of each backbone: (stride, padding, size of the max-pooling before it or 0, its output is compared).
+BACKBONES = {
+    "alex": [(4, 2, 0, True), (1, 2, 3, True), (1, 1, 3, True), (1, 1, 0, True), (1, 1, 0, True)],
+    "vgg": [
+        (1, 1, 0, False), (1, 1, 0, True),
+        (1, 1, 2, False), (1, 1, 0, True),
+        (1, 1, 2, False), (1, 1, 0, False), (1, 1, 0, True),
+        (1, 1, 2, False), (1, 1, 0, False), (1, 1, 0, True),
+        (1, 1, 2, False), (1, 1, 0, False), (1, 1, 0, True),
+    ],
+}  # fmt: skip
+SMALLEST = 32  # images below this are enlarged to it: AlexNet fails under 31 pixels
+BATCH = 128  # images embedded at a time: fixed, so that an image's embedding never depends on its neighbours
+CENTRE, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # ImageNet's, for images in [-1, 1]
+
+
+class Embedding(nn.Module):
+    """Images [n, C, H, W] in [-1, 1] to their LPIPS embeddings [n, D] float32.
+
+    Grey images are repeated to three channels and sides below 32 enlarged to 32 (nearest-exact), as the authors do.
+    backbone: `alex` (B.2: neighbours) or `vgg` (C.1: basins). weights: by the names of `lpips_weights.py`.
+    """
+
+    def __init__(self, backbone, weights):
+        super().__init__()
+        self.backbone, self.layers = backbone, BACKBONES[backbone]
+        self.weights = nn.ParameterList(weights[f"convolution_{i}.weight"] for i in range(len(self.layers)))
+        self.biases = nn.ParameterList(weights[f"convolution_{i}.bias"] for i in range(len(self.layers)))
+        self.heads = nn.ParameterList(weights[f"head_{i}"] for i in range(5))
+        if any((head < 0).any() for head in self.heads):
+            raise ValueError(f"LPIPS {backbone}: a negative head weight is no squared distance")
+        self.register_buffer("centre", torch.tensor(CENTRE)[:, None, None])
+        self.register_buffer("scale", torch.tensor(SCALE)[:, None, None])
+        self.eval().requires_grad_(False)
+
+    def forward(self, images):
+        x = images.expand(-1, 3, -1, -1)
+        if min(x.shape[2:]) < SMALLEST:
+            larger = [SMALLEST * side // min(x.shape[2:]) for side in x.shape[2:]]
+            x = F.interpolate(x, larger, mode="nearest-exact")
+        x, heads, parts = (x - self.centre) / self.scale, iter(self.heads), []
+        for (stride, padding, pool, compared), weight, bias in zip(self.layers, self.weights, self.biases, strict=True):
+            if pool:
+                x = F.max_pool2d(x, pool, 2)
+            x = F.relu(F.conv2d(x, weight, bias, stride, padding))
+            if compared:
+                unit = x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10)
+                weighted = unit * (next(heads)[:, None, None] / (x.shape[2] * x.shape[3])).sqrt()
+                parts.append(weighted.flatten(1))
+        return torch.cat(parts, 1)
+
+    @torch.inference_mode()
+    def batches(self, images):
+        """The embeddings of images: [n, C, H, W], a tensor or an array, BATCH rows at a time."""
+        for start in range(0, len(images), BATCH):
+            part = torch.as_tensor(images[start : start + BATCH]).to(self.centre.device)
+            padded = F.pad(part, (0, 0) * 3 + (0, BATCH - len(part)))
+            yield self(padded)[: len(part)]
+
+    def dimensions(self, shape):
+        """D for images of shape (C, H, W)."""
+        with torch.inference_mode():
+            return self(torch.zeros(1, *shape, device=self.centre.device)).shape[1]
+
+    def distance(self, x, y):
+        """LPIPS of pairs of images: [n]. x, y: [n, C, H, W] in [-1, 1]. Differentiable."""
+        return (self(x) - self(y)).square().sum(1)
+
+
+def read_embedding(path, device="cpu"):
+    """The Embedding stored in a file that `lpips_weights.py` wrote, on the device.
+
+    Raises ValueError for another file, and for one whose weights are not those its header vouches for.
+    """
+    weights, record = read_arrays(path)
+    if record.get("backbone") not in BACKBONES:
+        raise ValueError(f"{path}: not LPIPS weights; python src/main.py lpips_weights alex --out {path} writes them")
+    if (found := weights_hash(weights)) != record.get("weights_sha256"):
+        raise ValueError(f"{path}: weights of sha256 {found}; its header says {record.get('weights_sha256')}")
+    tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
+    try:
+        return Embedding(record["backbone"], tensors).to(device)
+    except KeyError as error:
+        raise ValueError(f"{path}: no weights {error}") from None
+
+
+def weights_hash(weights):
+    """The sha256 of all weights in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(weights[name].tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,54 @@
+"""Figs. 4B and 16-19: log-volumes of basins and critical times against K, beside the fractions of each type."""
+
+import click
+
+from attractors.cli.stage import Stage
+from attractors.distances.detection import TYPES
+from attractors.figures.style import COLOURS, plt, save
+from attractors.figures.tables import ORDER, read_control, read_runs, wide
+from attractors.tables import read_csv, write_csv
+
+
+def draw(axis, table, control, column):
+    """The mean of a column of each type against K with a band of one standard deviation; dashed, the control's mean."""
+    for name in ORDER:
+        part = table[table.type == name]
+        mean, deviation = part[column], part[f"{column}_std"].fillna(0)
+        axis.plot(part.K, mean, "o-", ms=3, lw=1.2, color=COLOURS[name], label=name)
+        axis.fill_between(part.K, mean - deviation, mean + deviation, color=COLOURS[name], alpha=0.15, lw=0)
+        if control is not None and len(part := control[control.type == name]):
+            axis.plot(part.K, part[column], "s--", ms=3, lw=0.8, mfc="none", color=COLOURS[name])
+    axis.set_xscale("log", base=2)
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.set_xlabel("training set size K")
+
+
+@click.command(cls=Stage)
+@click.option("--sweep", "name", required=True, help="Name of the sweep.")
+@click.option("--metrics", type=click.Path(file_okay=False), required=True, help="Folder of tables.")
+@click.option("--table", "plotted", required=True, help="The table to write: what is drawn, one row for each K.")
+@click.option("--out", required=True, help="Path of the figure without its suffix.")
+def main(name, metrics, plotted, out):
+    """Draw METRICS/basin/SWEEP/K.csv and METRICS/fractions/SWEEP.csv; dashed, the exact control SWEEP-exact."""
+    table, control = read_runs(f"{metrics}/basin/{name}"), read_control(f"{metrics}/basin/{name}")
+    fractions = read_csv(f"{metrics}/fractions/{name}.csv", "K", *TYPES)
+    figure, (volume, time, share) = plt.subplots(1, 3, figsize=(11, 3.4), sharex=True, layout="constrained")
+    draw(volume, table, control, "log_volume")
+    draw(time, table, control, "t_c")
+    volume.set(title=f"{name}: basins of attraction", ylabel="log-volume, ln V (Eq. 34)")
+    time.set(title="critical time (Alg. 1)", ylabel="$t_c$, steps of diffusion", ylim=(0, None))
+    if "log_volume_floor" in table:
+        floor = table.log_volume_floor[0]
+        volume.axhline(floor, color="black", lw=0.8, ls=":", label="ball of radius $\\delta_d$")
+    for kind in TYPES:
+        share.plot(fractions.K, fractions[kind], "o-", ms=3, lw=1.2, color=COLOURS[kind])
+    share.set(title="transition", xlabel="training set size K", ylabel="fraction of S'", ylim=(-0.02, 1.04))
+    if control is not None:
+        volume.plot([], [], "s--", ms=3, lw=0.8, mfc="none", color="black", label="exact denoiser")
+    volume.legend(fontsize=7)
+    write_csv(plotted, wide(table, ["log_volume", "log_volume_std", "t_c", "t_c_std"]))
+    click.echo(f"{save(figure, out)}: basins of {table.n.sum()} patterns at {table.K.nunique()} sizes")
+
+
+if __name__ == "__main__":
+    main()

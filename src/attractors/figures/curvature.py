@@ -1,0 +1,72 @@
+"""Fig. 5A: spectra of each type where spurious samples are most frequent, those of training images as K grows."""
+
+import click
+import numpy as np
+
+from attractors.cli.stage import Stage
+from attractors.distances.detection import TYPES
+from attractors.figures.spectra import TITLES, curves
+from attractors.figures.style import COLOURS, plt, save
+from attractors.figures.tables import ORDER, read_control, read_runs, wide
+from attractors.tables import read_csv, write_csv
+
+SUMMARIES = {"jacobian": "degrees_of_freedom", "central": "effective_rank", "one_sided": "effective_rank"}
+
+
+def rainbow(axis, table, control):
+    """Mean spectra of training images, one curve for each K, purple to red; dashed, the largest K of the control."""
+    sizes = table["K"].unique()
+    for (size, part), colour in zip(table.groupby("K"), plt.cm.rainbow(np.linspace(0, 1, len(sizes))), strict=True):
+        axis.plot(part["rank"], part["mean"], lw=1, color=colour, label=f"{size}")
+    if control is not None and len(control):
+        part = control[control["K"] == control["K"].max()]
+        axis.plot(part["rank"], part["mean"], "k--", lw=0.8, label=f"{part['K'].max()}, exact")
+    axis.set(title="training images", xlabel="rank", ylabel="singular value", ylim=(0, None))
+    axis.legend(title="K", fontsize=6, title_fontsize=7, ncols=2)
+
+
+def against_size(axis, table, control, column):
+    """A summary of each type's spectra against K, with bars of one standard error; dashed, the control's."""
+    for kind in ORDER:
+        part = table[table.type == kind]
+        axis.errorbar(part.K, part[column], part[f"{column}_se"].fillna(0), fmt="o-", ms=3, lw=1.2, color=COLOURS[kind])
+        if control is not None:
+            part = control[control.type == kind]
+            axis.plot(part.K, part[column], "s--", ms=3, lw=0.8, mfc="none", color=COLOURS[kind])
+    axis.set_xscale("log", base=2)
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.set(xlabel="training set size K", ylabel=column.replace("_", " "))
+
+
+@click.command(cls=Stage)
+@click.option("--sweep", "name", required=True, help="Name of the sweep.")
+@click.option("--metrics", type=click.Path(file_okay=False), required=True, help="Folder of tables.")
+@click.option("--skip", type=click.IntRange(0), default=5, help="Largest values left out (D.2).")
+@click.option("--table", "plotted", required=True, help="The table to write: what is drawn, one row for each K.")
+@click.option("--out", required=True, help="Path of the figure without its suffix.")
+def main(name, metrics, skip, plotted, out):
+    """Draw METRICS/spectra/SWEEP/K.csv and METRICS/curvature/SWEEP/K.csv; dashed, the exact control SWEEP-exact."""
+    spectra, control = read_runs(f"{metrics}/spectra/{name}"), read_control(f"{metrics}/spectra/{name}")
+    summaries, exact = read_runs(f"{metrics}/curvature/{name}"), read_control(f"{metrics}/curvature/{name}")
+    spectra, control = (None if table is None else table[table["rank"] > skip] for table in (spectra, control))
+    fractions = read_csv(f"{metrics}/fractions/{name}.csv", "K", *TYPES)
+    peak = int(fractions.K[fractions.spurious.idxmax()])
+    methods = [method for method in TITLES if method in set(spectra.method)]
+    figure, axes = plt.subplots(len(methods), 3, figsize=(11, 3.2 * len(methods)), squeeze=False, layout="constrained")
+    for method, (left, middle, right) in zip(methods, axes, strict=True):
+        found, known, summary, told = (
+            None if table is None else table[table.method == method] for table in (spectra, control, summaries, exact)
+        )
+        curves(left, found[found["K"] == peak])
+        left.set_title(f"{name}, K = {peak}: {TITLES[method]}, t = {summaries.t0[0]}")
+        left.set(xlabel="rank", ylabel="singular value", ylim=(0, None))
+        left.legend(fontsize=7)
+        rainbow(middle, found[found.type == "training"], None if known is None else known[known.type == "training"])
+        against_size(right, summary, told, SUMMARIES[method])
+    dimension = summaries[summaries.method == methods[-1]]
+    write_csv(plotted, wide(dimension, [SUMMARIES[methods[-1]], f"{SUMMARIES[methods[-1]]}_se"]))
+    click.echo(f"{save(figure, out)}: spectra at K={peak}, and of training images at {summaries.K.nunique()} sizes")
+
+
+if __name__ == "__main__":
+    main()

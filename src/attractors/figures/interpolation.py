@@ -1,0 +1,45 @@
+"""Fig. 25: the circular interpolation (Eq. 45) of a target and a reference image."""
+
+from pathlib import Path
+
+import click
+import numpy as np
+
+from attractors.cli.stage import Stage
+from attractors.data.images import read_images
+from attractors.figures.style import plt, save
+
+
+@click.command(cls=Stage)
+@click.argument("subsets", nargs=-1, required=True, type=click.Path(dir_okay=False))
+@click.option("--nodes", type=click.IntRange(2), default=10, help="Images from the target to the reference.")
+@click.option("--pairs", type=click.IntRange(1), default=2, help="Pairs from each dataset.")
+@click.option("--out", required=True, help="Path of the figure without its suffix.")
+def main(subsets, nodes, pairs, out):
+    """Draw cos(alpha) x_1 + sin(alpha) x_2 for the first pairs of images of SUBSETS, one file a dataset."""
+    rows = [
+        (Path(path).stem, *pair)
+        for path in subsets
+        for pair in zip(*np.split(read_images(path, 2 * pairs), 2), strict=True)
+    ]
+    alphas = np.linspace(0, np.pi / 2, nodes)
+    figure, axes = plt.subplots(
+        len(rows), nodes, figsize=(0.8 * nodes, 0.85 * len(rows) + 0.3), squeeze=False, layout="constrained"
+    )
+    for line, (dataset, x_1, x_2) in zip(axes, rows, strict=True):
+        for axis, alpha in zip(line, alphas, strict=True):
+            image = np.clip((np.cos(alpha) * x_1 + np.sin(alpha) * x_2).transpose(1, 2, 0) / 2 + 0.5, 0, 1).squeeze()
+            axis.imshow(image, cmap="gray_r" if image.ndim == 2 else None, vmin=0, vmax=1, interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+        line[0].set_ylabel(dataset)
+    for axis, alpha in zip(axes[-1], alphas, strict=True):
+        axis.set_xlabel(f"{np.degrees(alpha):.0f}°")
+    axes[0, 0].set_title("target $x_1$")
+    axes[0, -1].set_title("reference $x_2$")
+    figure.supxlabel("$\\alpha$")
+    click.echo(f"{save(figure, out)}: {len(rows)} circular paths")
+
+
+if __name__ == "__main__":
+    main()

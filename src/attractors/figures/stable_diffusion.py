@@ -1,0 +1,88 @@
+"""Figs. 5B and 24: images of each prompt from several noises, and the spectrum of the score around the first."""
+
+import textwrap
+
+import click
+import numpy as np
+
+from attractors.arrays import read_arrays
+from attractors.cli.stage import Stage, read_yaml
+from attractors.data.images import read_images
+from attractors.data.prompts import prompts_of
+from attractors.distances.detection import TYPES
+from attractors.figures.style import COLOURS, plt, save
+from attractors.tables import read_csv
+
+LINES = ("-", "--", ":", "-.")
+
+
+def spectra(axis, found, kind, suffix, first):
+    """Singular values `{kind}_{suffix}` by rank, from rank `first` on: a colour for a type, a style for a prompt."""
+    count = dict.fromkeys(TYPES, 0)
+    for name, (entry, arrays, _) in found.items():
+        values, style = arrays.get(f"{kind}_{suffix}"), LINES[count[entry["type"]] % len(LINES)]
+        count[entry["type"]] += 1
+        if values is not None:
+            ranks = np.arange(1, len(values) + 1)[first - 1 :]
+            axis.plot(ranks, values[first - 1 :], style, lw=1.2, color=COLOURS[entry["type"]], label=name)
+
+
+@click.command(cls=Stage)
+@click.argument("study", type=click.Path(exists=True, dir_okay=False))
+@click.option("--latents", type=click.Path(file_okay=False), required=True, help="Folder that sd_generate.py filled.")
+@click.option("--spectra", "folder", type=click.Path(file_okay=False), required=True, help="That of sd_curvature.py.")
+@click.option("--stability", type=click.Path(dir_okay=False), required=True, help="The table of sd_stability.py.")
+@click.option("--kind", default="conditional", help="Whose score: conditional, unconditional or guided.")
+@click.option("--noises", type=click.IntRange(1), default=4, help="Images of each prompt.")
+@click.option("--skip", type=click.IntRange(0), default=50, help="Largest values left out of the clipped panel (D.2).")
+@click.option("--clip", type=click.FloatRange(0, min_open=True), default=1500, help="Its upper end (D.2).")
+@click.option("--out", required=True, help="Path of the figure without its suffix.")
+def main(study, latents, folder, stability, kind, noises, skip, clip, out):
+    """Draw the prompts of STUDY, a file as in prompts/."""
+    entries = prompts_of(read_yaml(study), study)
+    table = read_csv(stability).set_index("prompt")
+    found = {
+        name: (entries[name], *read_arrays(f"{folder}/{name}.safetensors"))
+        for name in sorted(entries, key=lambda name: TYPES.index(entries[name]["type"]))
+    }
+    if not any(f"{kind}_one_sided" in arrays for _, arrays, _ in found.values()):
+        raise click.BadParameter(f"{folder}: no spectra of the {kind} score by Alg. 3", param_hint="--kind")
+    rows, per_column = len(found), -(-len(found) // 3) if len(found) > 3 else 1
+    blocks = -(-rows // per_column)
+    figure = plt.figure(figsize=(3.4 * blocks, 1.35 * per_column + 2.9), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=[1.35 * per_column, 2.9])
+    panels = top.subfigures(per_column, blocks, squeeze=False)
+    for i, (name, (entry, _, _)) in enumerate(found.items()):
+        panel, row = panels[i % per_column, i // per_column], table.loc[name]
+        axes = panel.subplots(1, noises, squeeze=False)[0]
+        for axis, image in zip(axes, read_images(f"{latents}/{name}.safetensors"), strict=False):
+            axis.imshow(np.clip(image.transpose(1, 2, 0) / 2 + 0.5, 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1)
+        for axis in axes:
+            axis.axis("off")
+        title = textwrap.shorten(f"{name}: {entry['prompt'] or 'no text'}", 60, placeholder=" ...")
+        title += f"\nLPIPS between noises {row.lpips:.2g}, to other prompts {row.lpips_other:.2g}"
+        panel.suptitle(title, x=0.01, ha="left", fontsize=6.5, color=COLOURS[entry["type"]])
+    record = next(iter(found.values()))[2]
+    paper, whole, leading = bottom.subplots(1, 3)
+    spectra(paper, found, kind, "one_sided", skip + 1)
+    paper.set(title=f"Alg. 3, ranks from {skip + 1}, clipped at {clip:g}", ylabel=f"singular value, {kind} score")
+    top_of = max(
+        (a[f"{kind}_one_sided"][skip:].max(initial=0) for _, a, _ in found.values() if f"{kind}_one_sided" in a)
+    )
+    paper.set_ylim(0, min(clip, 1.05 * top_of))
+    spectra(whole, found, kind, "one_sided", 1)
+    whole.set(title="Alg. 3, all ranks, not clipped", yscale="log", xscale="log")
+    spectra(leading, found, kind, "lanczos", 1)
+    leading.set(title="Jacobian by Lanczos (not in the paper)", xlim=(0, None))
+    leading.set_ylim(0, None)
+    for axis in (paper, whole, leading):
+        axis.set_xlabel(f"rank, t = {record['t0']}")
+    for kind_of, colour in COLOURS.items():
+        if any(entry["type"] == kind_of for entry, _, _ in found.values()):
+            whole.plot([], [], color=colour, lw=4, label=f"candidate {kind_of}")
+    bottom.legend(*whole.get_legend_handles_labels(), loc="outside right upper", fontsize=7)
+    click.echo(f"{save(figure, out)}: images and spectra of {rows} prompts, {kind} score")
+
+
+if __name__ == "__main__":
+    main()

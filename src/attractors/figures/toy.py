@@ -1,0 +1,109 @@
+"""Fig. 2: the toy model's learned energy for each K, with the prior of A.2 and the exact one, and its exact answer."""
+
+import click
+import numpy as np
+
+from attractors.arrays import read_arrays
+from attractors.cli.stage import Stage
+from attractors.figures.style import COLOURS, plt, save
+from attractors.theory.associative_memory import circle_energy, circle_score, inverse_temperature
+
+E_MAX = 1.5  # top of the colour scale; above it the landscape is a featureless bowl
+PAPER_BETA = 20  # the inverse temperature of the paper's K -> infinity panel
+ROWS = {
+    "gaussian_prior": "learned, $p_T$ taken as $N(0, \\sigma^2 T I)$ (A.2)",
+    "exact_prior": "learned, exact $p_T$",
+    "exact": "exact (Eq. 5)",
+}
+
+
+def landscape(axis, x, energy, force):
+    """Colours: energy: [B] above its minimum on the grid x: [B, 2]; arrows: force = -grad E: [B, 2]."""
+    side = round(len(x) ** 0.5)
+    grid = [a.reshape(side, side) for a in (x[:, 0], x[:, 1], energy - energy.min())]
+    image = axis.pcolormesh(*grid, shading="gouraud", cmap="cividis", vmin=0, vmax=E_MAX, rasterized=True)
+    axis.quiver(*x.T, *force.T, color="white", alpha=0.6, width=0.004, scale=30)
+    axis.set(aspect="equal", xticks=[-1, 0, 1], yticks=[-1, 0, 1])
+    return image
+
+
+def points(axis, data):
+    """The training points, white as in the paper."""
+    few = len(data["memories"]) < 50
+    axis.scatter(*data["memories"].T, s=22 if few else 2, color="white", ec="black" if few else "none", lw=0.6,
+                 rasterized=not few, label="training points", zorder=3)  # fmt: skip
+
+
+def minima(axis, places, shared):
+    """Minima of one training point's own, and spurious ones."""
+    for name, own in (("memorized", shared == 1), ("spurious", shared != 1)):
+        axis.scatter(*places[own].T, s=34, marker="D", color=COLOURS[name], ec="white", lw=0.8, zorder=5,
+                     label=f"minimum of E, {name}")  # fmt: skip
+
+
+def clusters(axis, data, prior):
+    """Samples, and the centroids of their clusters with energies above the grid's minimum."""
+    axis.scatter(*data["samples"].T, s=3, color=COLOURS["generalized"], lw=0, rasterized=True, zorder=2,
+                 label="samples")  # fmt: skip
+    energies = data[f"centroid_energy_{prior}"] - data[f"energy_{prior}"].min()
+    axis.scatter(*data["centroids"].T, s=26, marker="x", color="red", lw=1.3, zorder=4, label="cluster centroids, E")
+    for place, energy in zip(data["centroids"], energies, strict=True):
+        axis.annotate(f"{energy + 0.0:.2f}".replace("-0.00", "0.00"), 1.24 * place / np.linalg.norm(place),
+                      color="white", ha="center", va="center", fontsize=6, zorder=6)  # fmt: skip
+
+
+def profile(axis, data, beta):
+    """Energy against distance from the centre: every grid point of one K, and the line of Eq. 15."""
+    R = np.linspace(0, 2, 200)
+    for name, colour in (("gaussian_prior", COLOURS["spurious"]), ("exact_prior", COLOURS["memorized"])):
+        energy = data[f"energy_{name}"]
+        axis.plot(np.linalg.norm(data["x"], axis=1), energy - energy.min(), ".", ms=3, color=colour,
+                  label=ROWS[name].split(" (")[0])  # fmt: skip
+    axis.plot(R, circle_energy(R, beta) - circle_energy(R, beta).min(), "k-", lw=1.2, label="$K\\to\\infty$, Eq. 15")
+    axis.set(xlim=(0, 2), ylim=(0, 1.9), xlabel="distance from the centre R", ylabel="energy E - min E")
+    axis.set_box_aspect(1)
+    axis.legend(loc="upper left", fontsize=6.5)
+
+
+@click.command(cls=Stage)
+@click.argument("arrays", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.option("--out", required=True, help="Path of the figure without its suffix.")
+def main(arrays, out):
+    """Draw the evaluated toy models in ARRAYS, a column each, by the size of their training sets."""
+    runs = sorted((read_arrays(path) for path in arrays), key=lambda run: len(run[0]["memories"]))
+    figure, axes = plt.subplots(
+        len(ROWS), len(runs) + 1, figsize=(2.6 * (len(runs) + 1), 8), layout="constrained", squeeze=False
+    )
+    for column, (data, record) in zip(axes.T[:-1], runs, strict=True):
+        beta = inverse_temperature(record["t"], record["sigma"])
+        for axis, name in zip(column, ROWS, strict=True):
+            kind = "exact" if name == "exact" else "learned"
+            energy = data["exact_energy" if name == "exact" else f"energy_{name}"]
+            image = landscape(axis, data["x"], energy, data["exact_score" if name == "exact" else "score"] / beta)
+            points(axis, data)
+            if name == "gaussian_prior":
+                clusters(axis, data, name)
+            else:
+                minima(axis, data[f"{kind}_minima"], data[f"{kind}_minima_memories"])
+        column[0].set_title(f"K = {len(data['memories'])}, t = {record['t']:g}")
+        column[-1].set_xlabel("$x_1$")
+    for axis, label in zip(axes[:, 0], ROWS.values(), strict=True):
+        axis.set_ylabel(f"{label}\n$x_2$")
+    for axis, b, name in ((axes[0, -1], PAPER_BETA, "the paper's"), (axes[2, -1], beta, "the same t")):
+        R = np.linalg.norm(data["x"], axis=1)
+        landscape(axis, data["x"], circle_energy(R, b), circle_score(data["x"], b) / b)
+        axis.set_title(f"$K\\to\\infty$, Eq. 15, $\\beta$ = {b:.3g} ({name})")
+    profile(axes[1, -1], data, beta)
+    axes[1, -1].set_title(f"K = {len(data['memories'])}: every grid point")
+    labelled = {}
+    for axis in axes[:2, 0]:
+        handles, labels = axis.get_legend_handles_labels()
+        labelled |= dict(zip(labels, handles, strict=True))
+    figure.legend(labelled.values(), labelled, loc="outside lower center", ncols=5, frameon=True, facecolor="#BBBBBB")
+    figure.colorbar(image, ax=axes, extend="max", shrink=0.4, aspect=30,
+                    label="energy E - min E, $E = -2\\sigma^2 t\\,\\log p$")  # fmt: skip
+    click.echo(f"{save(figure, out)}: energy landscapes of {len(runs)} toy models")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""The toy model's transition: minima of the exact and the learned energy against K, and how flat their valley is."""
+
+import click
+import numpy as np
+
+from attractors.cli.stage import Stage
+from attractors.figures.style import COLOURS, plt, save
+from attractors.tables import read_csv, read_json
+
+
+def counts(axis, table, learned, t):
+    """Minima, and spurious ones, at time t: lines for the exact energy, circles for the learned."""
+    for name, colour in (("minima", COLOURS["training"]), ("spurious", COLOURS["spurious"])):
+        axis.plot(
+            table.K, table[name], "-", lw=1.2, color=colour, label=f"exact, {'all' if name == 'minima' else name}"
+        )
+        at_t = [(run["K"], row["learned"][name]) for run in learned for row in run["minima"] if row["t"] == t]
+        if at_t:
+            axis.plot(*zip(*at_t, strict=True), "o", ms=6, mfc="none", color=colour,
+                      label=f"learned, {'all' if name == 'minima' else name}")  # fmt: skip
+    axis.set(xscale="log", xlabel="training set size K", title=f"t = {t:g}", ylim=(-0.3, None))
+
+
+@click.command(cls=Stage)
+@click.argument("table", type=click.Path(exists=True, dir_okay=False))
+@click.argument("learned", nargs=-1, type=click.Path(exists=True, dir_okay=False))
+@click.option("--out", required=True, help="Path of the figure without its suffix.")
+def main(table, learned, out):
+    """Draw TABLE, the exact energy's minima, and the metrics LEARNED of the toy models."""
+    table, learned = read_csv(table, "t", "K", "minima", "spurious"), [read_json(path) for path in learned]
+    times = sorted(table.t.unique())
+    figure, axes = plt.subplots(1, len(times) + 1, figsize=(2.7 * (len(times) + 1), 2.7), layout="constrained")
+    for axis, t in zip(axes, times, strict=False):
+        counts(axis, table[table.t == t], learned, t)
+    axes[0].set_ylabel("minima of the energy")
+    axes[0].legend(fontsize=7)
+    shades = plt.get_cmap("cividis")(np.linspace(0.1, 0.8, len(times)))
+    for t, shade in zip(times, shades, strict=True):
+        rows = table[(table.t == t) & (table.K > 1)]
+        axes[-1].plot(rows.K, rows.ripple, lw=1.2, color=shade, label=f"exact, t = {t:g}")
+    for t in sorted({run["t"] for run in learned}):
+        runs = [run for run in learned if run["t"] == t]
+        axes[-1].plot([run["K"] for run in runs], [run["ripple"]["exact_prior"] for run in runs], "o", ms=6, mfc="none",
+                      color=COLOURS["training"], label=f"learned, t = {t:g}")  # fmt: skip
+    axes[-1].axhline(1, color=COLOURS["training"], lw=0.8, ls=":")
+    axes[-1].set(xscale="log", yscale="log", xlabel="training set size K", title="flatness of the valley",
+                 ylabel=r"range of $\beta E$ along the circle")  # fmt: skip
+    axes[-1].legend(fontsize=7)
+    click.echo(f"{save(figure, out)}: minima at {len(times)} times")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The energy landscape (Appendices C, D and E): basins, curvature, relative energy."""

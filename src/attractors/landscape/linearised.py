@@ -1,0 +1,110 @@
+"""The score's Jacobian J at sqrt(alpha_bar_t) x_0 through products with it: cheap, exact, and not in the paper.
+
+Alg. 3 needs 4N evaluations for a blurred spectrum of J times sigma_t sqrt(4N), and holds N^2 numbers. Here are
+the leading singular values of J itself, and estimates of its trace and Frobenius norm, from some hundred products,
+with N numbers held. Each function takes a model with `score` and `alpha_bar`, and one pattern x_0: [1, C, H, W].
+"""
+
+import math
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import LinearOperator, svds
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from attractors.denoisers.diffusion import forward_process
+from attractors.randomness import LANCZOS, PROBES, generator
+
+TOLERANCE = 1e-3  # of Lanczos: residuals relative to the value; its error is of their square
+
+
+def forward_product(model, x, t, directions):
+    """J v for each of directions: [B, C, H, W], by forward-mode differentiation of the score at x: [1, C, H, W]."""
+    with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():  # fused attention has no forward mode
+        warnings.simplefilter("ignore", FutureWarning)  # of torch's own scripted derivatives
+        return torch.func.jvp(lambda x: model.score(x, t), (x.repeat(len(directions), 1, 1, 1),), (directions,))[1]
+
+
+def reverse_product(model, x, t, directions):
+    """J^T v for each of directions: [B, C, H, W], by reverse-mode differentiation of the score at x: [1, C, H, W]."""
+    with sdpa_kernel(SDPBackend.MATH):
+        return torch.func.vjp(lambda x: model.score(x, t), x.repeat(len(directions), 1, 1, 1))[1](directions)[0]
+
+
+def centre(model, x_0, t):
+    """Where J is taken: sqrt(alpha_bar_t) x_0, the mean of x_t."""
+    return forward_process(x_0, torch.zeros_like(x_0), t, model.alpha_bar)
+
+
+def leading_singular_values(model, x_0, count, seed, index=0, t=5, tick=lambda: None):
+    """(the `count` largest singular values of J: [count] float64, descending; products used), by Lanczos on J^T J.
+
+    The start is random (`seed`, LANCZOS, index). tick: called after each product.
+    Raises ValueError where count is not in 1..N-1.
+    """
+    x, dimensions = centre(model, x_0, t), math.prod(x_0.shape[1:])
+    if not 1 <= count < dimensions:
+        raise ValueError(f"--leading is {count}; a spectrum of {dimensions} values allows 1 to {dimensions - 1}")
+    used = 0
+
+    def applied(product):
+        def apply(vector):
+            nonlocal used
+            used += 1
+            tick()
+            direction = torch.from_numpy(np.asarray(vector, np.float64)).to(x).reshape(x.shape)
+            return product(model, x, t, direction).flatten().double().cpu().numpy()
+
+        return apply
+
+    operator = LinearOperator(
+        (dimensions, dimensions), applied(forward_product), rmatvec=applied(reverse_product), dtype=np.float64
+    )
+    start = generator(seed, LANCZOS, index).standard_normal(dimensions)
+    values = svds(operator, k=count, v0=start, tol=TOLERANCE, return_singular_vectors=False)
+    return torch.from_numpy(np.sort(values)[::-1].copy()), used
+
+
+class Moments(NamedTuple):
+    """Estimates with the standard errors of their means: tr J, and sqrt(|J|_F^2 / N), the rms singular value of J."""
+
+    trace: float
+    trace_se: float
+    rms: float
+    rms_se: float
+
+
+def hutchinson(model, x_0, probes, seed, index=0, t=5, batch=16, progress=lambda parts: parts):
+    """Hutchinson's estimates E[v^T J v] = tr J and E|J v|^2 = |J|_F^2 over `probes` >= 2 vectors v of random signs.
+
+    Signs come from (`seed`, PROBES, index). batch: products at a time.
+    """
+    x, dimensions, random = centre(model, x_0, t), math.prod(x_0.shape[1:]), generator(seed, PROBES, index)
+    traces, squares = [], []
+    for first in progress(range(0, probes, batch)):
+        signs = random.integers(0, 2, (min(batch, probes - first), *x_0.shape[1:]), np.int8)
+        v = torch.from_numpy(signs).to(x) * 2 - 1
+        image = forward_product(model, x, t, v).double()
+        traces.append((v * image).flatten(1).sum(1))
+        squares.append(image.square().flatten(1).sum(1))
+    trace, square = torch.cat(traces), torch.cat(squares) / dimensions
+    rms, error = square.mean().sqrt(), [part.std() / math.sqrt(probes) for part in (trace, square)]
+    return Moments(trace.mean().item(), error[0].item(), rms.item(), (error[1] / (2 * rms)).item())
+
+
+@torch.inference_mode()
+def rounding(model, reference, x_0, seed, index=0, t=5):
+    """(relative error of the score, how far it may move the singular values of Alg. 3) of a model in low precision.
+
+    Measured at one x_t against `reference` in float32. Errors add a matrix N x 4N to M whose norm bounds the move of
+    each singular value; it is rms error sqrt(4N) (1 + 1/2) where they are independent and alike, as is taken here.
+    The largest value, which is of the mean score, moves by its relative error.
+    """
+    noise = generator(seed, PROBES, (1 << 40) + index).standard_normal(x_0.shape, np.float32)
+    x = forward_process(x_0, torch.from_numpy(noise).to(x_0), t, model.alpha_bar)
+    exact = reference.score(x, t).double()
+    error = model.score(x, t).double() - exact
+    bound = 1.5 * math.sqrt(4 * exact.numel()) * error.square().mean().sqrt()
+    return (error.norm() / exact.norm()).item(), bound.item()

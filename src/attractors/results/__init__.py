@@ -1,0 +1,1 @@
+"""What was measured, and what the paper says: tables, comparisons."""

@@ -1,0 +1,176 @@
+"""Sort every synthetic sample of a sweep into the three types; write fractions, thresholds, histograms, selections."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import numpy as np
+import pandas as pd
+
+from attractors.arrays import read_arrays, write_arrays
+from attractors.cli import stage as commands
+from attractors.distances.detection import METRICS, TYPES, classify, crossings, fractions, selection, wilson
+from attractors.distances.thresholds import Threshold, choose, copy_bound, find_valley
+from attractors.randomness import BOOTSTRAP, generator
+from attractors.results.paper import TABLE_2
+from attractors.tables import write_csv, write_json
+
+BINS = np.arange(-120, 81) / 40  # edges of log10(distance): 1e-3 to 100, 40 to the decade
+
+
+class Delta(click.ParamType):
+    """A threshold: `auto`, or a distance of at least 0."""
+
+    name = "auto|distance"
+
+    def convert(self, value, param, ctx):
+        if value == "auto":
+            return value
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = -1.0
+        if not 0 <= number < np.inf:
+            self.fail(f"{value!r} is neither auto nor a distance of at least 0", param, ctx)
+        return number
+
+
+def read_run(path):
+    """(K, distances to S, distances within S', spacing of S, its copy bound) of one file of neighbours."""
+    names = ("training_distances", "synthetic_distances", "training_spacing")
+    arrays, record = read_arrays(path, *names)
+    to_training, within, spacing = (arrays[name] for name in names)
+    if (
+        record.get("metric") not in list(METRICS)
+        or type(record.get("size")) is not int
+        or [array.ndim for array in arrays.values()] != [2, 2, 1]
+        or len(to_training) != len(within)
+        or any(0 in array.shape or not array.min() >= 0 for array in arrays.values())
+    ):
+        raise ValueError(f"{path}: not neighbours as neighbours.py writes them")
+    if not (np.isfinite(to_training[:, 0]).all() and np.isfinite(within[:, 0]).all()):
+        raise ValueError(f"{path}: distances that are not finite; S' needs at least two samples")
+    if not 0 < np.median(spacing) < np.inf:
+        raise ValueError(f"{path}: most images of S are copies of each other; S needs different ones")
+    return record["size"], to_training[:, 0], within[:, 0], spacing, copy_bound(spacing)
+
+
+def thresholds(delta, distances, runs, seed, stream):
+    """One Threshold per run: the given number, or the automatic choice."""
+    sizes, bounds = [run[0] for run in runs], [run[4] for run in runs]
+    if delta != "auto":
+        return [Threshold(delta, "given", bound) for bound in bounds]
+    valleys = [
+        find_valley(found, bound, generator(seed, BOOTSTRAP, (stream << 32) | size))
+        for size, found, bound in zip(sizes, distances, bounds, strict=True)
+    ]
+    return choose(sizes, valleys, bounds)
+
+
+def threshold_columns(name, threshold):
+    """The columns of one threshold in the table of thresholds."""
+    valley = asdict(threshold.valley) if threshold.valley else {}
+    return {
+        name: threshold.value, f"{name}_source": threshold.source, f"{name}_bound": threshold.bound,
+        **{f"{name}_valley_{key}": valley.get(key) for key in ("position", "low", "high", "depth", "p_value")},
+    }  # fmt: skip
+
+
+def beside_table_2(limits, name, dataset):
+    """The table of thresholds beside Table 2's ranges of that sweep, or of the widest network on its dataset."""
+    for delta, (low, high) in TABLE_2.get(name, TABLE_2[f"{dataset}-128"])._asdict().items():
+        inside = np.where(limits[delta].between(low, high), "yes", "no")
+        limits = limits.assign(**{f"{delta}_table_2": f"{low} to {high}", f"{delta}_in_table_2": inside})
+    return limits
+
+
+def find_runs(given, sweep):
+    """The files of neighbours named on the command line, or lying in a folder named there: those of the sweep."""
+    paths = [path for entry in given for path in (sorted(entry.glob("*.safetensors")) if entry.is_dir() else [entry])]
+    if sweep:
+        wanted = commands.sizes_of(sweep)
+        paths = [path for path in paths if path.stem.isdecimal() and int(path.stem) in wanted]
+        if missing := sorted(set(wanted) - {int(path.stem) for path in paths}):
+            raise ValueError(f"{given[0]}: no neighbours for K = {', '.join(map(str, missing))}")
+    if not paths:
+        raise ValueError(f"{given[0]}: holds no neighbours (K.safetensors)")
+    return sorted((read_run(path) for path in paths), key=lambda run: run[0])
+
+
+def fraction_row(size, codes):
+    """One row of the table of fractions: each type's share with Wilson's interval."""
+    shares = fractions(codes)
+    columns = {"": shares, "_low": wilson(shares, len(codes))[0], "_high": wilson(shares, len(codes))[1]}
+    return {"K": size, "count": len(codes)} | {
+        f"{name}{suffix}": values[code] for code, name in enumerate(TYPES) for suffix, values in columns.items()
+    }
+
+
+def histogram(size, counts, spacing):
+    """The rows of one K in the table of histograms: log-spaced distances and three counts."""
+    return pd.DataFrame({
+        "K": size, "distance": 10 ** ((BINS[:-1] + BINS[1:]) / 2),
+        "to_training": counts.sum(1), "within_synthetic": counts.sum(0),
+        "training_spacing": np.histogram(np.log10(np.clip(spacing, 10 ** BINS[0], None)), BINS)[0],
+    })  # fmt: skip
+
+
+def summary(table, limits):
+    """The few numbers for `dvc metrics`: the spurious peak, its K and thresholds, where memorization halves."""
+    peak = table.loc[table.spurious.idxmax()]
+    beside = {column: limits[column][peak.name] for column in limits if column.endswith("_in_table_2")}
+    half = crossings(table.K.to_numpy(), table.memorized.to_numpy()[None])[0]
+    return {
+        "spurious_peak": round(peak.spurious, 4), "spurious_peak_K": int(peak.K),
+        "half_memorized_K": round(half, 1) if np.isfinite(half) else None,
+        "delta_m": round(limits.delta_m[peak.name], 4), "delta_s": round(limits.delta_s[peak.name], 4),
+        "memorized_first": round(table.memorized.iloc[0], 4), "generalized_last": round(table.generalized.iloc[-1], 4),
+        **beside,
+    }  # fmt: skip
+
+
+@commands.stage("classify", sweep=True)
+@click.argument("neighbours", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--name", help="Name of the tables.  [default: the sweep's, or samples]")
+@click.option("--delta-m", type=Delta(), default="auto", help="Memorized at or below this distance to S (Eq. 9).")
+@click.option("--delta-s", type=Delta(), default="auto", help="Spurious at or below this distance within S' (Eq. 10).")
+@click.option("--limit", type=click.IntRange(1), default=512, help="Samples of each type in a selection (C.2).")
+@click.option("--rare", type=click.FloatRange(0, 1), default=0.001, help="Leave out types below this share (C.2).")
+@commands.seed_option
+@click.option("--selections", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of K.json.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the tables.")
+def main(sweep, neighbours, name, delta_m, delta_s, limit, rare, seed, selections, out):
+    """Classify all samples of NEIGHBOURS: files written by neighbours.py, or a folder of them, one for each K.
+
+    Writes OUT/{fractions,thresholds,histograms}/NAME.csv, OUT/counts/NAME.safetensors, OUT/summary/NAME.json.
+    """
+    name = name or (sweep["name"] if sweep else "samples")
+    runs = find_runs(neighbours, sweep)
+    chosen_m = thresholds(delta_m, [run[1] for run in runs], runs, seed, 0)
+    chosen_s = thresholds(delta_s, [run[2] for run in runs], runs, seed, 1)
+    rows, limits, counts = [], [], []
+    for (size, to_training, within, *_), m, s in zip(runs, chosen_m, chosen_s, strict=True):
+        codes = classify(to_training, within, m.value, s.value)
+        rows.append(fraction_row(size, codes))
+        limits.append({"K": size, **threshold_columns("delta_m", m), **threshold_columns("delta_s", s)})
+        logs = [np.log10(np.clip(d, 10 ** BINS[0], 10 ** BINS[-1])) for d in (to_training, within)]
+        counts.append(np.histogram2d(*logs, [BINS, BINS])[0].astype(np.int32))
+        write_json(selections / f"{size}.json", selection(codes, to_training, within, limit, rare))
+
+    table, limits = pd.DataFrame(rows), pd.DataFrame(limits)
+    if sweep and f"{sweep.get('dataset')}-128" in TABLE_2:
+        limits = beside_table_2(limits, name, sweep["dataset"])
+    write_csv(out / "fractions" / f"{name}.csv", table)
+    write_csv(out / "thresholds" / f"{name}.csv", limits)
+    found = [histogram(run[0], count, run[3]) for run, count in zip(runs, counts, strict=True)]
+    write_csv(out / "histograms" / f"{name}.csv", pd.concat(found))
+    arrays = {"sizes": table.K.to_numpy(), "log10_edges": BINS, "counts": np.stack(counts)}
+    write_arrays(out / "counts" / f"{name}.safetensors", arrays)
+    write_json(out / "summary" / f"{name}.json", summary(table, limits))
+    shown = table[["K", "count", *TYPES]].assign(delta_m=limits.delta_m, delta_s=limits.delta_s)
+    click.echo(shown.to_string(index=False, float_format="%.3f"))
+    click.echo(f"{out}: fractions, thresholds, histograms and counts of {name}, {len(runs)} sizes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""The exact nearest neighbours of every synthetic sample, in the training set S and in the synthetic set S'."""
+
+from pathlib import Path
+
+import click
+import torch
+
+from attractors.arrays import array_hash, write_arrays
+from attractors.cli import stage as commands
+from attractors.data.images import read_images
+from attractors.distances.detection import METRICS
+from attractors.distances.lpips_embedding import BATCH, read_embedding
+from attractors.distances.neighbours import nearest
+from attractors.distances.scratch import Scratch
+from attractors.files import file_hash
+
+
+def embedded(embedding, images, folder, label):
+    """The LPIPS embeddings of images, each computed once, on disk."""
+    blocks = commands.progress(embedding.batches(images), label, "block", total=-(-len(images) // BATCH))
+    return Scratch(
+        (block.cpu().numpy() for block in blocks), (len(images), embedding.dimensions(images.shape[1:])), folder
+    )
+
+
+def budget(memory, device):
+    """Bytes for intermediates: `memory` MiB, or by default 512 MiB on a CPU and a quarter of what a GPU has free."""
+    if memory is None and device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] // 4
+    return (memory or 512) * 2**20
+
+
+@commands.stage("neighbours", sweep=True)
+@click.option("--synthetic", type=click.Path(), required=True, help="S': a synthetic set, .npz, .npy or folder.")
+@click.option("--training", type=click.Path(), required=True, help="S, or images in subset order.")
+@click.option("--size", type=click.IntRange(1), help="K: S is the first K training images.  [default: all]")
+@click.option("--k", type=click.IntRange(1), default=5, help="Neighbours of each sample.")
+@click.option(
+    "--metric", type=click.Choice(list(METRICS)), default="l2", help="L2 of pixels in [-1, 1], or LPIPS (B.2)."
+)
+@click.option(
+    "--lpips", type=click.Path(dir_okay=False), help="LPIPS weights.  [default: models/lpips/BACKBONE.safetensors]"
+)
+@click.option("--memory", type=click.IntRange(1), help="MiB for intermediates.  [default: 512; a quarter of a GPU's]")
+@commands.device_option
+@commands.out_option
+def main(sweep, synthetic, training, size, k, metric, lpips, memory, device, out):
+    """Find the K nearest neighbours of every image of SYNTHETIC in SIZE images of TRAINING and in SYNTHETIC itself.
+
+    A sample is not its own neighbour, but an exact copy of it is. Distances are in the units of Table 2: Euclidean
+    for l2, and LPIPS itself, which is a squared Euclidean distance of features, for lpips_*.
+    """
+    device = commands.device(device)
+    s, s_prime = read_images(training, size), read_images(synthetic)
+    if s.shape[1:] != s_prime.shape[1:]:
+        raise ValueError(f"{synthetic}: images of shape {s_prime.shape[1:]}; those of {training} are {s.shape[1:]}")
+    record = {"training_sha256": array_hash(s), "synthetic_sha256": array_hash(s_prime)}
+    if backbone := METRICS[metric]:
+        path = lpips or commands.ROOT / "models" / "lpips" / f"{backbone}.safetensors"
+        embedding, record["lpips_sha256"] = read_embedding(path, device), file_hash(path)
+        if embedding.backbone != backbone:
+            raise ValueError(f"{path}: weights of {embedding.backbone}; --metric {metric} needs those of {backbone}")
+        folder = Path(out).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        s, s_prime = (
+            embedded(embedding, part, folder, f"{metric} of {name}") for part, name in ((s, "S"), (s_prime, "S'"))
+        )
+    else:
+        s, s_prime = (images.reshape(len(images), -1) for images in (s, s_prime))
+
+    def found(label, queries, references, neighbours, self_excluded):
+        return nearest(
+            queries, references, neighbours, self_excluded, budget(memory, device),
+            lambda blocks: commands.progress(blocks, label, "block"), squared=backbone is not None, device=device,
+        )  # fmt: skip
+
+    arrays = {}
+    for name, references in (("training", s), ("synthetic", s_prime)):
+        distances, indices = found(f"neighbours in {name} set", s_prime, references, k, name == "synthetic")
+        arrays[f"{name}_distances"], arrays[f"{name}_indices"] = distances.numpy(), indices.numpy()
+    spacing, _ = found("spacing of training set", s, s, 1, True)
+    arrays["training_spacing"] = spacing[:, 0].numpy()
+    write_arrays(out, arrays, metric=metric, k=k, size=len(s), count=len(s_prime), **record)
+    click.echo(f"{out}: {k} neighbours of {len(s_prime):,} samples in {len(s):,} training images and in each other")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""Write one page with every figure of the paper, what it says, what this run shows, and an explorer of thresholds."""
+
+import base64
+import gzip
+import json
+import platform
+from importlib import metadata
+from itertools import groupby
+from pathlib import Path
+
+import click
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from attractors.cli import stage as commands
+from attractors.distances.detection import TYPES
+from attractors.files import atomic, file_hash
+from attractors.report.explorer import GRID, PER_DECADE, explore
+from attractors.report.findings import FIGURES
+from attractors.report.run import Run
+
+PAGE = Path(__file__).parents[1] / "report"
+SHOWN = 200  # longer tables are for downloading only
+RANKS = 128  # of a spectrum in such a table
+COMPRESSED = 500_000  # bytes from which on a table is one of gzip
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "matplotlib", "dvc", "vl-convert-python")
+
+
+def data_uri(content, kind):
+    """Bytes as a data: URI."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def found(folder, patterns, names, suffix):
+    """Lists of the files that patterns name, {} standing for each name: FOLDER/x.suffix alone, or those of each folder
+    in FOLDER/x together, by K or name."""
+    for pattern in patterns:
+        for name in names if "{}" in pattern else [""]:
+            path = folder / pattern.format(name)
+            if (single := path.with_name(path.name + suffix)).is_file():
+                yield [single]
+            elif path.is_dir():
+                files = sorted(path.rglob(f"*{suffix}"), key=lambda part: (part.parent, len(part.stem), part.stem))
+                yield from (list(group) for _, group in groupby(files, key=lambda part: part.parent))
+
+
+def thinned(frame):
+    """(at most RANKS of the ranks in a table of spectra, evenly spaced; what to say of that)."""
+    ranks = frame["rank"].astype(int) if "rank" in frame else pd.Series(dtype=int)
+    if not len(ranks) or ranks.max() <= 4 * RANKS:
+        return frame, ""
+    kept = np.linspace(1, ranks.max(), RANKS).round().astype(int)
+    return frame[ranks.isin(kept)], f"{RANKS} of {ranks.max():,} ranks; "
+
+
+def table(paths, folder):
+    """What the page shows of a table, and the table itself to download: one file, or those of a folder as one."""
+    frame = pd.concat([pd.read_csv(path, dtype=str, keep_default_na=False) for path in paths], ignore_index=True)
+    relative, content, words = paths[0].relative_to(folder.parent), paths[0].read_bytes(), ""
+    if len(paths) > 1:
+        relative = relative.parent
+        frame, words = thinned(frame.fillna(""))
+        content, words = frame.to_csv(index=False).encode(), f"{words}{len(paths)} files joined"
+    file, kind = f"{'-'.join(relative.with_suffix('').parts[1:])}.csv", "text/csv"
+    if len(content) > COMPRESSED:
+        content, file, kind = gzip.compress(content, mtime=0), f"{file}.gz", "application/gzip"
+    return {
+        "path": str(relative), "file": file, "uri": data_uri(content, kind), "rows": len(frame), "words": words,
+        "columns": list(frame), "cells": frame.to_numpy().tolist() if len(frame) <= SHOWN else None,
+    }  # fmt: skip
+
+
+def picture(path, folder, title):
+    """A picture with its size, so that the page does not jump when it is drawn."""
+    relative = path.relative_to(folder.parent)
+    with Image.open(path) as image:
+        width, height = image.size
+    return {"path": str(relative), "uri": data_uri(path.read_bytes(), "image/png"), "width": width, "height": height,
+            "alt": f"{title}: {path.stem}"}  # fmt: skip
+
+
+def entry(figure, run, plots, datasets, used):
+    """One figure for the page; the files it is made of go into `used`."""
+    sweeps = run.learned + run.controls + run.studies
+    names = tuple(dict.fromkeys(run.learned + datasets + run.studies))
+    pictures = [path for paths in found(plots, figure.pictures, names, ".png") for path in paths]
+    tables = list(found(run.metrics, figure.tables, sweeps, ".csv"))
+    used.extend(pictures + [path for paths in tables for path in paths])
+    numbered = figure.number[0].isdigit()
+    return {
+        "label": f"Fig{'s' * (not figure.number.isalnum())}. {figure.number}" if numbered else figure.number,
+        "title": figure.title, "paper": figure.paper, "findings": list(figure.findings(run)),
+        "pictures": [picture(path, plots, figure.title) for path in pictures],
+        "tables": [table(paths, run.metrics) for paths in tables],
+    }  # fmt: skip
+
+
+def intervals(limits, column):
+    """The 95% interval of each threshold in words: that of its valley, or of the valley it is borrowed from."""
+    known = limits.set_index("K")
+    for size, source in zip(limits.K, limits[f"{column}_source"], strict=True):
+        lender = size if source == "valley" else int(source.partition("K=")[2] or 0)
+        ends = [known[f"{column}_valley_{end}"].get(lender) for end in ("low", "high")]
+        yield "{:.3g} to {:.3g}".format(*ends) if lender else "none"
+
+
+def thresholds(name, run):
+    """The table of thresholds of a sweep, in short."""
+    limits = run.table("thresholds", name)
+    rows = {"K": limits.K}
+    for column in ("delta_m", "delta_s"):
+        rows[column] = limits[column].map("{:.4g}".format)
+        rows[f"{column}, 95% interval"] = list(intervals(limits, column))
+        rows[f"{column} from"] = limits[f"{column}_source"]
+        rows[f"{column} at most"] = limits[f"{column}_bound"].map("{:.4g}".format)
+    path = run.metrics / "thresholds" / f"{name}.csv"
+    return table([path], run.metrics) | {
+        "columns": list(rows),
+        "cells": pd.DataFrame(rows).astype(str).to_numpy().tolist(),
+    }
+
+
+def versions():
+    """(name, version) of Python and the packages that numbers and this page come from, as far as they are here."""
+    here = {found.metadata["Name"].lower(): found.version for found in metadata.distributions()}
+    return [("Python", platform.python_version()), *((name, here[name]) for name in PACKAGES if name in here)]
+
+
+def explored(name, dataset, run, data, examples):
+    """The explorer's data of a sweep, or None where its neighbours are not at hand.
+
+    Raises ValueError where tables and neighbours are not of the same run.
+    """
+    limits, shares = run.table("thresholds", name), run.table("fractions", name)
+    needed = [data / kind / name / f"{size}.safetensors" for kind in ("neighbours", "synthetic") for size in limits.K]
+    if not all(path.is_file() for path in needed):
+        return None
+    content, counted = explore(name, data / "subsets" / f"{dataset}.safetensors", data, limits, examples)
+    for size, row in zip(shares.K, shares[list(TYPES)].to_numpy(), strict=True):
+        if np.abs(counted[size] - row).max() > 1e-4:
+            raise ValueError(f"{run.metrics}/fractions/{name}.csv: not of {data}/neighbours/{name} at K={size}")
+    given = {axis: limits[f"delta_{axis}"][0] for axis in "ms" if (limits[f"delta_{axis}_source"] == "given").all()}
+    return content | {"given": given, "start": int(shares.spurious.idxmax())}
+
+
+def share(budget, sweeps, sizes, tile):
+    """How many samples near each threshold keep `sizes` runs of each of `sweeps` within a budget of bytes."""
+    return int(np.clip(budget / (sweeps * sizes * 2 * 9 * tile), 4, 32))
+
+
+def embedded(value):
+    """JSON that may stand in a script element."""
+    return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))
+
+
+@commands.stage("report")
+@click.option("--runs", type=click.Path(dir_okay=False, path_type=Path), default=commands.ROOT / "runs.yaml",
+              show_default="runs.yaml", help="The sweeps to report.")  # fmt: skip
+@click.option(
+    "--metrics", type=click.Path(file_okay=False, path_type=Path), default="metrics", help="Folder of tables."
+)
+@click.option("--plots", type=click.Path(file_okay=False, path_type=Path), default="plots", help="Folder of figures.")
+@click.option("--data", type=click.Path(file_okay=False, path_type=Path), default="data",
+              help="Folder of subsets, synthetic sets and neighbours: what the explorer needs.")  # fmt: skip
+@click.option("--settings", type=click.Path(exists=True, path_type=Path), multiple=True,
+              default=["params.yaml", "sweeps", "prompts"],
+              help="Files to show; folders with a file for each sweep.")  # fmt: skip
+@click.option("--examples", type=click.IntRange(4), help="Samples kept near each threshold.  [default: what fits]")
+@click.option("--library", type=click.Path(dir_okay=False, path_type=Path),
+              help="Write Vega here too, for the pages of `dvc plots` without a network.")  # fmt: skip
+@commands.out_option
+def main(runs, metrics, plots, data, settings, examples, library, out):
+    """Write the report of the sweeps in RUNS as one file that needs no other."""
+    import vl_convert
+
+    sweeps = commands.read_runs(runs)
+    learned = tuple(sweeps["learned"])
+    controls = tuple(name for name in sweeps["sweeps"] if name not in learned)
+    run = Run(metrics, learned, controls, tuple(sweeps.get("studies", ())))
+    names, used = run.learned + run.controls, [runs]
+    figures = [entry(figure, run, plots, tuple(sweeps["datasets"]), used) for figure in FIGURES]
+    explorers = []
+    for name in commands.progress(names, "report", "sweep"):
+        if run.table("thresholds", name) is not None:
+            count = examples or share(15e6, len(names), len(run.table("thresholds", name)), 1500)
+            explorers.append(explored(name, sweeps["sweeps"][name]["dataset"], run, data, count))
+    explorers = [explorer for explorer in explorers if explorer]
+    shown = [f"{name}.yaml" for name in names + run.studies]
+    files = [part for path in settings for part in ([path / name for name in shown] if path.is_dir() else [path])]
+    used += [path for path in files if path.is_file()]
+    hashes = [(runs.name if path == runs else str(path), file_hash(path)) for path in dict.fromkeys(used)] + [
+        (f"{explorer['name']}, K = {part['K']}: {source} images", value)
+        for explorer in explorers for part in explorer["runs"] for source, value in part["images"].items()
+    ]  # fmt: skip
+    environment = Environment(loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined)
+    page = environment.get_template("page.html").render(
+        learned=learned, figures=figures, sweeps=explorers, headline=run.headline(), versions=versions(),
+        thresholds=[thresholds(name, run) for name in names if run.table("thresholds", name) is not None],
+        parameters=[{"name": str(path), "text": path.read_text()} for path in files if path.is_file()], hashes=hashes,
+        style=Markup((PAGE / "page.css").read_text()), script=Markup((PAGE / "explorer.js").read_text()),
+        vega=Markup(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")),
+        sweeps_json=embedded({"grid": GRID.tolist(), "per_decade": PER_DECADE, "sweeps": explorers}),
+    )  # fmt: skip
+    for path, content in {out: page, library: vl_convert.javascript_bundle() if library else None}.items():
+        if path:
+            with atomic(path) as temporary:
+                temporary.write_text(content, encoding="utf-8")
+    drawn = sum(bool(figure["pictures"]) for figure in figures)
+    click.echo(
+        f"{out}: {drawn} of {len(figures)} figures, explorer of {len(explorers)} sweeps, {len(page) / 1e6:.1f} MB"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Do different noises give the same image? The paper's sign of a stable attractor (Fig. 5B) as numbers."""
+
+from pathlib import Path
+
+import click
+import numpy as np
+import pandas as pd
+import torch
+
+from attractors.arrays import read_arrays
+from attractors.cli import stage as commands
+from attractors.data.images import read_images
+from attractors.data.prompts import prompts_of
+from attractors.distances.lpips_embedding import read_embedding
+from attractors.tables import write_csv
+
+LPIPS = commands.ROOT / "models" / "lpips" / "alex.safetensors"
+
+
+def pair_distances(vectors):
+    """Euclidean distances of all pairs of rows i < j: [n (n - 1) / 2], by direct difference."""
+    return np.array([np.linalg.norm(a - b) for i, a in enumerate(vectors) for b in vectors[i + 1 :]])
+
+
+def embeddings(embedding, images, device):
+    """LPIPS embeddings: [n, D], one image at a time: those of large images are large."""
+    with torch.inference_mode():
+        return np.concatenate([embedding(torch.from_numpy(image[None]).to(device)).cpu().numpy() for image in images])
+
+
+@commands.stage("sd_stability", sweep="required")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--lpips", type=click.Path(dir_okay=False), default=LPIPS, help="LPIPS weights.",
+    show_default="models/lpips/alex.safetensors",
+)  # fmt: skip
+@commands.device_option
+@commands.out_option
+def main(sweep, folder, lpips, device, out):
+    """Measure how much the images of each prompt in FOLDER, which sd_generate.py wrote, differ from noise to noise.
+
+    Columns: LPIPS and Euclidean distance of latents, mean, least and greatest over pairs of noises, then `other`,
+    the mean distance to images of other prompts from other noises, and `repetition` = 1 - mean / other: 1 where the
+    noise does not matter, 0 where images of one prompt differ as much as those of two.
+    """
+    device = commands.device(device)
+    embedding = read_embedding(lpips, device)
+    entries, found = prompts_of(sweep, sweep["name"]), {}
+    for name in commands.progress(entries, f"sd_stability {sweep['name']}", "prompt"):
+        arrays, _ = read_arrays(folder / f"{name}.safetensors", "latents", "images")
+        if len(arrays["latents"]) < 2:
+            raise ValueError(f"{folder / name}.safetensors: one image; pairs need sd_generate --noises 2 or more")
+        latents = arrays["latents"].reshape(len(arrays["latents"]), -1).astype(np.float64)
+        found[name] = {
+            "lpips": embeddings(embedding, read_images(folder / f"{name}.safetensors"), device),
+            "l2": latents,
+        }
+    rows = []
+    for name, entry in entries.items():
+        row = {"prompt": name, "type": entry["type"], "noises": len(found[name]["l2"])}
+        for distance, power in (("lpips", 2), ("l2", 1)):  # LPIPS is the square of a distance
+            mine = found[name][distance]
+            pairs = pair_distances(mine) ** power
+            other = [
+                np.linalg.norm(a - b) ** power
+                for peer in entries if peer != name
+                for a, b in zip(mine, np.roll(found[peer][distance], 1, 0), strict=False)
+            ]  # fmt: skip
+            row |= {distance: pairs.mean(), f"{distance}_min": pairs.min(), f"{distance}_max": pairs.max()}
+            row[f"{distance}_other"] = np.mean(other) if other else np.nan
+            row[f"{distance}_repetition"] = 1 - row[distance] / row[f"{distance}_other"]
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    write_csv(out, table)
+    shown = ["prompt", "type", "lpips", "lpips_other", "lpips_repetition", "l2", "l2_other"]
+    click.echo(table[shown].to_string(index=False, float_format="%.3f"))
+    click.echo(f"{out}: repetition of {len(table)} prompts over {table.noises.min()} noises or more")
+
+
+if __name__ == "__main__":
+    main()

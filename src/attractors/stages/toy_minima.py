@@ -1,0 +1,60 @@
+"""How many minima the exact energy of K points on the circle has, and how many of them are no training point."""
+
+import click
+import numpy as np
+import pandas as pd
+
+from attractors.cli import stage as commands
+from attractors.tables import write_csv
+from attractors.theory.associative_memory import (
+    circle_radius,
+    energy,
+    exact_attractors,
+    inverse_temperature,
+    merging_probability,
+    ripple,
+)
+from attractors.theory.toy import circle, on_circle
+from attractors.theory.toy_landscape import grid
+
+SIZES = (*range(1, 11), 12, 16, 24, 32, 48, 64, 100, 200, 500, 1000)
+
+
+@commands.stage("toy_minima")
+@click.option("--sizes", type=click.IntRange(1), multiple=True, default=SIZES, help="The K to look at.")
+@click.option("--times", type=click.FloatRange(0, min_open=True), multiple=True, default=[0.01, 0.05, 0.15],
+              help="Times at which minima are counted.")  # fmt: skip
+@click.option("--points", type=click.IntRange(1), default=60_000, help="Points on the circle; the first K are S_K.")
+@click.option("--sigma", type=click.FloatRange(0, min_open=True), default=1.0, help="dx = sigma dw.")
+@commands.seed_option
+@commands.out_option
+def main(sizes, times, points, sigma, seed, out):
+    """Count the minima of E^DM (Eq. 5) for each of SIZES and TIMES.
+
+    A minimum is spurious if not exactly one training point descends into it (Eq. 7).
+    """
+    if max(sizes) > points:
+        raise ValueError(f"--sizes {max(sizes)}: there are --points {points:,}")
+    training, start = circle(points, seed), grid(1.5, 10)
+    ring = on_circle(np.linspace(0, 2 * np.pi, 721))
+    rows = []
+    for K, t in commands.progress([(K, t) for t in sorted(times) for K in sorted(sizes)], "toy minima", "landscape"):
+        memories, beta = training[:K], inverse_temperature(t, sigma)
+        found, shared = exact_attractors(memories, beta, start)
+        rows.append(
+            {
+                "t": t,
+                "K": K,
+                "minima": len(found),
+                "spurious": int((shared != 1).sum()),
+                "share_of_spurious": shared[shared != 1].sum() / K,
+                "chance": merging_probability(K, beta),
+                "ripple": ripple(energy(circle_radius(beta) * ring, memories, beta), beta),
+            }
+        )  # fmt: skip
+    write_csv(out, pd.DataFrame(rows))
+    click.echo(f"{out}: minima of {len(sizes)} training sets at {len(times)} times")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""What a worker of a cluster does. Ray carries this module's functions by value: it needs no installation there."""
+
+import fcntl
+import io
+import itertools
+import os
+import shutil
+import socket
+import sys
+import tarfile
+import tempfile
+import threading
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from scheduling.batch import Batch, log_of
+from scheduling.lockfile import entries
+from scheduling.machine import last_line
+
+LOG_BYTES = 200_000  # of each stage's log that return to the head
+
+
+def versions(packages):
+    """{package: its version here}, without the local part: a build for CUDA is the same version as one for CPU."""
+    found = {"python": ".".join(map(str, sys.version_info[:2]))}
+    for package in set(packages) - set(found):
+        try:
+            found[package] = version(package).split("+")[0]
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+class Board:
+    """An actor that knows what each batch is at, for the head to read."""
+
+    def __init__(self):
+        self.news = {}
+
+    def tell(self, key, *news):
+        self.news[key] = news
+
+    def read(self):
+        return self.news
+
+
+def vacant(base):
+    """(folder, open lock file) of a checkout that no other worker of this machine uses, nor an orphan of one."""
+    base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if base.stat().st_uid != os.getuid():
+        raise ValueError(f"{base}: belongs to another user; set ATTRACTORS_WORKERS to a folder of your own")
+    for number in itertools.count():
+        lock = open(base / f"{number}.lock", "w")  # noqa: SIM115  (held while the batch runs)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return base / str(number), lock
+        except BlockingIOError:
+            lock.close()
+
+
+def unpack(folder, snapshot, job, resume):
+    """Make `folder` the head's checkout: its files, the lock entries and small files of the stages that are read."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with tarfile.open(fileobj=io.BytesIO(snapshot)) as archive:
+        archive.extractall(folder, filter="tar")
+    (folder / ".dvc/config.local").write_text(job["config"])
+    (folder / "dvc.lock").write_text(job["lock"])
+    for path, content in job["files"].items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    resume.mkdir(parents=True, exist_ok=True)
+    for parent in {(folder / path).parent for path in job["outputs"]}:  # a training killed elsewhere goes on here
+        parent.mkdir(parents=True, exist_ok=True)
+        (parent / ".resume").symlink_to(resume)
+
+
+def contents(folder, paths):
+    """{path: bytes} of files, and of all files in folders, relative to `folder`."""
+    files = (file for path in paths for file in ([folder / path], (folder / path).rglob("*"))[(folder / path).is_dir()])
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files if file.is_file()}
+
+
+def perform(snapshot, job, board):
+    """Run a batch of stages on this machine; all that the head needs to go on as if it had run them itself.
+
+    snapshot: the head's checkout as a tar file; job: as `Cluster.submit` writes it; board: where to tell news.
+    """
+    where = socket.gethostname().split(".")[0]
+    if gpus := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        where += f":{gpus}"
+    here = versions(job["versions"])
+    differ = [f"{p} {v} (head: {job['versions'][p]})" for p, v in here.items() if v != job["versions"][p]]
+    if differ and not job["allow_versions"]:
+        return {"refused": f"worker {where}: other versions: {', '.join(differ)}; --allow-versions accepts them"}
+    if job["token"] and not Path(job["token"]).exists():
+        return {"refused": f"worker {where}: does not see the shared cache {Path(job['token']).parents[1]}; "
+                           "--cache names one that all machines see, --remote goes without"}  # fmt: skip
+    base = Path(os.environ.get("ATTRACTORS_WORKERS") or f"{tempfile.gettempdir()}/attractors-{os.getuid()}")
+    folder, lock = vacant(base)
+    with lock:
+        cache = job["cache"] or str(base / "cache")
+        job["config"] += f"[cache]\n    dir = {cache}\n"
+        unpack(folder, snapshot, job, Path(cache) / "fan_out" / "resume")
+        environment = {k: v for k, v in os.environ.items() if k not in job["environment"]}
+        environment |= {k: v for k, v in job["environment"].items() if v is not None}
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+        if not job["gpu"]:
+            environment["CUDA_VISIBLE_DEVICES"] = ""
+        batch = Batch(folder, job["inside"], job["commands"], environment, keep=(lock.fileno(),))
+        current, over = [next(iter(job["inside"]))], threading.Event()
+
+        def report():
+            while not over.wait(2):
+                board.tell.remote(job["key"], current[-1], where, last_line(folder / log_of(current[-1])))
+
+        threading.Thread(target=report, daemon=True).start()
+        try:
+            results = batch.run(current.append)
+        finally:
+            over.set()
+        done = [name for name, (code, _) in results.items() if not code]
+        locked = entries((folder / "dvc.lock").read_text())
+        return {
+            "where": where,
+            "versions": here,
+            "results": results,
+            "blocks": {name: locked[name] for name in done},
+            "files": contents(folder, [path for name in done for path in job["uncached"][name]]),
+            "logs": {name: log[-LOG_BYTES:] for name in results for log in contents(folder, [log_of(name)]).values()},
+        }
