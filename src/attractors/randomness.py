@@ -4,7 +4,7 @@ import numpy as np
 
 # One constant per consumer: two stages never read the same stream.
 INITIALISATION, SHUFFLING, TRAINING, SAMPLING, BOOTSTRAP, BASIN, CURVATURE, REFERENCE, CIRCLE, DROPOUT = range(10)
-LATENT, PROBES, LANCZOS = range(10, 13)
+LATENT, PROBES, LANCZOS, SELECTION = range(10, 14)
 
 
 def generator(seed, stream, index=0):

@@ -1,0 +1,93 @@
+"""Which samples of S' are measured: decided from their distances alone, so that no threshold changes what is measured.
+
+The samples are chosen in three groups: those nearest to S, those that repeat each other rather than an image of S, and
+a uniform draw from all of S'. The types of Eqs. 9-11 are joined with the measurements afterwards.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from attractors.randomness import SELECTION, generator
+
+GROUPS = ("nearest", "repeating", "uniform")
+
+
+class Selection(NamedTuple):
+    """n different samples of S' in measuring order, the groups that each belongs to, and its weight."""
+
+    numbers: np.ndarray  # [n] int64, positions in S'
+    nearest: np.ndarray  # [n] bool
+    repeating: np.ndarray  # [n] bool
+    uniform: np.ndarray  # [n] bool
+    weight: np.ndarray  # [n] float64: how many samples of S' each stands for; they sum to N'
+
+
+def rankings(
+    to_training: np.ndarray, within: np.ndarray, seed: int, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All of S' in the order in which each of the three groups takes its members: three permutations, [N'] int64.
+
+    to_training, within: [N'] distances >= 0 of each sample to its nearest image of S, and to its nearest other sample.
+    nearest: by the distance to S, ascending. repeating: by within - to_training, ascending. A sample that another one
+    repeats is near to that one and far from S, which makes this difference large and negative; it is about 0 for copies
+    of images of S, however close to each other, and for samples far from everything. uniform: a random permutation of
+    the stream (`seed`, SELECTION, `size`). Samples that tie are taken in the order of their numbers.
+    """
+    return (
+        np.argsort(to_training, kind="stable"),
+        np.argsort(np.asarray(within, np.float64) - to_training, kind="stable"),
+        generator(seed, SELECTION, size).permutation(len(to_training)),
+    )
+
+
+def interleave(members: list[np.ndarray]) -> np.ndarray:
+    """The numbers of several lists, each once: first the first of every list in turn, then the second, and so on.
+
+    members: lists of integers. The lists cut to their first r elements give the first part of the result, for every r.
+    """
+    lengths = [len(group) for group in members]
+    turn = np.concatenate([np.arange(length) for length in lengths])
+    group = np.repeat(np.arange(len(members)), lengths)
+    numbers = np.concatenate(members).astype(np.int64)[np.lexsort((group, turn))]
+    _, first = np.unique(numbers, return_index=True)
+    return numbers[np.sort(first)]
+
+
+def weights(members: list[np.ndarray], numbers: np.ndarray, count: int) -> np.ndarray:
+    """How many of the `count` samples of S' each of `numbers`: [n] stands for: [n] float64 (Horvitz and Thompson).
+
+    members: the groups nearest, repeating and uniform. Samples of the first two were certain to be measured and have
+    weight 1. Given how many of the uniform draw are not among them, each of these was drawn from the others with the
+    same probability, and its weight is one over it: the number of samples outside of the first two groups divided by
+    the number drawn there. A weighted mean is Hajek's estimate of the mean over S', or over any part of it.
+    """
+    targeted = np.isin(numbers, np.concatenate(members[:2]))
+    outside, drawn = count - targeted.sum(), (~targeted).sum()
+    return np.where(targeted, 1.0, outside / max(drawn, 1))
+
+
+def select(
+    to_training: np.ndarray, within: np.ndarray, nearest: int, repeating: int, uniform: int, seed: int, size: int
+) -> Selection:
+    """The samples of S' to be measured, in the order in which they are measured.
+
+    to_training, within: [N'] as of `rankings`. nearest, repeating, uniform: how many samples of each group, at most N';
+    a sample may belong to several. size: K, which sets the runs of a sweep on random streams of their own.
+    The order interleaves the groups, so that whoever stops early has members of all of them: what a smaller number of
+    each selects comes first, in the same order. Where all of S' is selected every weight is 1.
+    Raises ValueError for distances of different lengths or below 0, for none, and for a negative number.
+    """
+    to_training, within = np.asarray(to_training), np.asarray(within)
+    if to_training.ndim != 1 or to_training.shape != within.shape or not len(within):
+        raise ValueError(f"distances of shapes {to_training.shape} and {within.shape}; both must be [N']")
+    if not (np.isfinite(to_training).all() and np.isfinite(within).all() and min(to_training.min(), within.min()) >= 0):
+        raise ValueError("distances that are negative or not finite; S' needs at least two samples")
+    limits = (nearest, repeating, uniform)
+    if min(limits) < 0:
+        raise ValueError(f"nearest, repeating and uniform are {limits}; none may be negative")
+    ranked = rankings(to_training, within, seed, size)
+    members = [ranking[:limit] for ranking, limit in zip(ranked, limits, strict=True)]
+    numbers = interleave(members)
+    flags = [np.isin(numbers, group) for group in members]
+    return Selection(numbers, *flags, weights(members, numbers, len(within)))
