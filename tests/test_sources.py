@@ -10,14 +10,16 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from attractors.stages.sources import closure, main, substance  # noqa: E402
+from attractors.cli import group  # noqa: E402
+from attractors.cli.code import closure, code_hash  # noqa: E402
+from attractors.stages.sources import main  # noqa: E402
 
 CODE = '''"""About."""
 
 import math  # for pi
 
 
-def area(r):
+def area(r, s=None, t=0):
     """Of a disc.
 
     r: radius
@@ -26,7 +28,24 @@ def area(r):
 
     lines  """
     return math.pi * r**2, text, "# no comment", f"{r}  #"
+
+
+def empty():
+    """Nothing."""
 '''
+
+
+@pytest.fixture
+def hashed(tmp_path):
+    """A function: the hash of a source, given as text or bytes."""
+
+    def of(source):
+        number = len(list(tmp_path.iterdir()))
+        path = tmp_path / f"{number}.py"
+        path.write_bytes(source if isinstance(source, bytes) else source.encode())
+        return code_hash(path)
+
+    return of
 
 
 @pytest.mark.parametrize(
@@ -37,11 +56,13 @@ def area(r):
         ("    r: radius\n", ""),
         ("\n\n\ndef", "\n# here\n\n\n\n\ndef"),
         ("import math", "import math    "),
+        ("(r, s=None, t=0)", "(\n    r,\n    s=None,\n    t=0,\n)"),
+        ("Nothing.", "Nothing at all."),
     ],
 )
-def test_comments_docstrings_and_space_between_statements_are_no_substance(old, new):
+def test_comments_docstrings_and_layout_change_no_hash(hashed, old, new):
     assert old in CODE
-    assert substance(CODE.replace(old, new)) == substance(CODE)
+    assert hashed(CODE.replace(old, new)) == hashed(CODE)
 
 
 @pytest.mark.parametrize(
@@ -53,21 +74,32 @@ def test_comments_docstrings_and_space_between_statements_are_no_substance(old, 
         ('lines  """', 'lines """'),
         ("# no comment", "# a comment"),
         ("}  #", "} #"),
-        ("    return", "  return"),
+        ("s=None", "s=False"),
+        ("t=0", "t=0.0"),
+        ("t=0", "t=False"),
+        ("math.pi *", "math.pi +"),
+        ("text, ", ""),
     ],
 )
-def test_code_and_the_inside_of_strings_are_substance(old, new):
+def test_code_and_the_inside_of_strings_change_the_hash(hashed, old, new):
     assert old in CODE
-    try:
-        changed = substance(CODE.replace(old, new))
-    except IndentationError:
-        return
-    assert changed != substance(CODE)
+    assert hashed(CODE.replace(old, new)) != hashed(CODE)
 
 
-def test_substance_still_compiles_to_the_same_code():
-    for path in (ROOT / "src").rglob("*.py"):
-        compile(substance(path.read_text()) + "\n", path, "exec")
+def test_line_ends_and_a_byte_order_mark_change_no_hash(hashed):
+    assert hashed(CODE.replace("\n", "\r\n")) == hashed(CODE)
+    assert hashed(b"\xef\xbb\xbf" + CODE.encode()) == hashed(CODE)
+
+
+@pytest.mark.parametrize("source", [b"x = (\n", b"a = 1\n\tb = 2\n", b"x = '\xff'\n", b"x = 1\0\n"])
+def test_a_file_that_does_not_parse_is_one_line_that_names_it(hashed, source):
+    with pytest.raises(ValueError, match=r"0\.py(:\d+)?: does not parse \(.+\)$") as raised:
+        hashed(source)
+    assert "\n" not in str(raised.value)
+
+
+def names(script, root):
+    return [path.relative_to(root).as_posix() for path in closure(script, root)]
 
 
 def test_closure_follows_imports_of_imports_and_imports_inside_functions(tmp_path):
@@ -77,8 +109,32 @@ def test_closure_follows_imports_of_imports_and_imports_inside_functions(tmp_pat
     (package / "a.py").write_text("def f():\n    from lib.b import g\n    return g\n")
     (package / "b.py").write_text("import lib.a\n")
     (package / "c.py").write_text("")
-    names = [path.relative_to(tmp_path).as_posix() for path in closure(tmp_path / "run.py", tmp_path)]
-    assert names == ["lib/a.py", "lib/b.py", "run.py"]
+    assert names(tmp_path / "run.py", tmp_path) == ["lib/a.py", "lib/b.py", "run.py"]
+
+
+def test_closure_has_the_packages_around_a_module_and_follows_relative_imports(tmp_path):
+    deep = tmp_path / "lib" / "deep"
+    deep.mkdir(parents=True)
+    (tmp_path / "run.py").write_text("import lib.deep.a\n")
+    (tmp_path / "lib" / "__init__.py").write_text("from lib.first import x\n")
+    (tmp_path / "lib" / "first.py").write_text("x = 1\n")
+    (tmp_path / "lib" / "b.py").write_text("")
+    (tmp_path / "lib" / "c.py").write_text("")
+    (deep / "__init__.py").write_text("")
+    (deep / "a.py").write_text("from .. import b\nfrom ..c import *\n")
+    whole = ["lib/__init__.py", "lib/b.py", "lib/c.py", "lib/deep/__init__.py", "lib/deep/a.py", "lib/first.py"]
+    assert names(tmp_path / "run.py", tmp_path) == [*whole, "run.py"]
+    assert names(deep / "a.py", tmp_path) == whole
+
+
+def test_hidden_files_are_no_commands(tmp_path, monkeypatch):
+    stages = tmp_path / "stages"
+    stages.mkdir()
+    (stages / "train.py").write_text("\ndef main():\n    pass\n")
+    (stages / ".#train.py").symlink_to("nowhere")
+    (stages / "._train.py").write_bytes(b"\x00\x05\x16\x07\xff")
+    monkeypatch.setattr(group, "PACKAGE", tmp_path)
+    assert list(group.modules.__wrapped__()) == ["train"]
 
 
 def test_a_file_for_every_command_names_what_it_imports(tmp_path):
@@ -87,6 +143,7 @@ def test_a_file_for_every_command_names_what_it_imports(tmp_path):
     stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
     needed = {dep for stage in stages.values() for dep in stage.get("do", stage)["deps"] if "/sources/" in dep}
     assert {f"data/sources/{path.name}" for path in tmp_path.glob("*.txt")} >= needed
-    names = [line.split("  ")[1] for line in (tmp_path / "classify.txt").read_text().splitlines()]
-    assert "attractors/distances/detection.py" in names
-    assert "attractors/denoisers/networks.py" not in names  # classify starts without torch
+    files = [line.split("  ")[1] for line in (tmp_path / "classify.txt").read_text().splitlines()]
+    assert "attractors/distances/detection.py" in files
+    assert "attractors/distances/__init__.py" in files
+    assert "attractors/denoisers/networks.py" not in files  # classify starts without torch

@@ -16,7 +16,7 @@ def modules() -> dict[str, tuple[str, Path]]:
     """{command: (the module that defines it, its file)}: figures are called figure_NAME, all others as their file."""
     found = {}
     for room in HEADINGS:
-        for path in sorted((PACKAGE / room).glob("*.py")):
+        for path in sorted((PACKAGE / room).glob("[!.]*.py")):  # what editors and file systems hide is no module
             if "\ndef main(" in path.read_text("utf-8"):
                 name = f"figure_{path.stem}" if room == "figures" else path.stem
                 found[name] = (f"attractors.{room}.{path.stem}", path)
