@@ -1,6 +1,7 @@
 """Training at scale: dropout that resumes, several processes, other precisions, against plain training in float32."""
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -154,6 +155,24 @@ def test_compile_is_asked_for_once_and_keeps_the_names_of_the_weights(monkeypatc
     network = accelerate(randomised(), Acceleration(compile=True))
     assert len(compiled) == 1
     assert network.state_dict().keys() == randomised().state_dict().keys()
+
+
+CHOICE = """\
+import torch
+from attractors.denoisers.acceleration import chosen
+
+print(chosen(torch.device("cuda"), compile=None).precision)
+"""
+
+
+def test_what_cuda_takes_by_default_can_be_asked_in_a_fresh_process():
+    """In this process other modules may have imported what the function needs; in a stage's process none has."""
+    source = Path(stage.__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", CHOICE], env=os.environ | {"PYTHONPATH": str(source)}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.stdout == "tf32\n", done.stderr
 
 
 def test_on_a_cpu_everything_is_off_and_leaves_no_trace_in_the_record(small_run, tmp_path):

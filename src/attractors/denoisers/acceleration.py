@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 import click
 import torch
+from torch.utils._triton import has_triton  # `import torch` alone does not import this module
 
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
 
@@ -51,7 +52,7 @@ def chosen(device, precision="auto", channels_last=None, compile=None):
         raise ValueError(f"--precision tf32 is a mode of CUDA devices; this one is {device}")
     if precision == "auto":
         precision = "tf32" if cuda else "float32"
-    compilable = cuda and torch.utils._triton.has_triton() and any(
+    compilable = cuda and has_triton() and any(
         shutil.which(name) for name in (os.environ.get("CC", "cc"), "gcc", "clang")
     )  # fmt: skip
     compile = compilable if compile is None else compile
