@@ -1,23 +1,34 @@
 """The variance-exploding SDE of the toy model, its reverse, and the likelihood by the probability-flow ODE (A.2, A.3).
 
-dx = sigma dw (Eq. 19), t in [epsilon, T], so that x_t = x_0 + sigma sqrt(t) noise. `score`: maps x: [B, N]
-float32 or float64 and t, a number, to grad log p_t: [B, N], as torch tensors.
+The SDE is dx = sigma dw (Eq. 19) for t in [epsilon, T], so that x_t = x_0 + sigma sqrt(t) noise. A `Score` maps
+torch tensors x: [B, N], float32 or float64, and a number t to grad log p_t: [B, N].
 """
 
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 
 import numpy as np
 import torch
 from scipy.integrate import solve_ivp
 
+Score = Callable[[torch.Tensor, float], torch.Tensor]
+Field = Callable[[torch.Tensor, float], tuple[torch.Tensor, torch.Tensor]]  # (score: [B, N], divergence: [B])
+
 RTOL, ATOL = 1e-6, 1e-8
 
 
-def reverse_sde(score, noise, sigma=1.0, T=1.0, epsilon=1e-5, steps=1000):
-    """The reverse SDE (Eq. 20) by Euler-Maruyama from p_T ~ N(0, sigma^2 T I): [B, N].
+def reverse_sde(
+    score: Score,
+    noise: Iterable[torch.Tensor],
+    sigma: float = 1.0,
+    T: float = 1.0,
+    epsilon: float = 1e-5,
+    steps: int = 1000,
+) -> torch.Tensor:
+    """Solve the reverse SDE (Eq. 20) by Euler-Maruyama from p_T ~ N(0, sigma^2 T I); return the samples: [B, N].
 
     Eq. 20 misprints its diffusion coefficient: it is sigma dw (Eq. 2), not sigma^2 dw.
-    noise: iterable of `steps` tensors [B, N]: the start, then one a step; the last step adds none.
+    noise yields `steps` tensors [B, N]: the first is the start, and each step but the last adds the next one.
     """
     noise = iter(noise)
     x = sigma * T**0.5 * next(noise)
@@ -29,16 +40,21 @@ def reverse_sde(score, noise, sigma=1.0, T=1.0, epsilon=1e-5, steps=1000):
     return x
 
 
-def _vector_products(score, x, t, vectors):
-    """(score at x, [M, B, N]: each of `vectors` from the left times the Jacobian of the score there)."""
-    value, pullback = torch.func.vjp(lambda y: score(y, t), x)
+def _vector_products(
+    score: Score, x: torch.Tensor, t: float, vectors: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the score at x: [B, N] and vectors: [M, B, N] times its Jacobian from the left: [M, B, N]."""
+    value, pullback = torch.func.vjp(lambda y: score(y, t), x)  # type: ignore[misc]  # its type allows a third output
     return value, torch.func.vmap(pullback)(vectors)[0]
 
 
-def exact_divergence(score):
-    """The field x, t -> (score: [B, N], its divergence: [B]), the trace of the Jacobian by N products (A.3)."""
+def exact_divergence(score: Score) -> Field:
+    """Return the field (x, t) -> (score: [B, N], its divergence: [B]), with the divergence computed exactly (A.3).
 
-    def field(x, t):
+    The trace of the Jacobian takes N vector-Jacobian products.
+    """
+
+    def field(x: torch.Tensor, t: float) -> tuple[torch.Tensor, torch.Tensor]:
         basis = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)[:, None].expand(-1, *x.shape)
         value, rows = _vector_products(score, x, t, basis)
         return value, torch.einsum("ibi->b", rows)
@@ -46,31 +62,41 @@ def exact_divergence(score):
     return field
 
 
-def hutchinson_divergence(score, probes):
-    """The field x, t -> (score: [B, N], an estimate of its divergence: [B]), Eq. 33.
+def hutchinson_divergence(score: Score, probes: torch.Tensor) -> Field:
+    """Return the field (x, t) -> (score: [B, N], an estimate of its divergence: [B]), Eq. 33.
 
-    probes: [M, B, N] of zero mean and unit covariance, the same throughout one integration; M are averaged.
+    probes: [M, B, N] have zero mean and unit covariance and stay the same throughout one integration. The M estimates
+    are averaged.
     """
 
-    def field(x, t):
+    def field(x: torch.Tensor, t: float) -> tuple[torch.Tensor, torch.Tensor]:
         value, products = _vector_products(score, x, t, probes)
         return value, (products * probes).sum(2).mean(0)
 
     return field
 
 
-def flow(field, x, t, sigma=1.0, T=1.0, rtol=RTOL, atol=ATOL):
-    """The probability-flow ODE (Eq. 21) from x: [B, N] at time t to T: (x_T: [B, N], integral: [B]), float64.
+def flow(
+    field: Field,
+    x: torch.Tensor | np.ndarray,
+    t: float,
+    sigma: float = 1.0,
+    T: float = 1.0,
+    rtol: float = RTOL,
+    atol: float = ATOL,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Solve the probability-flow ODE (Eq. 21) from x: [B, N] at time t to T.
 
-    The integral is that of the divergence of f = -sigma^2 / 2 grad log p from t to T, Eqs. 24 and 32.
-    All B points are one system for scipy's RK45, whose step suits their root mean square error: at the default
-    tolerances log p is within 1e-5 of the exact value on the circle's empirical distribution.
-    Raises FloatingPointError where the solver gives up.
+    Returns (x_T: [B, N], integral: [B]) in float64. The integral is that of the divergence of
+    f = -sigma^2 / 2 grad log p from t to T (Eqs. 24 and 32); `field` gives the score and its divergence.
+    scipy's RK45 integrates all B points as one system and chooses its steps by their root mean square error: at the
+    default tolerances log p is within 1e-5 of the exact value for points on the circle.
+    Raises FloatingPointError where the solver fails.
     """
     x = torch.as_tensor(x)
     (B, N) = x.shape
 
-    def derivative(time, state):
+    def derivative(time: float, state: np.ndarray) -> np.ndarray:
         place = torch.from_numpy(state[: B * N].reshape(B, N)).to(x)
         score, divergence = (a.detach().double().cpu().numpy() for a in field(place, time))
         return -(sigma**2) / 2 * np.concatenate([score.ravel(), divergence])
@@ -83,22 +109,31 @@ def flow(field, x, t, sigma=1.0, T=1.0, rtol=RTOL, atol=ATOL):
     return end[: B * N].reshape(B, N), end[B * N :]
 
 
-def prior_log_density(x, sigma=1.0, T=1.0):
-    """log N(x; 0, sigma^2 T I), the paper's approximation of p_T: [B] from x: [B, N].
+def prior_log_density(x: np.ndarray, sigma: float = 1.0, T: float = 1.0) -> np.ndarray:
+    """Return log N(x; 0, sigma^2 T I), the paper's approximation of log p_T: [B] from x: [B, N].
 
-    It leaves out the data: on the unit circle p_T has variance sigma^2 T + 1/2 a coordinate, and the energies
-    at sigma = T = 1 carry a bias that `associative_memory.log_density` at T in its place removes.
+    The approximation leaves out the data. On the unit circle p_T has variance sigma^2 T + 1/2 per coordinate, which
+    biases the energies at sigma = T = 1. Using `associative_memory.log_density` at time T instead removes this bias.
     """
     variance = sigma**2 * T
     return -(x**2).sum(1) / (2 * variance) - x.shape[1] / 2 * np.log(2 * np.pi * variance)
 
 
-def log_likelihood(field, x, t, sigma=1.0, T=1.0, prior=prior_log_density, rtol=RTOL, atol=ATOL):
-    """log p(x, t) = log p_T(x_T) + integral from t to T of the divergence of f, Eqs. 24 and 32: [B] float64.
+def log_likelihood(
+    field: Field,
+    x: torch.Tensor | np.ndarray,
+    t: float,
+    sigma: float = 1.0,
+    T: float = 1.0,
+    prior: Callable[[np.ndarray, float, float], np.ndarray] = prior_log_density,
+    rtol: float = RTOL,
+    atol: float = ATOL,
+) -> np.ndarray:
+    """Return log p(x, t) = log p_T(x_T) + the integral of div f from t to T, Eqs. 24 and 32: [B] float64.
 
     Eq. 24 starts at time 0 (in practice epsilon); for the energy of Eq. 25 at time t the same integral starts
-    at t. Its sign is right (d log p / dt = -div f along the flow); Eq. 31 loses the minus at its end.
-    prior: maps (x_T, sigma, T) to log p_T.
+    at t. The sign of Eq. 24 is right (d log p / dt = -div f along the flow); Eq. 31 loses the minus at its end.
+    prior maps (x_T, sigma, T) to log p_T: [B]; the other arguments are those of `flow`.
     """
     x_T, integral = flow(field, x, t, sigma, T, rtol, atol)
     return prior(x_T, sigma, T) + integral
