@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from scipy.stats import binom
 
-from attractors.distances.detection import TYPES, crossings
+from attractors.distances.detection import TYPES
 from attractors.results.comparison import (
     RESAMPLES,
     compare_fractions,
@@ -19,6 +19,7 @@ from attractors.results.comparison import (
     holm,
     resampled,
 )
+from attractors.results.run import crossings
 
 SIZES = np.array([2, 16, 64, 256])
 

@@ -14,11 +14,12 @@ from attractors.data.images import as_images
 from attractors.data.subsets import nested_order, size_grid, sizes
 from attractors.denoisers.diffusion import Diffusion, forward_process, linear_betas
 from attractors.denoisers.training import batch_indices
-from attractors.distances.detection import TYPES, classify, crossings, fractions, selection, wilson
+from attractors.distances.detection import TYPES, classify, fractions, selection, wilson
 from attractors.distances.neighbours import nearest
 from attractors.distances.thresholds import Valley, choose, copy_bound
 from attractors.landscape.basin import log_volume
 from attractors.landscape.potential import circular_path
+from attractors.results.run import crossings
 from attractors.tables import read_csv, read_json, write_csv, write_json
 from attractors.theory.associative_memory import energy, retrieved, score
 

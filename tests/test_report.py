@@ -19,7 +19,8 @@ from attractors.distances.detection import TYPES, classify
 from attractors.distances.detection import fractions as shares_of
 from attractors.report import explorer, findings
 from attractors.report.explorer import GRID, STEPS, Sprite, cells, fractions, pictures, position, spread
-from attractors.report.run import Run, percent
+from attractors.report.words import percent
+from attractors.results.run import Run
 from attractors.tables import write_csv, write_json
 
 SIZES = [2, 16, 64]

@@ -22,12 +22,15 @@ def read_json(path):
         raise ValueError(f"{path}: not JSON ({error})") from None
 
 
-def read_csv(path, *columns):
-    """A table as a pandas frame. Raises ValueError naming the file where it is none, or has not all the columns."""
+def parse_csv(source, path, *columns):
+    """The table in `source`, a path or an open text file, as a pandas frame; errors name it as `path`.
+
+    Raises ValueError where it is not a table, or lacks one of `columns`, which must hold numbers.
+    """
     import pandas as pd
 
     try:
-        frame = pd.read_csv(path)
+        frame = pd.read_csv(source)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except (ValueError, OverflowError) as error:
@@ -39,6 +42,11 @@ def read_csv(path, *columns):
     if words := [name for name in columns if frame[name].dtype.kind not in "iuf"]:
         raise ValueError(f"{path}: column {words[0]} holds more than numbers")
     return frame
+
+
+def read_csv(path, *columns):
+    """`parse_csv` of a file."""
+    return parse_csv(path, path, *columns)
 
 
 def write_csv(path, frame):

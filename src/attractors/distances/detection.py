@@ -28,22 +28,6 @@ def wilson(share, count, z=1.96):
     return np.maximum(centre - half, 0), np.minimum(centre + half, 1)
 
 
-def crossings(sizes, shares, level=0.5):
-    """The K at which a falling share first crosses `level`, interpolated in log K: [n]; nan where it never does.
-
-    sizes: [m], ascending. shares: [n, m].
-    """
-    if len(sizes) < 2:
-        return np.full(len(shares), np.nan)
-    above, below = shares[:, :-1], shares[:, 1:]
-    falls = (above > level) & (level >= below)
-    first, row = falls.argmax(1), np.arange(len(shares))
-    logs = np.log(sizes)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        along = ((above - level) / (above - below))[row, first]
-    return np.where(falls.any(1), np.exp(logs[first] + along * (logs[first + 1] - logs[first])), np.nan)
-
-
 def selection(codes, distance_to_training, distance_to_synthetic, limit=512, rare=0.001):
     """C.2: up to `limit` samples of each type, nearest first by the distance that its metric thresholds.
 

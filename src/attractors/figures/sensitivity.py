@@ -1,4 +1,4 @@
-"""How the fractions hang on the thresholds: the spurious fraction at each K for every delta_m and delta_s."""
+"""How the fractions depend on the thresholds: the spurious fraction at each K for every delta_m and delta_s."""
 
 import math
 
@@ -8,17 +8,8 @@ import numpy as np
 from attractors.arrays import read_arrays
 from attractors.cli.stage import Stage
 from attractors.figures.style import COLOURS, plt, save
+from attractors.results.run import fractions_below, scaled_spurious
 from attractors.tables import read_csv
-
-
-def fractions_below(counts):
-    """Memorized and spurious fractions for each pair of bin edges as (delta_m, delta_s), from 2-D counts.
-
-    counts: [M, S] samples by distance to S and within S'. Returns memorized: [M + 1], spurious: [M + 1, S + 1].
-    """
-    below = np.zeros(np.add(counts.shape, 1))
-    below[1:, 1:] = counts.cumsum(0).cumsum(1) / counts.sum()
-    return below[:, -1], below[-1] - below
 
 
 @click.command(cls=Stage)
@@ -51,10 +42,7 @@ def main(folder, name, out):
     figure.colorbar(mesh, ax=axes, label="spurious fraction", shrink=0.5)
     peak = next(panels)
     for scale, style in ((0.5, ":"), (0.75, "--"), (1, "-"), (1.5, "-.")):
-        shares = [
-            s[np.abs(edges - scale * t.delta_m).argmin(), np.abs(edges - scale * t.delta_s).argmin()]
-            for s, t in zip(spurious, thresholds.itertuples(), strict=True)
-        ]
+        shares = scaled_spurious(arrays, thresholds, scale)
         peak.plot(thresholds.K, shares, style, color=COLOURS["spurious"], lw=1.2, label=f"both x {scale:g}")
     peak.set(xscale="log", xlabel="K", title="spurious fraction")
     peak.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1)).set_in_layout(False)

@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from attractors.arrays import read_arrays
 from attractors.distances.detection import TYPES
-from attractors.report.run import halving, interval, means, order, percent
+from attractors.report.words import interval, means, order, percent
+from attractors.results.run import halving, scaled_spurious
 from attractors.tables import read_csv, read_json
 
 
@@ -189,13 +189,8 @@ def sensitivity(run):
         arrays, _ = read_arrays(path, "log10_edges", "counts")
         found = []
         for scale in (0.5, 0.75, 1.5, 2):
-            shares = []
-            for counts, row in zip(arrays["counts"], limits.itertuples(), strict=True):
-                m, s = (
-                    np.abs(arrays["log10_edges"] - np.log10(scale * d)).argmin() for d in (row.delta_m, row.delta_s)
-                )
-                shares.append(counts[m:, :s].sum() / counts.sum())
-            found.append(f"{percent(max(shares))} at K = {limits.K[int(np.argmax(shares))]} (x {scale:g})")
+            shares = scaled_spurious(arrays, limits, scale)
+            found.append(f"{percent(shares.max())} at K = {limits.K[int(shares.argmax())]} (x {scale:g})")
         yield (
             f"{name}: where both thresholds are scaled at every K, the spurious peak is {', '.join(found)}; unscaled "
             f"it is {percent(run.peaks[name].spurious)} at K = {run.peaks[name].K:.0f}."

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2_contingency, norm
 
-from attractors.distances.detection import TYPES, crossings
+from attractors.distances.detection import TYPES
+from attractors.results.run import crossings
 
 RESAMPLES = 2000
 

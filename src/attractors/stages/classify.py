@@ -9,10 +9,11 @@ import pandas as pd
 
 from attractors.arrays import read_arrays, write_arrays
 from attractors.cli import stage as commands
-from attractors.distances.detection import METRICS, TYPES, classify, crossings, fractions, selection, wilson
+from attractors.distances.detection import METRICS, TYPES, classify, fractions, selection, wilson
 from attractors.distances.thresholds import Threshold, choose, copy_bound, find_valley
 from attractors.randomness import BOOTSTRAP, generator
 from attractors.results.paper import TABLE_2
+from attractors.results.run import half_memorized, spurious_peak
 from attractors.tables import write_csv, write_json
 
 BINS = np.arange(-120, 81) / 40  # edges of log10(distance): 1e-3 to 100, 40 to the decade
@@ -117,9 +118,9 @@ def histogram(size, counts, spacing):
 
 def summary(table, limits):
     """The few numbers for `dvc metrics`: the spurious peak, its K and thresholds, where memorization halves."""
-    peak = table.loc[table.spurious.idxmax()]
+    peak = spurious_peak(table)
     beside = {column: limits[column][peak.name] for column in limits if column.endswith("_in_table_2")}
-    half = crossings(table.K.to_numpy(), table.memorized.to_numpy()[None])[0]
+    half = half_memorized(table)
     return {
         "spurious_peak": round(peak.spurious, 4), "spurious_peak_K": int(peak.K),
         "half_memorized_K": round(half, 1) if np.isfinite(half) else None,

@@ -20,7 +20,8 @@ from attractors.distances.detection import TYPES
 from attractors.files import atomic, file_hash
 from attractors.report.explorer import GRID, PER_DECADE, explore
 from attractors.report.findings import FIGURES
-from attractors.report.run import Run
+from attractors.report.words import headline
+from attractors.results.run import Run
 
 PAGE = Path(__file__).parents[1] / "report"
 SHOWN = 200  # longer tables are for downloading only
@@ -197,7 +198,7 @@ def main(runs, metrics, plots, data, settings, examples, library, out):
     ]  # fmt: skip
     environment = Environment(loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined)
     page = environment.get_template("page.html").render(
-        learned=learned, figures=figures, sweeps=explorers, headline=run.headline(), versions=versions(),
+        learned=learned, figures=figures, sweeps=explorers, headline=headline(run), versions=versions(),
         thresholds=[thresholds(name, run) for name in names if run.table("thresholds", name) is not None],
         parameters=[{"name": str(path), "text": path.read_text()} for path in files if path.is_file()], hashes=hashes,
         style=Markup((PAGE / "page.css").read_text()), script=Markup((PAGE / "explorer.js").read_text()),

@@ -1,0 +1,159 @@
+"""The results of a run: the one place that finds its tables, types, spurious peak and half-crossing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from attractors.arrays import read_arrays
+from attractors.distances.detection import TYPES
+from attractors.tables import parse_csv
+
+ORDER = (*TYPES, "training")  # the rows of a table of measurements, in the order in which figures show them
+
+
+@dataclass(frozen=True)
+class Run:
+    """The results in the folders `metrics` (tables) and `data` (arrays).
+
+    learned, controls: names of the sweeps of trained networks and of those of the exact denoiser; studies: names of
+    the studies of prompts. They are empty where a caller asks for sweeps by name.
+    """
+
+    metrics: Path
+    learned: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
+    studies: tuple[str, ...] = ()
+    data: Path = Path("data")
+
+    def read(self, path: str) -> bytes | None:
+        """The content of the file `path` below the folder of tables, or None where there is no such file."""
+        file = Path(self.metrics) / path
+        return file.read_bytes() if file.is_file() else None
+
+    def table(self, kind: str, name: str = "", *columns: str) -> pd.DataFrame | None:
+        """The table METRICS/kind/name.csv (METRICS/kind.csv without a name), or None where there is no such file.
+
+        Raises ValueError naming the file where it is not a table, or not one with all `columns`, which hold numbers.
+        """
+        path = f"{kind}/{name}.csv" if name else f"{kind}.csv"
+        content = self.read(path)
+        if content is None and (parts := list((Path(self.metrics) / kind / name).glob("[0-9]*.csv"))):
+            parts = [parse_csv(part, part, *columns) for part in sorted(parts, key=lambda part: int(part.stem))]
+            return pd.concat(parts, ignore_index=True)
+        return None if content is None else parse_csv(BytesIO(content), Path(self.metrics) / path, *columns)
+
+    def needed(self, kind: str, name: str, *columns: str) -> pd.DataFrame:
+        """`table`, for a caller that cannot do without it. Raises ValueError naming the file where there is none."""
+        table = self.table(kind, name, *columns)
+        if table is None:
+            raise ValueError(f"{Path(self.metrics) / kind / name}.csv: no such file")
+        return table
+
+    def control(self, kind: str, name: str) -> pd.DataFrame | None:
+        """The table of the exact denoiser that a sweep is compared with, the sweep NAME-exact; None without one."""
+        return self.table(kind, f"{name}-exact")
+
+    def peak(self, name: str) -> pd.Series:
+        """`spurious_peak` of the sweep called `name`. Raises ValueError where it has no table of fractions."""
+        return spurious_peak(self.needed("fractions", name, "K", *TYPES))
+
+    @cached_property
+    def peaks(self) -> dict[str, pd.Series]:
+        """`peak` of every learned sweep that was classified, by name."""
+        return {name: self.peak(name) for name in self.learned if self.table("fractions", name) is not None}
+
+    def codes(self, name: str, size: int) -> np.ndarray:
+        """The types of all samples of the run (sweep `name`, K = `size`) as classify wrote them: [N'] int8 into TYPES.
+
+        Raises ValueError naming the file where it is missing or is not of this run.
+        """
+        path = Path(self.data) / "types" / name / f"{size}.safetensors"
+        arrays, record = read_arrays(path, "codes")
+        codes = arrays["codes"]
+        if codes.ndim != 1 or codes.dtype != np.int8 or not len(codes) or not 0 <= codes.min() <= codes.max() <= 2:
+            raise ValueError(f"{path}: not the types of samples as classify writes them")
+        if record.get("size") != size:
+            raise ValueError(f"{path}: types of K = {record.get('size')}, not of {size}")
+        return codes
+
+    def distances(self, name: str, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """The distance of every sample to its nearest image of S, and to its nearest other sample: two [N'] float32."""
+        path = Path(self.data) / "neighbours" / name / f"{size}.safetensors"
+        arrays, _ = read_arrays(path, "training_distances", "synthetic_distances")
+        return arrays["training_distances"][:, 0], arrays["synthetic_distances"][:, 0]
+
+
+def spurious_peak(fractions: pd.DataFrame) -> pd.Series:
+    """The row of a table of fractions, one for each K, in which spurious samples are most frequent: the first of them.
+
+    The row's `name` is its label in the table.
+    """
+    return fractions.loc[fractions.spurious.idxmax()]
+
+
+def crossings(sizes: np.ndarray, shares: np.ndarray, level: float = 0.5) -> np.ndarray:
+    """The K at which a falling share first crosses `level`, interpolated in log K: [n]; nan where it never does.
+
+    sizes: [m], ascending. shares: [n, m] in [0, 1], of n runs at these sizes.
+    """
+    if len(sizes) < 2:
+        return np.full(len(shares), np.nan)
+    above, below = shares[:, :-1], shares[:, 1:]
+    falls = (above > level) & (level >= below)
+    first, row = falls.argmax(1), np.arange(len(shares))
+    logs = np.log(sizes)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        along = ((above - level) / (above - below))[row, first]
+    return np.where(falls.any(1), np.exp(logs[first] + along * (logs[first + 1] - logs[first])), np.nan)
+
+
+def half_memorized(fractions: pd.DataFrame) -> float:
+    """The K at which the memorized fraction falls to one half, interpolated in log K; nan where it does not."""
+    return float(crossings(fractions.K.to_numpy(), fractions.memorized.to_numpy()[None])[0])
+
+
+def halving(table: pd.DataFrame, column: str = "memorized", level: float = 0.5) -> tuple[int, int] | None:
+    """The two neighbouring K of a table between which the share `column` first falls across `level`, or None."""
+    for above, below in zip(table.itertuples(), table.iloc[1:].itertuples(), strict=False):
+        if getattr(above, column) > level >= getattr(below, column):
+            return int(above.K), int(below.K)
+    return None
+
+
+def fractions_below(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eqs. 9 and 10 for every pair of thresholds at once: memorized fraction [M + 1] and spurious one [M + 1, S + 1].
+
+    counts: [M, S] samples by distance to S and within S', in bins. Element [i, j] is for delta_m at the lower edge of
+    bin i (the upper edge of the last bin for i = M) and delta_s at that of bin j.
+    """
+    below = np.zeros(np.add(counts.shape, 1))
+    below[1:, 1:] = counts.cumsum(0).cumsum(1) / counts.sum()
+    return below[:, -1], below[-1] - below
+
+
+def scaled_spurious(arrays: dict[str, np.ndarray], limits: pd.DataFrame, scale: float) -> np.ndarray:
+    """The spurious fraction at each K, both thresholds multiplied by `scale` and moved to edges of bins: [sizes].
+
+    arrays: `log10_edges` [M + 1] and `counts` [sizes, M, M] as classify writes them. limits: the table of thresholds,
+    one row for each of the sizes.
+    """
+    edges, shares = arrays["log10_edges"], []
+    for counts, row in zip(arrays["counts"], limits.itertuples(), strict=True):
+        m, s = (np.abs(edges - np.log10(scale * delta)).argmin() for delta in (row.delta_m, row.delta_s))
+        shares.append(fractions_below(counts)[1][m, s])
+    return np.array(shares)
+
+
+def wide(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """One row for each K with a column TYPE_COLUMN for each type and each of `columns`, as `dvc plots` reads it."""
+    parts = [
+        part.set_index("K")[list(columns)].add_prefix(f"{name}_")
+        for name in ORDER
+        if len(part := table[table.type == name])
+    ]
+    return pd.concat(parts, axis=1).sort_index().reset_index()
