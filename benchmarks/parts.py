@@ -335,7 +335,7 @@ def pipeline(options):
     """In a clone that shares the cache of DVC: nothing of this checkout changes."""
     report = ROOT / "benchmarks" / "repro.json"
     if report.exists():
-        measured = json.loads(report.read_text())
+        measured = json.loads(report.read_text("utf-8"))
         yield Row("default make repro", "after installation", measured["seconds"], 600, measured.get("detail", ""), "s")
     else:
         yield Row("default make repro", "after installation", None, 600, f"not measured: {report.name}", "s")
@@ -346,7 +346,7 @@ def pipeline(options):
         environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
         def run(*command):
-            subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, env=environment)
+            subprocess.run(command, cwd=folder, check=True, capture_output=True, encoding="utf-8", env=environment)
 
         def dvc(*arguments):
             run("dvc", "--cd", clone, *arguments)

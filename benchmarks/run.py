@@ -51,7 +51,7 @@ def machine(device, threads):
 
 
 def _lines(path):
-    return Path(path).read_text().splitlines() if Path(path).exists() else []
+    return Path(path).read_text("utf-8").splitlines() if Path(path).exists() else []
 
 
 def table(rows):

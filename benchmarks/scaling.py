@@ -75,7 +75,9 @@ def measured(part, size):
     """In a process of its own: (seconds, MiB at the peak beyond those at the start)."""
     code = f"import scaling; scaling.measure({part!r}, {size})"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
-    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
+    output = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, encoding="utf-8", env=environment
+    )
     return tuple(map(float, output.stdout.split()))
 
 
@@ -100,12 +102,12 @@ def status(repeats):
         runs = yaml.load(ROOT / "runs.yaml")
         run = next(iter(runs["runs"].values()))
         runs["runs"] = {f"{run['sweep']}-{K}": {**run, "size": K} for K in range(2, 2 + 8 * repeats)}
-        with open(Path(folder) / "runs.yaml", "w") as file:
+        with open(Path(folder) / "runs.yaml", "w", encoding="utf-8") as file:
             yaml.dump(runs, file)
         command = [sys.executable, "-m", "dvc", "status", "--json"]
         environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        output = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, env=environment)
+        output = subprocess.run(command, cwd=folder, check=True, capture_output=True, encoding="utf-8", env=environment)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         taken = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         return taken, after.ru_maxrss / 1024, len(json.loads(output.stdout))

@@ -146,7 +146,7 @@ def draw(table, parts, out):
 def main(scale, measured, without, bookkeeping, head, cores, gpus, out):
     graph, runs = paper_graph(scale)
     graph = graph.subgraph(name for name in graph if kind(name) not in without)
-    known = json.loads(measured.read_text()) if measured else {}
+    known = json.loads(measured.read_text("utf-8")) if measured else {}
     seconds = {name: known.get(name, known.get(kind(name), None)) for name in graph}
     seconds = {name: seconds_of(name, runs) if value is None else value for name, value in seconds.items()}
     chain, parts = critical(graph, seconds), {}

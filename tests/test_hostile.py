@@ -963,7 +963,7 @@ def snapshot(folder):
 
 
 def virtual_memory():
-    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
 
 
 def forge(case, monkeypatch):

@@ -1,6 +1,7 @@
 """No file can run code: every loader here is its safe form, by ruff where it has a rule, and by a search."""
 
 import ast
+import re
 import subprocess
 import sys
 
@@ -88,3 +89,11 @@ def test_the_project_lint_rules_name_unsafe_loads(source, rule):
     ]
     result = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
     assert rule in result.stdout
+
+
+def test_every_text_file_is_read_and_written_in_utf_8_whatever_the_locale():
+    command = [sys.executable, "-m", "ruff", "check", "--preview", "--select", "PLW1514", "--isolated"]
+    result = subprocess.run([*command, "src", "benchmarks"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout
+    lines = [line for path in (ROOT / "src").rglob("*.py") for line in path.read_text("utf-8").splitlines()]
+    assert [line for line in lines if re.search(r"text=True|read_text\(\)|write_text\([^\"']*\)$", line)] == []

@@ -67,7 +67,7 @@ def test_a_flipped_bit_is_found_and_removed_whatever_the_time_of_the_file(reposi
 
 
 def test_training_starts_anew_from_a_state_with_one_wrong_bit_anywhere(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("attractors.checkpoints.CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("attractors.denoisers.checkpoints.CHECKPOINT_SECONDS", 0)
     state, checkpoint = {"step": 7, "weights": torch.arange(500.0)}, Checkpoint(tmp_path / "model", seed=1)
     checkpoint.save(state)
     whole = checkpoint.path.read_bytes()

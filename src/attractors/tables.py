@@ -9,13 +9,13 @@ from attractors.files import atomic
 def write_json(path, value):
     """Write `value` as indented JSON with sorted keys; NaN is refused."""
     with atomic(path) as partial:
-        partial.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+        partial.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n", "utf-8", newline="\n")
 
 
 def read_json(path):
     """Read a JSON file. Raises ValueError naming it when it is missing or malformed."""
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text("utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except (ValueError, RecursionError) as error:

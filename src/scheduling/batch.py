@@ -28,7 +28,7 @@ class Batch:
         self.job = {"inside": inside, "commands": commands}
         self.process = subprocess.Popen(
             [sys.executable, "src/scheduling/batch.py"], cwd=folder, env=environment,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True, pass_fds=keep,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", start_new_session=True, pass_fds=keep,
         )  # fmt: skip
         self.leash = subprocess.Popen(
             ["/bin/sh", "-c", LEASH, str(self.process.pid)], stdin=subprocess.PIPE, start_new_session=True,

@@ -27,7 +27,7 @@ SAME = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ATTRACTOR
 
 def requirements(path="requirements.txt"):
     """The packages that requirements.txt names: those whose versions must agree."""
-    lines = (line.split("#")[0].strip() for line in Path(path).read_text().splitlines())
+    lines = (line.split("#")[0].strip() for line in Path(path).read_text("utf-8").splitlines())
     return [line.split("<")[0].split(">")[0].split("=")[0].strip() for line in lines if line]
 
 
@@ -38,7 +38,7 @@ def snapshot(made):
     """
 
     def git(*arguments):
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
+        return subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8", check=True).stdout
 
     listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
     files = [path for path in dict.fromkeys(listed) if path and os.path.lexists(path)]
@@ -134,7 +134,7 @@ class Cluster:
 
     def submit(self, inside, gpu):
         """Start stages on a worker; a future of what `remote_worker.perform` returns."""
-        locked = lockfile.entries(Path("dvc.lock").read_text() if Path("dvc.lock").exists() else "")
+        locked = lockfile.entries(Path("dvc.lock").read_text("utf-8") if Path("dvc.lock").exists() else "")
         nodes = self.graph.graph["all"].nodes
         read = {name: [i for i in nodes[name]["inputs"] if i not in inside] for name in inside}
         inputs = sorted({name for names in read.values() for name in names})
@@ -177,9 +177,9 @@ class Cluster:
             batch.log_of(name).write_bytes(header.encode() + log)
         if result["blocks"]:
             with make_lock(os.path.join(self.tmp, "lock"), tmp_dir=self.tmp, friendly=True, wait=True):
-                text = Path("dvc.lock").read_text() if Path("dvc.lock").exists() else ""
+                text = Path("dvc.lock").read_text("utf-8") if Path("dvc.lock").exists() else ""
                 with atomic("dvc.lock") as partial:
-                    partial.write_text(lockfile.updated(text, result["blocks"]))
+                    partial.write_text(lockfile.updated(text, result["blocks"]), "utf-8")
             self.merged += result["blocks"]
         return result["results"]
 

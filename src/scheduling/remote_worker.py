@@ -50,7 +50,7 @@ def vacant(base):
     if base.stat().st_uid != os.getuid():
         raise ValueError(f"{base}: belongs to another user; set ATTRACTORS_WORKERS to a folder of your own")
     for number in itertools.count():
-        lock = open(base / f"{number}.lock", "w")  # noqa: SIM115  (held while the batch runs)
+        lock = open(base / f"{number}.lock", "wb")  # noqa: SIM115  (held while the batch runs)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return base / str(number), lock
@@ -63,8 +63,8 @@ def unpack(folder, snapshot, job, resume):
     shutil.rmtree(folder, ignore_errors=True)
     with tarfile.open(fileobj=io.BytesIO(snapshot)) as archive:
         archive.extractall(folder, filter="tar")
-    (folder / ".dvc/config.local").write_text(job["config"])
-    (folder / "dvc.lock").write_text(job["lock"])
+    (folder / ".dvc/config.local").write_text(job["config"], "utf-8")
+    (folder / "dvc.lock").write_text(job["lock"], "utf-8")
     for path, content in job["files"].items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)
@@ -119,7 +119,7 @@ def perform(snapshot, job, board):
         finally:
             over.set()
         done = [name for name, (code, _) in results.items() if not code]
-        locked = entries((folder / "dvc.lock").read_text())
+        locked = entries((folder / "dvc.lock").read_text("utf-8"))
         return {
             "where": where,
             "versions": here,

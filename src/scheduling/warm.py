@@ -24,7 +24,7 @@ def python():
     """
     with tempfile.TemporaryDirectory(prefix="attractors-") as folder:
         command = f'#!/bin/sh\nexec "{sys.executable}" -S "{__file__}" "{folder}/socket" "$@"\n'
-        (Path(folder) / "python").write_text(command)
+        (Path(folder) / "python").write_text(command, "utf-8")
         (Path(folder) / "python").chmod(0o755)
         server = subprocess.Popen([sys.executable, __file__, f"{folder}/socket"], stdin=subprocess.PIPE) \
             if hasattr(os, "fork") else None  # fmt: skip

@@ -59,7 +59,7 @@ class Node:
             f"--dashboard-agent-listen-port={free_port()}",
         ]  # fmt: skip
         settings = environment() | {"ATTRACTORS_WORKERS": str(folder), "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
-        with open(folder / "ray.log", "w") as log:
+        with open(folder / "ray.log", "w", encoding="utf-8") as log:
             self.process = subprocess.Popen(
                 command, env=settings, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )

@@ -36,7 +36,7 @@ class Lazy(click.Group):
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         for room, heading in HEADINGS.items():
             rows = [
-                (name, ast.get_docstring(ast.parse(path.read_text("utf-8"))).splitlines()[0])
+                (name, ast.get_docstring(ast.parse(path.read_bytes())).splitlines()[0])
                 for name, (module, path) in modules().items()
                 if module.startswith(f"attractors.{room}.")
             ]

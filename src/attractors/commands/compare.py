@@ -32,7 +32,7 @@ class Revision:
     def text(self, path):
         """A file's text, or None where there is none."""
         if self.files is None:
-            return (self.folder / path).read_text() if (self.folder / path).is_file() else None
+            return (self.folder / path).read_text("utf-8") if (self.folder / path).is_file() else None
         return self.files.read_text(path) if self.files.isfile(path) else None
 
     def paths(self, folder):

@@ -27,7 +27,7 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 def dvc(*arguments):
     """DVC in this checkout; its output. Raises click.ClickException where it fails."""
     command = [sys.executable, "-m", "dvc", *arguments]
-    ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", check=False)
     if ended.returncode:
         raise click.ClickException(f"dvc {arguments[0]}:\n{ended.stdout[-2000:]}")
     return ended.stdout
@@ -65,7 +65,7 @@ def work_off(agenda, lanes, display):
             except (ValueError, click.ClickException):
                 raise
             except Exception as error:  # a worker that died more often than it is replaced
-                log_of(names[0]).write_text(f"{type(error).__name__}: {error}\n")
+                log_of(names[0]).write_text(f"{type(error).__name__}: {error}\n", "utf-8")
                 results = {names[0]: (1, 0.0)}
             agenda.settle(names, results)
             for name, (code, seconds) in results.items():
@@ -80,7 +80,7 @@ def interrupted(*_):
 def own_lock():
     """Held while this runs: two at a time would do everything twice. Raises ValueError."""
     LOGS.mkdir(parents=True, exist_ok=True)
-    lock = open(LOGS / "lock", "w")  # noqa: SIM115  (until the process ends)
+    lock = open(LOGS / "lock", "wb")  # noqa: SIM115  (until the process ends)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

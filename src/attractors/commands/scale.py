@@ -105,7 +105,7 @@ def main(names, out):
         raise click.BadParameter(str(error), param_hint="NAMES") from None
     yaml = YAML()
     yaml.width, yaml.default_flow_style = 120, None
-    with atomic(out) as temporary, temporary.open("w") as file:
+    with atomic(out) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write(f"# Written by: python src/main.py scale {' '.join(names)}\n")
         yaml.dump(content, file)
     prompts = f", {len(content['prompts'])} prompts of {', '.join(content['studies'])}" if content["studies"] else ""

@@ -29,7 +29,7 @@ def expected(root, cache):
             if path.is_file():
                 yield path, name
             elif path.is_dir() and listing.is_file() and md5(listing) == name.removesuffix(".dir"):
-                for part in json.loads(listing.read_text()):
+                for part in json.loads(listing.read_text("utf-8")):
                     if (path / part["relpath"]).is_file():
                         yield path / part["relpath"], part["md5"]
 

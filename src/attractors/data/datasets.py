@@ -36,7 +36,9 @@ def md5(content):
 def _run(*command, folder):
     """Run a package manager's download. Raises ValueError with the last line of what it said."""
     try:
-        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+        result = subprocess.run(
+            command, cwd=folder, capture_output=True, encoding="utf-8", errors="replace", timeout=300, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ValueError(f"{command[0]}: {error}") from None
     if result.returncode:

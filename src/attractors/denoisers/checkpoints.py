@@ -23,7 +23,8 @@ class Checkpoint:
     """
 
     def __init__(self, out, **identity):
-        code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py")))
+        files = sorted(path for path in Path(__file__).parents[1].rglob("[!.]*.py") if path.is_file())
+        code = b"".join(path.read_bytes() for path in files)
         identity |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode() + code).hexdigest()[:32]
         self.path, self.saved, self.cost = Path(out).parent / ".resume" / f"{key}.pt", time.monotonic(), 0.0

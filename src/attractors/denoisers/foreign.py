@@ -155,7 +155,7 @@ def from_authors(path):
 
 def _json(path):
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 

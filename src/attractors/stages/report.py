@@ -200,8 +200,9 @@ def main(runs, metrics, plots, data, settings, examples, library, out):
     page = environment.get_template("page.html").render(
         learned=learned, figures=figures, sweeps=explorers, headline=headline(run), versions=versions(),
         thresholds=[thresholds(name, run) for name in names if run.table("thresholds", name) is not None],
-        parameters=[{"name": str(path), "text": path.read_text()} for path in files if path.is_file()], hashes=hashes,
-        style=Markup((PAGE / "page.css").read_text()), script=Markup((PAGE / "explorer.js").read_text()),
+        parameters=[{"name": str(path), "text": path.read_text("utf-8")} for path in files if path.is_file()],
+        hashes=hashes,
+        style=Markup((PAGE / "page.css").read_text("utf-8")), script=Markup((PAGE / "explorer.js").read_text("utf-8")),
         vega=Markup(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")),
         sweeps_json=embedded({"grid": GRID.tolist(), "per_decade": PER_DECADE, "sweeps": explorers}),
     )  # fmt: skip

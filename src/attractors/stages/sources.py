@@ -21,7 +21,7 @@ def main(out):
     for name, script in scripts.items():
         lines = [f"{code}  {path}\n" for path, code in code_hashes(script, commands.ROOT / "src").items()]
         with atomic(Path(out) / f"{name}.txt") as partial:
-            partial.write_text("".join(lines), newline="\n")
+            partial.write_text("".join(lines), "utf-8", newline="\n")
     click.echo(f"{out}: the code of {len(scripts)} stages")
 
 
