@@ -21,7 +21,7 @@ from transcriptions import (
     plain_training,
 )
 
-from attractors.cli.stage import ROOT
+from attractors.cli.settings import ROOT
 from attractors.denoisers.acceleration import accelerate, chosen
 from attractors.denoisers.diffusion import Diffusion, linear_betas
 from attractors.denoisers.networks import build

@@ -23,10 +23,11 @@ import torch
 from parts import PARTS
 from threadpoolctl import threadpool_limits
 
-from attractors.cli import stage as commands
+from attractors.cli.devices import find_device
+from attractors.cli.settings import ROOT
 from attractors.tables import read_json, write_json
 
-OUT = commands.ROOT / "benchmarks" / "results.json"
+OUT = ROOT / "benchmarks" / "results.json"
 
 
 def machine(device, threads):
@@ -81,7 +82,7 @@ def table(rows):
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default=OUT, help="The JSON file to write.")
 def main(only, quick, device, threads, rounds, out):
     """Time every part against its peers; print a table and write OUT."""
-    device = commands.device(device)
+    device = find_device(device)
     torch.set_num_threads(threads)
     options = SimpleNamespace(device=device, threads=threads, quick=quick, rounds=1 if quick else rounds)
     old = read_json(out)["parts"] if only and out.exists() else {}

@@ -20,7 +20,7 @@ import click
 import numpy as np
 import pandas as pd
 
-from attractors.cli.stage import ROOT
+from attractors.cli.settings import ROOT
 from attractors.figures.style import plt, save
 from attractors.tables import write_csv
 

@@ -22,7 +22,7 @@ import click
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from attractors.cli.stage import read_yaml  # noqa: E402
+from attractors.cli.settings import read_yaml  # noqa: E402
 from scheduling.graph import kind, whole_graph  # noqa: E402
 
 TRAINING_HOURS = {  # App. F

@@ -118,9 +118,9 @@ LATER = """\
 import sys
 import click
 import threadpoolctl
-from attractors import commands
+from attractors.cli.stage import Stage
 
-@click.command(cls=commands.Stage)
+@click.command(cls=Stage)
 def main():
     import scipy.linalg
     libraries = [library for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]

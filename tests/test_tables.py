@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from attractors.cli.stage import read_yaml
+from attractors.cli.settings import read_yaml
 from attractors.commands.scale import SCALES
 from attractors.data.subsets import size_grid, sizes
 from attractors.denoisers.diffusion import linear_betas

@@ -7,7 +7,7 @@ from functools import cache
 import networkx
 
 from attractors.cli.group import modules
-from attractors.cli.stage import ROOT
+from attractors.cli.settings import ROOT
 
 WORTH_A_PROCESS = 60  # seconds of stages that are run by one DVC process, which costs seconds itself
 

@@ -80,7 +80,7 @@ def readers():
     from PIL import Image
 
     from attractors import tables
-    from attractors.cli import stage as commands
+    from attractors.cli.settings import check_names, read_runs, read_yaml
     from attractors.data import datasets, prompts, subsets
     from attractors.data import images as readers
     from attractors.denoisers import foreign, models, unpickling
@@ -105,7 +105,7 @@ def readers():
         from attractors.commands import scale
 
         content = scale.runs_of(["x"], path.parent, path.parent / "none")
-        commands.check_names([run["dataset"] for run in content["runs"].values()], path)
+        check_names([run["dataset"] for run in content["runs"].values()], path)
 
     def diffusers(path):
         (path.parent / "config.json").write_bytes(path.read_bytes())
@@ -137,13 +137,13 @@ def readers():
         "read_idx": ([struct.pack(">4I", 0x803, 2, 8, 8) + images.tobytes()], idx, "x"),
         "sweep as train reads it": ([(ROOT / "sweeps" / "digits.yaml").read_bytes()], settings, "x.yaml"),
         "sweep as scale reads it": ([(ROOT / "sweeps" / "digits.yaml").read_bytes()], runs, "x.yaml"),
-        "runs.yaml": ([(ROOT / "runs.yaml").read_bytes()[:600]], commands.read_runs, "runs.yaml"),
+        "runs.yaml": ([(ROOT / "runs.yaml").read_bytes()[:600]], read_runs, "runs.yaml"),
         "prompts": (
             [(ROOT / "prompts" / "stable_diffusion_tiny.yaml").read_bytes()],
-            lambda path: prompts.prompts_of(commands.read_yaml(path), path), "p.yaml",
+            lambda path: prompts.prompts_of(read_yaml(path), path), "p.yaml",
         ),
         "sizes": ([b"sizes: [2, 4, 8]", b"sizes: {a: 2, b: 3, total: 9}"],
-                  lambda path: subsets.sizes(commands.read_yaml(path).get("sizes")), "x.yaml"),
+                  lambda path: subsets.sizes(read_yaml(path).get("sizes")), "x.yaml"),
     }  # fmt: skip
 
 

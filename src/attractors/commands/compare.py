@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
-from attractors.cli import stage as commands
+from attractors.cli.settings import ROOT
+from attractors.cli.stage import seed_option, stage
 from attractors.randomness import BOOTSTRAP, generator
 from attractors.results.comparison import compare_fractions, compare_means, compare_quantities
 
@@ -114,13 +115,13 @@ def report(name, first, second, seed):
             yield f"Mean log-volumes; p of a normal test, corrected for {means.p.notna().sum()}\n{shown(means)}"
 
 
-@commands.stage("compare")
+@stage("compare")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B", default="workspace")
 @click.option("--sweep", "names", multiple=True, help="Sweeps to compare.  [default: those in both]")
-@click.option("--folder", type=click.Path(exists=True, file_okay=False), default=commands.ROOT, show_default="here",
+@click.option("--folder", type=click.Path(exists=True, file_okay=False), default=ROOT, show_default="here",
               help="The repository.")  # fmt: skip
-@commands.seed_option
+@seed_option
 def main(a, b, names, folder, seed):
     """Compare A with B: git revisions, experiments of DVC, or `workspace`, the files as they are.
 

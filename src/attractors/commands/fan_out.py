@@ -14,7 +14,8 @@ from pathlib import Path
 
 import click
 
-from attractors.cli.stage import ROOT, Stage, read_runs
+from attractors.cli.settings import ROOT, read_runs
+from attractors.cli.stage import Stage
 from scheduling import warm
 from scheduling.batch import LOGS, log_of
 from scheduling.display import Display

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 from ruamel.yaml import YAML
 
-from attractors.cli.stage import ROOT, check_names, read_yaml
+from attractors.cli.settings import ROOT, check_names, read_yaml
 from attractors.data.prompts import prompts_of
 from attractors.data.subsets import sizes
 from attractors.distances.detection import METRICS

@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 from ruamel.yaml import YAML
 
-from attractors.cli.stage import ROOT, Stage, progress
+from attractors.cli.progress import progress
+from attractors.cli.settings import ROOT
+from attractors.cli.stage import Stage
 
 
 def md5(path):

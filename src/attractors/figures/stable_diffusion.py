@@ -6,7 +6,8 @@ import click
 import numpy as np
 
 from attractors.arrays import read_arrays
-from attractors.cli.stage import Stage, read_yaml
+from attractors.cli.settings import read_yaml
+from attractors.cli.stage import Stage
 from attractors.data.images import read_images
 from attractors.data.prompts import prompts_of
 from attractors.distances.detection import TYPES

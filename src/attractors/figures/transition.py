@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from attractors.cli.stage import ROOT, Stage, read_runs
+from attractors.cli.settings import ROOT, read_runs
+from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
 from attractors.figures.style import COLOURS, plt, save
 from attractors.tables import read_csv

@@ -7,17 +7,20 @@ import pandas as pd
 import torch
 
 from attractors.arrays import write_arrays
-from attractors.cli import stage as commands
+from attractors.cli.devices import device_option, find_device
+from attractors.cli.progress import progress
+from attractors.cli.settings import ROOT
+from attractors.cli.stage import out_option, seed_option, stage
 from attractors.distances.lpips_embedding import read_embedding
 from attractors.files import file_hash
 from attractors.landscape.basin import critical_times, euclidean, evaluations, log_volume, search_times
 from attractors.landscape.patterns import inputs, left_out, moments, read_inputs
 from attractors.tables import write_csv
 
-LPIPS = commands.ROOT / "models" / "lpips" / "vgg.safetensors"
+LPIPS = ROOT / "models" / "lpips" / "vgg.safetensors"
 
 
-@commands.stage("basin", sweep=True)
+@stage("basin", sweep=True)
 @inputs
 @click.option("--limit", type=click.IntRange(1), default=512, help="Patterns of each type, and training images.")
 @click.option("--trials", type=click.IntRange(1), default=20, help="M, perturbations of each pattern at each time.")
@@ -36,10 +39,10 @@ LPIPS = commands.ROOT / "models" / "lpips" / "vgg.safetensors"
     show_default="models/lpips/vgg.safetensors",
 )
 @click.option("--batch", type=click.IntRange(1), default=1000, help="Network evaluations at a time.")
-@commands.seed_option
-@commands.device_option
+@seed_option
+@device_option
 @click.option("--metrics", type=click.Path(dir_okay=False), required=True, help="The table to write.")
-@commands.out_option
+@out_option
 def main(
     sweep, model, selection, synthetic, subset, limit, distance, lpips, seed, device, metrics, out, **search
 ):  # fmt: skip
@@ -47,7 +50,7 @@ def main(
 
     --out holds t_c and radius of every trial and the log-volume of every pattern; --metrics a row for each type.
     """
-    path, device = model, commands.device(device)
+    path, device = model, find_device(device)
     model, patterns, size = read_inputs(path, selection, synthetic, subset, limit, limit, device)
     dimensions, measure = math.prod(patterns["training"][0].shape[1:]), euclidean
     if distance == "lpips_vgg":
@@ -60,7 +63,7 @@ def main(
         label = f"basin {sweep['name'] if sweep else ''} K={size} {name}"
         found = critical_times(
             model, x, numbers, seed, distance=measure, **search,
-            progress=lambda patterns, label=label: commands.progress(patterns, label, "pattern"),
+            progress=lambda patterns, label=label: progress(patterns, label, "pattern"),
         )  # fmt: skip
         logs = log_volume(found.radius, dimensions).cpu()
         logs[found.t_c.cpu() == 0] = math.nan  # no ball

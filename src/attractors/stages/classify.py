@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from attractors.arrays import read_arrays, write_arrays
-from attractors.cli import stage as commands
+from attractors.cli.stage import seed_option, stage
+from attractors.data.subsets import sizes
 from attractors.distances.detection import METRICS, TYPES, classify, fractions, selection, wilson
 from attractors.distances.thresholds import Threshold, choose, copy_bound, find_valley
 from attractors.randomness import BOOTSTRAP, generator
@@ -89,7 +90,7 @@ def find_runs(given, sweep):
     """The files of neighbours named on the command line, or lying in a folder named there: those of the sweep."""
     paths = [path for entry in given for path in (sorted(entry.glob("*.safetensors")) if entry.is_dir() else [entry])]
     if sweep:
-        wanted = commands.sizes_of(sweep)
+        wanted = sizes(sweep.get("sizes"))
         paths = [path for path in paths if path.stem.isdecimal() and int(path.stem) in wanted]
         if missing := sorted(set(wanted) - {int(path.stem) for path in paths}):
             raise ValueError(f"{given[0]}: no neighbours for K = {', '.join(map(str, missing))}")
@@ -130,14 +131,14 @@ def summary(table, limits):
     }  # fmt: skip
 
 
-@commands.stage("classify", sweep=True)
+@stage("classify", sweep=True)
 @click.argument("neighbours", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--name", help="Name of the tables.  [default: the sweep's, or samples]")
 @click.option("--delta-m", type=Delta(), default="auto", help="Memorized at or below this distance to S (Eq. 9).")
 @click.option("--delta-s", type=Delta(), default="auto", help="Spurious at or below this distance within S' (Eq. 10).")
 @click.option("--limit", type=click.IntRange(1), default=512, help="Samples of each type in a selection (C.2).")
 @click.option("--rare", type=click.FloatRange(0, 1), default=0.001, help="Leave out types below this share (C.2).")
-@commands.seed_option
+@seed_option
 @click.option("--selections", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of K.json.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the tables.")
 def main(sweep, neighbours, name, delta_m, delta_s, limit, rare, seed, selections, out):

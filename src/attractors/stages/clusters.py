@@ -7,7 +7,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import cdist, pdist
 
 from attractors.arrays import read_arrays
-from attractors.cli import stage as commands
+from attractors.cli.stage import out_option, stage
 from attractors.data.images import read_images
 from attractors.distances.detection import TYPES, classify
 from attractors.tables import read_csv, write_json
@@ -30,14 +30,14 @@ def groups(samples, training, diameter, smallest=3):
     return table.sort_values(["size", "diameter"], ascending=[False, True], ignore_index=True)
 
 
-@commands.stage("clusters")
+@stage("clusters")
 @click.argument("name")
 @click.option("--subset", type=click.Path(dir_okay=False), required=True, help="Images in subset order.")
 @click.option(
     "--data", type=click.Path(file_okay=False), default="data", help="Folder of synthetic sets and neighbours."
 )
 @click.option("--metrics", type=click.Path(file_okay=False), default="metrics", help="Folder that classify.py wrote.")
-@commands.out_option
+@out_option
 def main(name, subset, data, metrics, out):
     """Cluster the spurious samples of sweep NAME at the K where there are most, in pixel space.
 

@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 
 from attractors.arrays import write_arrays
-from attractors.cli import stage as commands
+from attractors.cli.devices import device_option, find_device
+from attractors.cli.progress import progress
+from attractors.cli.stage import out_option, seed_option, stage
 from attractors.files import file_hash
 from attractors.landscape.curvature import (
     central_difference,
@@ -43,18 +45,18 @@ def summary(values, trace, sigma):
     return {key: value for name, column in columns.items() for key, value in moments(column.cpu(), name).items()}
 
 
-@commands.stage("curvature", sweep=True)
+@stage("curvature", sweep=True)
 @inputs
 @click.option("--limit", type=click.IntRange(1), default=512, help="Patterns of each type.")
 @click.option("--training", type=click.IntRange(1), default=2048, help="Training images.")
 @click.option("--method", "methods", type=click.Choice(METHODS), multiple=True, default=["central"], help="Alg. 2, ...")
 @click.option("--t0", type=click.IntRange(0), default=2, help="The time of the score, 0-based.")
 @click.option("--batch", type=click.IntRange(1), default=1024, help="Network evaluations at a time.")
-@commands.seed_option
-@commands.device_option
+@seed_option
+@device_option
 @click.option("--spectra", type=click.Path(dir_okay=False), required=True, help="The table of mean spectra to write.")
 @click.option("--metrics", type=click.Path(dir_okay=False), required=True, help="The table of summaries to write.")
-@commands.out_option
+@out_option
 def main(
     sweep, model, selection, synthetic, subset, limit, training, methods, t0, batch, seed, device, spectra, metrics, out
 ):
@@ -62,7 +64,7 @@ def main(
 
     Methods: central is Alg. 2, one_sided Alg. 3; jacobian is without noise, and not in the paper.
     """
-    path, device = model, commands.device(device)
+    path, device = model, find_device(device)
     model, patterns, size = read_inputs(path, selection, synthetic, subset, limit, training, device)
     check_time(t0, model, path)
     sigma = model.sigma(t0).item()
@@ -72,7 +74,7 @@ def main(
             label = f"curvature {sweep['name'] if sweep else ''} K={size} {name}, {method}"
             values, trace = spectrum(
                 method, model, x, numbers, seed, t0, batch,
-                lambda groups, label=label: commands.progress(groups, label, "group"),
+                lambda groups, label=label: progress(groups, label, "group"),
             )  # fmt: skip
             arrays[f"{name}_{method}"] = values.cpu().numpy()
             key = {"K": size, "type": name, "method": method}

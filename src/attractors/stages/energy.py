@@ -6,7 +6,9 @@ import pandas as pd
 import torch
 
 from attractors.arrays import write_arrays
-from attractors.cli import stage as commands
+from attractors.cli.devices import device_option, find_device
+from attractors.cli.progress import progress
+from attractors.cli.stage import out_option, seed_option, stage
 from attractors.data.images import read_images
 from attractors.files import file_hash
 from attractors.landscape.patterns import check_time, inputs, left_out, moments, read_inputs
@@ -15,7 +17,7 @@ from attractors.randomness import REFERENCE, generator
 from attractors.tables import write_csv
 
 
-@commands.stage("energy", sweep=True)
+@stage("energy", sweep=True)
 @inputs
 @click.option("--limit", type=click.IntRange(1), default=512, help="Patterns of each type.")
 @click.option("--training", type=click.IntRange(1), default=2048, help="Training images.")
@@ -23,10 +25,10 @@ from attractors.tables import write_csv
 @click.option("--nodes", type=click.IntRange(2), default=20, help="Points on the path from the target to a reference.")
 @click.option("--references", type=click.IntRange(1), default=4, help="Reference images, drawn from the whole dataset.")
 @click.option("--batch", type=click.IntRange(1), default=1024, help="Network evaluations at a time.")
-@commands.seed_option
-@commands.device_option
+@seed_option
+@device_option
 @click.option("--metrics", type=click.Path(dir_okay=False), required=True, help="The table to write.")
-@commands.out_option
+@out_option
 def main(
     sweep,
     model,
@@ -48,7 +50,7 @@ def main(
 
     Lower is more stable. References are the same images of SUBSET at every K.
     """
-    path, device = model, commands.device(device)
+    path, device = model, find_device(device)
     model, patterns, size = read_inputs(path, selection, synthetic, subset, limit, training, device)
     check_time(t0, model, path)
     images = read_images(subset)
@@ -58,7 +60,7 @@ def main(
     arrays, rows = {"references": chosen}, []
     steps = [(name, index) for name in patterns for index in range(references)]
     energies = {name: np.empty((len(x), references)) for name, (x, _) in patterns.items()}
-    for name, index in commands.progress(steps, f"energy {sweep['name'] if sweep else ''} K={size}", "set"):
+    for name, index in progress(steps, f"energy {sweep['name'] if sweep else ''} K={size}", "set"):
         reference = torch.from_numpy(images[chosen[index]]).to(device)
         energies[name][:, index] = energy(model, patterns[name][0], reference, t0, nodes, batch).cpu().numpy()
     for name, (x, numbers) in patterns.items():

@@ -6,7 +6,10 @@ import click
 import torch
 
 from attractors.arrays import array_hash, write_arrays
-from attractors.cli import stage as commands
+from attractors.cli.devices import device_option, find_device
+from attractors.cli.progress import progress
+from attractors.cli.settings import ROOT
+from attractors.cli.stage import out_option, stage
 from attractors.data.images import read_images
 from attractors.distances.detection import METRICS
 from attractors.distances.lpips_embedding import BATCH, read_embedding
@@ -17,7 +20,7 @@ from attractors.files import file_hash
 
 def embedded(embedding, images, folder, label):
     """The LPIPS embeddings of images, each computed once, on disk."""
-    blocks = commands.progress(embedding.batches(images), label, "block", total=-(-len(images) // BATCH))
+    blocks = progress(embedding.batches(images), label, "block", total=-(-len(images) // BATCH))
     return Scratch(
         (block.cpu().numpy() for block in blocks), (len(images), embedding.dimensions(images.shape[1:])), folder
     )
@@ -30,7 +33,7 @@ def budget(memory, device):
     return (memory or 512) * 2**20
 
 
-@commands.stage("neighbours", sweep=True)
+@stage("neighbours", sweep=True)
 @click.option("--synthetic", type=click.Path(), required=True, help="S': a synthetic set, .npz, .npy or folder.")
 @click.option("--training", type=click.Path(), required=True, help="S, or images in subset order.")
 @click.option("--size", type=click.IntRange(1), help="K: S is the first K training images.  [default: all]")
@@ -42,21 +45,21 @@ def budget(memory, device):
     "--lpips", type=click.Path(dir_okay=False), help="LPIPS weights.  [default: models/lpips/BACKBONE.safetensors]"
 )
 @click.option("--memory", type=click.IntRange(1), help="MiB for intermediates.  [default: 512; a quarter of a GPU's]")
-@commands.device_option
-@commands.out_option
+@device_option
+@out_option
 def main(sweep, synthetic, training, size, k, metric, lpips, memory, device, out):
     """Find the K nearest neighbours of every image of SYNTHETIC in SIZE images of TRAINING and in SYNTHETIC itself.
 
     A sample is not its own neighbour, but an exact copy of it is. Distances are in the units of Table 2: Euclidean
     for l2, and LPIPS itself, which is a squared Euclidean distance of features, for lpips_*.
     """
-    device = commands.device(device)
+    device = find_device(device)
     s, s_prime = read_images(training, size), read_images(synthetic)
     if s.shape[1:] != s_prime.shape[1:]:
         raise ValueError(f"{synthetic}: images of shape {s_prime.shape[1:]}; those of {training} are {s.shape[1:]}")
     record = {"training_sha256": array_hash(s), "synthetic_sha256": array_hash(s_prime)}
     if backbone := METRICS[metric]:
-        path = lpips or commands.ROOT / "models" / "lpips" / f"{backbone}.safetensors"
+        path = lpips or ROOT / "models" / "lpips" / f"{backbone}.safetensors"
         embedding, record["lpips_sha256"] = read_embedding(path, device), file_hash(path)
         if embedding.backbone != backbone:
             raise ValueError(f"{path}: weights of {embedding.backbone}; --metric {metric} needs those of {backbone}")
@@ -71,7 +74,7 @@ def main(sweep, synthetic, training, size, k, metric, lpips, memory, device, out
     def found(label, queries, references, neighbours, self_excluded):
         return nearest(
             queries, references, neighbours, self_excluded, budget(memory, device),
-            lambda blocks: commands.progress(blocks, label, "block"), squared=backbone is not None, device=device,
+            lambda blocks: progress(blocks, label, "block"), squared=backbone is not None, device=device,
         )  # fmt: skip
 
     arrays = {}

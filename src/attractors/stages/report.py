@@ -15,7 +15,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from attractors.cli import stage as commands
+from attractors.cli.progress import progress
+from attractors.cli.settings import ROOT, read_runs
+from attractors.cli.stage import out_option, stage
 from attractors.distances.detection import TYPES
 from attractors.files import atomic, file_hash
 from attractors.report.explorer import GRID, PER_DECADE, explore
@@ -157,8 +159,8 @@ def embedded(value):
     return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))
 
 
-@commands.stage("report")
-@click.option("--runs", type=click.Path(dir_okay=False, path_type=Path), default=commands.ROOT / "runs.yaml",
+@stage("report")
+@click.option("--runs", type=click.Path(dir_okay=False, path_type=Path), default=ROOT / "runs.yaml",
               show_default="runs.yaml", help="The sweeps to report.")  # fmt: skip
 @click.option(
     "--metrics", type=click.Path(file_okay=False, path_type=Path), default="metrics", help="Folder of tables."
@@ -172,19 +174,19 @@ def embedded(value):
 @click.option("--examples", type=click.IntRange(4), help="Samples kept near each threshold.  [default: what fits]")
 @click.option("--library", type=click.Path(dir_okay=False, path_type=Path),
               help="Write Vega here too, for the pages of `dvc plots` without a network.")  # fmt: skip
-@commands.out_option
+@out_option
 def main(runs, metrics, plots, data, settings, examples, library, out):
     """Write the report of the sweeps in RUNS as one file that needs no other."""
     import vl_convert
 
-    sweeps = commands.read_runs(runs)
+    sweeps = read_runs(runs)
     learned = tuple(sweeps["learned"])
     controls = tuple(name for name in sweeps["sweeps"] if name not in learned)
     run = Run(metrics, learned, controls, tuple(sweeps.get("studies", ())))
     names, used = run.learned + run.controls, [runs]
     figures = [entry(figure, run, plots, tuple(sweeps["datasets"]), used) for figure in FIGURES]
     explorers = []
-    for name in commands.progress(names, "report", "sweep"):
+    for name in progress(names, "report", "sweep"):
         if run.table("thresholds", name) is not None:
             count = examples or share(15e6, len(names), len(run.table("thresholds", name)), 1500)
             explorers.append(explored(name, sweeps["sweeps"][name]["dataset"], run, data, count))

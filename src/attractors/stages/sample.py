@@ -4,35 +4,37 @@ import click
 import torch
 
 from attractors.arrays import write_arrays
-from attractors.cli import stage as commands
+from attractors.cli.devices import device_option, find_device
+from attractors.cli.progress import progress
+from attractors.cli.stage import out_option, seed_option, stage
 from attractors.denoisers import acceleration
 from attractors.denoisers.models import read_model
 from attractors.denoisers.samplers import ancestral, sample_noise
 from attractors.files import file_hash
 
 
-@commands.stage("sample", sweep=True)
+@stage("sample", sweep=True)
 @click.option("--model", type=click.Path(dir_okay=False), required=True, help="The trained model.")
 @click.option("--ratio", type=click.FloatRange(0, min_open=True), default=4, help="|S'| / K; the paper uses 4 and 8.")
 @click.option("--floor", type=click.IntRange(1), default=1, help="Draw at least this many samples, whatever K.")
 @click.option("--batch", type=click.IntRange(1), default=1024, help="Samples drawn at a time.")
 @acceleration.options
-@commands.seed_option
-@commands.device_option
-@commands.out_option
+@seed_option
+@device_option
+@out_option
 def main(sweep, model, ratio, floor, batch, seed, device, out, precision, channels_last, compile):
     """Draw max(RATIO x K, FLOOR) samples by 1,000-step ancestral DDPM (B.4).
 
     Sample number i has its own random stream, whatever the batch size and the number of samples.
     """
-    device = commands.device(device)
+    device = find_device(device)
     path, (model, record) = model, read_model(model, device)
     faster = acceleration.chosen(device, precision, channels_last, compile)
     acceleration.accelerate(model.network, faster)
     count, shape = max(int(ratio * record["size"]), floor), tuple(record["image_shape"])
     samples = []
     label = f"sample {sweep['name'] if sweep else ''} K={record['size']}"
-    with commands.progress(range(count * model.steps), label, unit="evaluation", unit_scale=True) as bar:
+    with progress(range(count * model.steps), label, unit="evaluation", unit_scale=True) as bar:
         for start in range(0, count, batch):
             indices = range(start, min(start + batch, count))
             drawn = len(indices)

@@ -8,7 +8,9 @@ import pandas as pd
 import torch
 
 from attractors.arrays import read_arrays, write_arrays
-from attractors.cli import stage as commands
+from attractors.cli.devices import device_option, find_device
+from attractors.cli.progress import progress
+from attractors.cli.stage import out_option, seed_option, stage
 from attractors.data.prompts import prompt_of
 from attractors.denoisers.checkpoints import Checkpoint
 from attractors.denoisers.latent import KINDS, PRECISIONS, read_pipeline
@@ -28,7 +30,7 @@ def spectrum_columns(values, complete):
     return columns | ({"median": np.median(values), "smallest": values[-1]} if complete else {})
 
 
-@commands.stage("sd_curvature", sweep="required")
+@stage("sd_curvature", sweep="required")
 @click.option("--prompt", "name", required=True, help="Name of the prompt in the study's file.")
 @click.option("--latents", type=click.Path(dir_okay=False), required=True, help="What sd_generate.py wrote.")
 @click.option("--model", help="As of sd_generate.py.  [default: the study's]")
@@ -48,10 +50,10 @@ def spectrum_columns(values, complete):
     "--precision", type=click.Choice(PRECISIONS), default="float32",
     help="Arithmetic of Alg. 3; its error is measured and recorded. Derivatives are in float32.",
 )  # fmt: skip
-@commands.seed_option
-@commands.device_option
+@seed_option
+@device_option
 @click.option("--metrics", type=click.Path(dir_okay=False), required=True, help="The table of summaries to write.")
-@commands.out_option
+@out_option
 def main(
     sweep, name, latents, model, sample, kinds, methods, t0, guidance, leading, probes, batch, products, precision,
     seed, device, metrics, out,
@@ -61,7 +63,7 @@ def main(
     --out holds {kind}_one_sided: [N] and {kind}_lanczos: [leading], descending. Alg. 3 goes on where it was killed,
     to the same bytes. Its values are those of the Jacobian times sigma_t sqrt(4N), blurred by up to a half.
     """
-    entry, device = prompt_of(sweep, name, sweep["name"]), commands.device(device)
+    entry, device = prompt_of(sweep, name, sweep["name"]), find_device(device)
     found, record = read_arrays(latents, "latents")
     if sample >= len(found["latents"]):
         raise ValueError(f"{latents}: holds {len(found['latents'])} images; --sample {sample} was asked for")
@@ -90,21 +92,21 @@ def main(
             checkpoints.append(checkpoint)
             values = one_sided_resumable(
                 score, x_0, sample, seed, t0, batch, checkpoint.load(device), checkpoint.save,
-                lambda blocks, label=label: commands.progress(blocks, f"{label}, Alg. 3", "block"),
+                lambda blocks, label=label: progress(blocks, f"{label}, Alg. 3", "block"),
             ).cpu().numpy()  # fmt: skip
             arrays[f"{kind}_one_sided"] = values
             rows.append({
                 **key, "method": "one_sided", "evaluations": 4 * dimensions, **spectrum_columns(values, True), **errors,
             })  # fmt: skip
         if "lanczos" in methods:
-            with commands.progress(None, f"{label}, Lanczos", "product") as bar:
+            with progress(None, f"{label}, Lanczos", "product") as bar:
                 values, used = leading_singular_values(exact, x_0, leading, seed, sample, t0, bar.update)
             arrays[f"{kind}_lanczos"] = values.numpy()
             rows.append({**key, "method": "lanczos", "evaluations": used, **spectrum_columns(values.numpy(), False)})
         if "hutchinson" in methods:
             moments = hutchinson(
                 exact, x_0, probes, seed, sample, t0, products,
-                lambda parts, label=label: commands.progress(parts, f"{label}, Hutchinson", "batch"),
+                lambda parts, label=label: progress(parts, f"{label}, Hutchinson", "batch"),
             )  # fmt: skip
             rows.append({**key, "method": "hutchinson", "evaluations": probes, **moments._asdict()})
     table = pd.DataFrame(rows)

@@ -8,13 +8,16 @@ import pandas as pd
 import torch
 
 from attractors.arrays import read_arrays
-from attractors.cli import stage as commands
+from attractors.cli.devices import device_option, find_device
+from attractors.cli.progress import progress
+from attractors.cli.settings import ROOT
+from attractors.cli.stage import out_option, stage
 from attractors.data.images import read_images
 from attractors.data.prompts import prompts_of
 from attractors.distances.lpips_embedding import read_embedding
 from attractors.tables import write_csv
 
-LPIPS = commands.ROOT / "models" / "lpips" / "alex.safetensors"
+LPIPS = ROOT / "models" / "lpips" / "alex.safetensors"
 
 
 def pair_distances(vectors):
@@ -28,14 +31,14 @@ def embeddings(embedding, images, device):
         return np.concatenate([embedding(torch.from_numpy(image[None]).to(device)).cpu().numpy() for image in images])
 
 
-@commands.stage("sd_stability", sweep="required")
+@stage("sd_stability", sweep="required")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
     "--lpips", type=click.Path(dir_okay=False), default=LPIPS, help="LPIPS weights.",
     show_default="models/lpips/alex.safetensors",
 )  # fmt: skip
-@commands.device_option
-@commands.out_option
+@device_option
+@out_option
 def main(sweep, folder, lpips, device, out):
     """Measure how much the images of each prompt in FOLDER, which sd_generate.py wrote, differ from noise to noise.
 
@@ -43,10 +46,10 @@ def main(sweep, folder, lpips, device, out):
     the mean distance to images of other prompts from other noises, and `repetition` = 1 - mean / other: 1 where the
     noise does not matter, 0 where images of one prompt differ as much as those of two.
     """
-    device = commands.device(device)
+    device = find_device(device)
     embedding = read_embedding(lpips, device)
     entries, found = prompts_of(sweep, sweep["name"]), {}
-    for name in commands.progress(entries, f"sd_stability {sweep['name']}", "prompt"):
+    for name in progress(entries, f"sd_stability {sweep['name']}", "prompt"):
         arrays, _ = read_arrays(folder / f"{name}.safetensors", "latents", "images")
         if len(arrays["latents"]) < 2:
             raise ValueError(f"{folder / name}.safetensors: one image; pairs need sd_generate --noises 2 or more")

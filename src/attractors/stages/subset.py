@@ -5,7 +5,9 @@ from pathlib import Path
 import click
 
 from attractors.arrays import array_hash, write_arrays
-from attractors.cli.stage import ROOT, out_option, progress, seed_option, stage
+from attractors.cli.progress import progress
+from attractors.cli.settings import ROOT
+from attractors.cli.stage import out_option, seed_option, stage
 from attractors.data import datasets
 from attractors.data.subsets import nested_order
 

@@ -4,7 +4,9 @@ import click
 import torch
 
 from attractors.arrays import read_arrays, write_arrays
-from attractors.cli import stage as commands
+from attractors.cli.devices import device_option, find_device
+from attractors.cli.progress import progress
+from attractors.cli.stage import out_option, seed_option, stage
 from attractors.denoisers.samplers import sample_noise
 from attractors.files import file_hash
 from attractors.tables import write_json
@@ -25,7 +27,7 @@ def read_score_network(path):
     return model.eval().requires_grad_(False), memories
 
 
-@commands.stage("toy_evaluate")
+@stage("toy_evaluate")
 @click.option("--model", type=click.Path(dir_okay=False), required=True, help="The trained toy model.")
 @click.option(
     "--t", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.15, help="The time looked at."
@@ -42,17 +44,17 @@ def read_score_network(path):
 )
 @click.option("--times", type=click.FloatRange(0, min_open=True), multiple=True, default=[0.01, 0.05, 0.15],
               help="Times at which minima are counted.")  # fmt: skip
-@commands.seed_option
-@commands.device_option
+@seed_option
+@device_option
 @click.option("--metrics", type=click.Path(dir_okay=False), required=True, help="The metrics to write.")
-@commands.out_option
+@out_option
 def main(model, t, extent, side, samples, steps, cluster_distance, delta, times, seed, device, metrics, out):
     """Write maps of energy and score, samples and clusters to OUT, and their errors to METRICS."""
-    path, device, (model, memories) = model, commands.device(device), read_score_network(model)
+    path, device, (model, memories) = model, find_device(device), read_score_network(model)
     noise = sample_noise(seed, range(samples), (2,), steps - 1, device)
     label = f"toy samples K={len(memories)}"
     with torch.inference_mode():
-        drawn = reverse_sde(model.to(device), commands.progress(noise, label, total=steps), model.sigma, steps=steps)
+        drawn = reverse_sde(model.to(device), progress(noise, label, total=steps), model.sigma, steps=steps)
     values, arrays = compare(
         model.cpu().double(), memories, drawn.cpu().double().numpy(), grid(extent, side), t, times, cluster_distance,
         delta,

@@ -4,7 +4,8 @@ import click
 import numpy as np
 import pandas as pd
 
-from attractors.cli import stage as commands
+from attractors.cli.progress import progress
+from attractors.cli.stage import out_option, seed_option, stage
 from attractors.tables import write_csv
 from attractors.theory.associative_memory import (
     circle_radius,
@@ -20,14 +21,14 @@ from attractors.theory.toy_landscape import grid
 SIZES = (*range(1, 11), 12, 16, 24, 32, 48, 64, 100, 200, 500, 1000)
 
 
-@commands.stage("toy_minima")
+@stage("toy_minima")
 @click.option("--sizes", type=click.IntRange(1), multiple=True, default=SIZES, help="The K to look at.")
 @click.option("--times", type=click.FloatRange(0, min_open=True), multiple=True, default=[0.01, 0.05, 0.15],
               help="Times at which minima are counted.")  # fmt: skip
 @click.option("--points", type=click.IntRange(1), default=60_000, help="Points on the circle; the first K are S_K.")
 @click.option("--sigma", type=click.FloatRange(0, min_open=True), default=1.0, help="dx = sigma dw.")
-@commands.seed_option
-@commands.out_option
+@seed_option
+@out_option
 def main(sizes, times, points, sigma, seed, out):
     """Count the minima of E^DM (Eq. 5) for each of SIZES and TIMES.
 
@@ -38,7 +39,7 @@ def main(sizes, times, points, sigma, seed, out):
     training, start = circle(points, seed), grid(1.5, 10)
     ring = on_circle(np.linspace(0, 2 * np.pi, 721))
     rows = []
-    for K, t in commands.progress([(K, t) for t in sorted(times) for K in sorted(sizes)], "toy minima", "landscape"):
+    for K, t in progress([(K, t) for t in sorted(times) for K in sorted(sizes)], "toy minima", "landscape"):
         memories, beta = training[:K], inverse_temperature(t, sigma)
         found, shared = exact_attractors(memories, beta, start)
         rows.append(

@@ -6,14 +6,16 @@ import click
 import torch
 
 from attractors.arrays import array_hash
-from attractors.cli import stage as commands
+from attractors.cli.devices import device_option, find_device
+from attractors.cli.progress import progress
+from attractors.cli.stage import out_option, seed_option, stage
 from attractors.denoisers.checkpoints import Checkpoint
 from attractors.denoisers.models import write_model
 from attractors.denoisers.training import Settings, train
 from attractors.theory.toy import ScoreNetwork, circle, score_matching_loss
 
 
-@commands.stage("toy_train")
+@stage("toy_train")
 @click.option("--size", type=click.IntRange(1), required=True, help="K, the number of training points.")
 @click.option("--points", type=click.IntRange(1), default=60_000, help="Points on the circle; the first K are S_K.")
 @click.option("--sigma", type=click.FloatRange(0, min_open=True), default=1.0, help="dx = sigma dw.")
@@ -28,9 +30,9 @@ from attractors.theory.toy import ScoreNetwork, circle, score_matching_loss
 @click.option("--final-learning-rate", type=click.FloatRange(0, 1), default=1.0, help="Cosine decay to this fraction.")
 @click.option("--ema", type=click.FloatRange(0, 1, max_open=True), default=0.9999, help="Decay of the weight average.")
 @click.option("--clip", type=click.FloatRange(0, min_open=True), default=1.0, help="Bound on the gradient's norm.")
-@commands.seed_option
-@commands.device_option
-@commands.out_option
+@seed_option
+@device_option
+@out_option
 def main(size, points, sigma, width, blocks, scale, seed, device, out, **settings):
     """Train on the first SIZE points and write the averaged weights.
 
@@ -38,7 +40,7 @@ def main(size, points, sigma, width, blocks, scale, seed, device, out, **setting
     """
     if size > points:
         raise ValueError(f"--size {size}: there are --points {points:,}")
-    settings, device = Settings(**settings), commands.device(device)
+    settings, device = Settings(**settings), find_device(device)
     network = {"width": width, "blocks": blocks, "scale": scale, "sigma": sigma}
     memories = circle(points, seed)[:size]
     model = ScoreNetwork(seed, **network).to(device)
@@ -49,7 +51,7 @@ def main(size, points, sigma, width, blocks, scale, seed, device, out, **setting
     checkpoint = Checkpoint(out, device=str(device), **record)
     weights = train(
         model, torch.from_numpy(memories).float().to(device), settings, seed, checkpoint.load(device), checkpoint.save,
-        lambda steps: commands.progress(steps, f"toy K={size}", initial=steps.start, total=steps.stop),
+        lambda steps: progress(steps, f"toy K={size}", initial=steps.start, total=steps.stop),
         score_matching_loss,
     )  # fmt: skip
     write_model(out, weights, **record)

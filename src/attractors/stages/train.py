@@ -6,7 +6,9 @@ import click
 import torch
 
 from attractors.arrays import array_hash
-from attractors.cli import stage as commands
+from attractors.cli.devices import device_option, find_device
+from attractors.cli.progress import progress
+from attractors.cli.stage import out_option, seed_option, stage
 from attractors.data.images import read_images
 from attractors.denoisers import acceleration
 from attractors.denoisers.checkpoints import Checkpoint
@@ -15,7 +17,7 @@ from attractors.denoisers.processes import rank, started_by_torchrun
 from attractors.denoisers.training import NOISE_LEVELS, Settings, train
 
 
-@commands.stage("train", sweep="required")
+@stage("train", sweep="required")
 @click.option("--subset", type=click.Path(dir_okay=False), required=True, help="Images in subset order.")
 @click.option("--size", type=click.IntRange(2), required=True, help="K, the number of training images.")
 @click.option("--iterations", type=click.IntRange(0), default=400_000, help="Steps of training.")
@@ -28,16 +30,16 @@ from attractors.denoisers.training import NOISE_LEVELS, Settings, train
 @click.option("--clip", type=click.FloatRange(0, min_open=True), default=1.0, help="Bound on the gradient's norm.")
 @click.option("--noise-levels", type=click.Choice(NOISE_LEVELS), default="uniform", help="How t is drawn.")
 @acceleration.options
-@commands.seed_option
-@commands.device_option
-@commands.out_option
+@seed_option
+@device_option
+@out_option
 def main(sweep, subset, size, seed, device, out, precision, channels_last, compile, **settings):
     """Train on the first K images of SUBSET and write the averaged weights.
 
     Resumes by itself after a kill, and ends with the same bytes. On several GPUs, with the same batch shared among
     them: torchrun --nproc-per-node N src/main.py train ...
     """
-    with started_by_torchrun(commands.device(device)) as own:
+    with started_by_torchrun(find_device(device)) as own:
         faster = acceleration.chosen(own, precision, channels_last, compile)
         run(sweep, subset, size, seed, own, out, faster, Settings(**settings))
 
@@ -59,7 +61,7 @@ def run(sweep, subset, size, seed, device, out, faster, settings):
     weights = train(
         model, memories.to(device), settings, seed, checkpoint.load(device),
         checkpoint.save if first else lambda state: None,
-        lambda steps: commands.progress(steps, label, initial=steps.start, total=steps.stop, disable=not first),
+        lambda steps: progress(steps, label, initial=steps.start, total=steps.stop, disable=not first),
     )  # fmt: skip
     if not first:
         return

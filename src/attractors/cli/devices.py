@@ -1,0 +1,41 @@
+"""Where a stage computes: the options --device and --threads, and the torch device that is meant."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from attractors.cli.options import option_of
+from attractors.settings.common import Common
+
+if TYPE_CHECKING:
+    import torch
+
+
+def _threads(_: click.Context, __: click.Parameter, count: int) -> None:
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def device_option(function: Callable) -> Callable:
+    """--device and --threads, for the stages that use torch."""
+    threads = option_of("threads", Common.model_fields["threads"])
+    threads.callback, threads.expose_value = _threads, False
+    function.__click_params__ = [*getattr(function, "__click_params__", []), threads]
+    return click.option("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto: CUDA where there is one.")(
+        function
+    )
+
+
+def find_device(name: str) -> "torch.device":
+    """The torch device called `name`. Raises ValueError where it is not to be had."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return torch.device(name)

@@ -1,0 +1,75 @@
+"""Files of settings: where they lie, YAML that is safe to read, names that are safe in a shell."""
+
+import re
+from pathlib import Path
+
+import click
+from ruamel.yaml import YAML
+
+
+def _checkout() -> Path | None:
+    """The checkout that commands act on: this file's or, once installed, the nearest around the current folder."""
+    for folder in (Path(__file__).resolve().parents[3], Path.cwd(), *Path.cwd().parents):
+        if (folder / "dvc.yaml").is_file() and (folder / "src" / "attractors").is_dir():
+            return folder
+    return None
+
+
+CHECKOUT = _checkout()
+ROOT = CHECKOUT or Path.cwd()  # what paths such as models/lpips are relative to
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of what becomes a path and a word of a shell's command line
+LARGEST, DEEPEST = 2**20, 32  # bytes of a YAML file, and levels of its nesting
+
+
+def read_yaml(path):
+    """A YAML mapping without aliases. Raises click.BadParameter naming the file for anything else."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(LARGEST + 1).decode()
+        if len(text) > LARGEST:
+            raise ValueError(f"of more than {LARGEST} bytes")
+        depth = 0
+        for event in YAML(typ="safe", pure=False).parse(text):
+            kind = type(event).__name__
+            depth += kind.endswith("StartEvent") - kind.endswith("EndEvent")
+            if kind == "AliasEvent":
+                raise ValueError("with an alias, which can stand for any amount of text; write it out")
+            if depth > DEEPEST:
+                raise ValueError(f"of more than {DEEPEST} levels")
+        value = YAML(typ="safe", pure=False).load(text)
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise click.BadParameter(f"{path}: {reason}") from None
+    except Exception as error:  # a YAMLError, or what a constructor of values raises
+        raise click.BadParameter(f"{path}: not YAML that is read here ({' '.join(str(error).split())[:300]})") from None
+    if not isinstance(value, dict):
+        raise click.BadParameter(f"{path}: expected a mapping of settings, found {type(value).__name__}")
+    return value
+
+
+def check_names(names, path):
+    """Raise click.BadParameter naming the file for a name that a shell or a path could take for something else."""
+    for name in names:
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise click.BadParameter(f"{path}: {str(name)[:80]!r} is no name; letters, digits, _, - and . make one")
+
+
+def read_runs(path):
+    """What runs.yaml holds, all of whose words reach a shell. Raises click.BadParameter naming the file."""
+    content = read_yaml(path)
+
+    def words(value):
+        if isinstance(value, dict):
+            return [word for pair in value.items() for part in pair for word in words(part)]
+        return [word for part in value for word in words(part)] if isinstance(value, list) else [value]
+
+    studies = content.get("studies") or {}
+    models = [entry.get("model") for entry in studies.values() if isinstance(entry, dict)]  # reach no shell
+    check_names([word for word in words(content) if type(word) is not int and word not in models], path)
+    for name, kind in (("datasets", list), ("sweeps", dict), ("learned", dict), ("runs", dict)):
+        if not isinstance(content.get(name), kind):
+            raise click.BadParameter(f"{path}: no {name}; python src/main.py scale writes such a file")
+    for name, entry in content["sweeps"].items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("dataset"), str):
+            raise click.BadParameter(f"{path}: sweep {name} has no dataset")
+    return content
