@@ -1,11 +1,14 @@
-"""How a network computes, not what: precision, memory layout, compilation."""
+"""How a network computes, without changing what it computes: precision, memory layout, compilation."""
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import click
 import torch
+from torch import nn
 from torch.utils._triton import has_triton  # `import torch` alone does not import this module
 
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
@@ -13,20 +16,23 @@ PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
 
 @dataclass(frozen=True)
 class Acceleration:
-    """precision: float32; tf32 (products of 10-bit mantissas, as the authors train); bfloat16 (autocast, weights and
-    optimiser in float32). channels_last: images as [B, H, W, C] in memory. compile: torch.compile."""
+    """How a network computes. The default is the reference: float32, nothing else.
+
+    precision is float32, tf32 (products of 10-bit mantissas, as the authors train) or bfloat16 (autocast, with weights
+    and optimiser in float32). channels_last stores images as [B, H, W, C] in memory. compile uses torch.compile.
+    """
 
     precision: str = "float32"
     channels_last: bool = False
     compile: bool = False
 
-    def record(self):
-        """What to write beside the weights: nothing for the reference, which is all of it off."""
+    def record(self) -> dict[str, Any]:
+        """Return what to write beside the weights. For the reference, where nothing is accelerated, this is empty."""
         return {} if self == Acceleration() else {"acceleration": asdict(self)}
 
 
-def options(function):
-    """--precision, --channels-last and --compile, for the stages that run a network long."""
+def options(function: Callable) -> Callable:
+    """Add the options --precision, --channels-last and --compile to a stage that runs a network for long."""
     for option in (
         click.option(
             "--compile/--no-compile", default=None, help="torch.compile.  [default: on CUDA, with a compiler]"
@@ -42,9 +48,12 @@ def options(function):
     return function
 
 
-def chosen(device, precision="auto", channels_last=None, compile=None):
-    """The Acceleration for a device: what is `auto` or None is off on a CPU; on CUDA, TF32 and, where it can, compiled.
+def chosen(
+    device: torch.device, precision: str = "auto", channels_last: bool | None = None, compile: bool | None = None
+) -> Acceleration:
+    """Return the Acceleration for a device, where `auto` and None stand for its defaults.
 
+    On a CPU the default is the reference. On CUDA it is TF32 and, where a compiler is found, compilation.
     Raises ValueError for a precision that the device does not have.
     """
     cuda = device.type == "cuda"
@@ -59,17 +68,17 @@ def chosen(device, precision="auto", channels_last=None, compile=None):
     return Acceleration(precision, compile and cuda if channels_last is None else channels_last, compile)
 
 
-def accelerate(network, acceleration):
-    """Make `network` compute as told, in place; its weights and their names stay as they are. Returns it.
+def accelerate(network: nn.Module, acceleration: Acceleration) -> nn.Module:
+    """Make `network` compute as told, in place, and return it. Its weights and their names stay as they are.
 
-    TF32 is a setting of the whole process; without it, convolutions too are in full float32.
+    TF32 is a setting of the whole process. Without it, convolutions too compute in full float32.
     """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = acceleration.precision == "tf32"
     if acceleration in (Acceleration(), Acceleration("tf32")):
         return network
     forward, half = network.forward, acceleration.precision == "bfloat16"
 
-    def accelerated(x, t):
+    def accelerated(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         if acceleration.channels_last and x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=half):

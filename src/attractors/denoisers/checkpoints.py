@@ -1,4 +1,4 @@
-"""Where a long run keeps its state, so that a killed one goes on where it stopped."""
+"""The saved state of a long run, from which a killed run continues."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ import os
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -16,20 +17,24 @@ CHECKPOINT_SECONDS = float(os.environ.get("ATTRACTORS_CHECKPOINT_SECONDS", "20")
 
 
 class Checkpoint:
-    """Resume state beside the output but outside of what DVC tracks: DVC deletes outputs before a stage runs.
+    """The state of an unfinished run, stored beside its output in a folder that DVC does not track.
 
-    Its name is a hash of all that decides the result (settings, seed, inputs, code, torch), so a changed recipe
-    never resumes from another's state. Removed when the run succeeds.
+    DVC deletes outputs before it runs a stage, so the state cannot be an output. The file's name is a hash of
+    everything that determines the result (settings, seed, inputs, code, torch), so a run with changed settings never
+    continues from another run's state. The file is removed when the run succeeds.
     """
 
-    def __init__(self, out, **identity):
+    def __init__(self, out: str | Path, **identity: Any) -> None:
         files = sorted(path for path in Path(__file__).parents[1].rglob("[!.]*.py") if path.is_file())
         code = b"".join(path.read_bytes() for path in files)
         identity |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode() + code).hexdigest()[:32]
         self.path, self.saved, self.cost = Path(out).parent / ".resume" / f"{key}.pt", time.monotonic(), 0.0
 
-    def load(self, device):
+    def load(self, device: torch.device) -> dict[str, Any] | None:
+        """Return the saved state with its tensors on `device`, or None where there is none or the file cannot be
+        read.
+        """
         if not self.path.exists():
             return None
         try:
@@ -41,8 +46,12 @@ class Checkpoint:
             click.echo(f"{self.path}: unreadable ({type(error).__name__}); starting anew", err=True)
             return None
 
-    def save(self, state):
-        """Write `state`, at most every CHECKPOINT_SECONDS, and seldom enough to cost a twentieth of the time."""
+    def save(self, state: dict[str, Any]) -> None:
+        """Write `state`, at most once every CHECKPOINT_SECONDS, and so seldom that it costs at most a twentieth of the
+        time.
+
+        Raises ValueError where the file cannot be written.
+        """
         started = time.monotonic()
         if started - self.saved >= max(CHECKPOINT_SECONDS, 20 * self.cost):
             try:
@@ -53,6 +62,7 @@ class Checkpoint:
             self.saved = time.monotonic()
             self.cost = self.saved - started
 
-    def remove(self):
+    def remove(self) -> None:
+        """Delete the saved state, if there is any."""
         for path in (self.path, temporary(self.path)):
             path.unlink(missing_ok=True)

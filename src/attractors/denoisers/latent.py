@@ -1,11 +1,14 @@
-"""Latent pipelines of `diffusers` (4.2, D.2) as a Diffusion on latents, so that all that measures one measures both.
+"""Latent pipelines of `diffusers` (4.2, D.2) as a Diffusion on latents, so that pixel and latent models share all
+measures.
 
 A latent is x: [B, C, h, w], for Stable Diffusion 1.4 [B, 4, 64, 64]; t is 0-based, as in the pipeline's own schedule.
 """
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,14 +23,14 @@ PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 
 
 @contextmanager
-def arithmetic(precision, device):
-    """Compute in a precision: float32, tf32 (CUDA's products of 10-bit mantissas), or bfloat16, float16 (autocast).
+def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
+    """Compute in a precision: float32, tf32 (CUDA's products of 10-bit mantissas), bfloat16 or float16 (autocast).
 
-    Raises ValueError for tf32 elsewhere than on CUDA.
+    Raises ValueError for tf32 on a device that is not CUDA.
     """
     if precision == "tf32" and device.type != "cuda":
         raise ValueError(f"--precision tf32 is a mode of CUDA devices; this one is {device}")
-    backends = torch.backends.cuda.matmul, torch.backends.cudnn
+    backends: tuple[Any, Any] = torch.backends.cuda.matmul, torch.backends.cudnn
     before = [backend.allow_tf32 for backend in backends]
     try:
         for backend in backends:
@@ -41,19 +44,28 @@ def arithmetic(precision, device):
 
 
 class Prompted(nn.Module):
-    """A text-conditioned U-Net with its text fixed: maps x: [B, C, h, w] and t: [B] to its prediction.
+    """A text-conditioned U-Net with a fixed text. It maps x: [B, C, h, w] and t: [B], 0-based, to its prediction.
 
-    texts: [1 or 2, tokens, D], embedded; with weights w_i the prediction is sum_i w_i unet(x, t, texts_i).
-    Guidance g is the weights (g, 1 - g) of (prompt, no prompt): no prompt + g (prompt - no prompt).
-    texts is None for an unconditional U-Net. precision: of the arithmetic; weights and result are float32.
+    texts: [1 or 2, tokens, D] are embedded texts, or None for an unconditional U-Net. The prediction is
+    sum_i w_i unet(x, t, texts_i). Guidance g corresponds to the weights (g, 1 - g) of (prompt, no prompt), which gives
+    no prompt + g (prompt - no prompt). precision is that of the arithmetic; weights and result are float32.
     """
 
-    def __init__(self, unet, texts=None, weights=(1.0,), precision="float32"):
+    texts: torch.Tensor | None
+
+    def __init__(
+        self,
+        unet: nn.Module,
+        texts: torch.Tensor | None = None,
+        weights: Sequence[float] = (1.0,),
+        precision: str = "float32",
+    ) -> None:
         super().__init__()
         self.unet, self.weights, self.precision = unet, weights, precision
         self.register_buffer("texts", texts, persistent=False)
 
-    def forward(self, x, t):
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """Return the prediction: [B, C, h, w], at x of that shape and t: [B], 0-based."""
         with arithmetic(self.precision, x.device):
             if self.texts is None:
                 return self.unet(x, t).sample.to(x.dtype)
@@ -65,15 +77,18 @@ class Prompted(nn.Module):
 
 @dataclass(frozen=True)
 class Pixels:
-    """A pixel model of this repository: no text, no decoder."""
+    """A pixel model of this repository, which has neither text nor decoder."""
 
     model: Diffusion
     shape: tuple
     source: str
     offset: int = 0
 
-    def diffusion(self, kind, prompt, guidance=1.0, precision="float32"):
-        """The model, whose only kind is unconditional. Raises ValueError for another, for a prompt, for a precision."""
+    def diffusion(self, kind: str, prompt: str | None, guidance: float = 1.0, precision: str = "float32") -> Diffusion:
+        """Return the model.
+
+        Raises ValueError for a kind other than unconditional, for a prompt, and for a precision other than float32.
+        """
         if kind != "unconditional" or prompt:
             raise ValueError(f"{self.source}: a model without text; its prompt is empty and its kind unconditional")
         if precision != "float32":
@@ -83,31 +98,34 @@ class Pixels:
         return self.model
 
     @torch.inference_mode()
-    def decode(self, x):
-        """Images: [B, C, H, W] in [-1, 1]."""
+    def decode(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the images in [-1, 1]: [B, C, H, W]."""
         return x.clamp(-1, 1)
 
 
 @dataclass(frozen=True)
 class Latents:
-    """A loaded latent pipeline: a U-Net, an autoencoder, a schedule and, where there is text, its encoder."""
+    """A loaded latent pipeline: a U-Net, an autoencoder, a schedule and, for models with text, a text encoder."""
 
-    pipeline: object
+    pipeline: Any
     betas: torch.Tensor
     prediction: str
     shape: tuple
     source: str
     offset: int
 
-    def embed(self, prompt, device):
-        """The text encoder's output for a prompt: [1, tokens, D]; padded and cut to the tokenizer's length."""
+    def embed(self, prompt: str, device: torch.device) -> torch.Tensor:
+        """Return the text encoder's output for a prompt: [1, tokens, D]. The prompt is padded or cut to the
+        tokenizer's length.
+        """
         return self.pipeline.encode_prompt(prompt, device, 1, do_classifier_free_guidance=False)[0]
 
     @torch.no_grad()
-    def diffusion(self, kind, prompt, guidance=1.0, precision="float32"):
-        """A Diffusion of latents: conditional on the prompt, unconditional (the empty prompt), or guided between both.
+    def diffusion(self, kind: str, prompt: str | None, guidance: float = 1.0, precision: str = "float32") -> Diffusion:
+        """Return a Diffusion on latents whose noise_prediction and score are those of `kind`.
 
-        Its noise_prediction and its score = -noise / sigma_t are those of `kind`. Raises ValueError.
+        kind is conditional (on the prompt), unconditional (the empty prompt) or guided (between both, by `guidance`).
+        Raises ValueError for another kind, and for a prompt or another kind where the pipeline has no text.
         """
         if kind not in KINDS:
             raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(KINDS)}")
@@ -127,23 +145,25 @@ class Latents:
         return Diffusion(network, self.betas, self.prediction).to(device).eval().requires_grad_(False)
 
     @torch.inference_mode()
-    def decode(self, x):
-        """Images: [B, 3, H, W] in [-1, 1] from latents, one at a time: an image must not depend on its neighbours."""
+    def decode(self, x: torch.Tensor) -> torch.Tensor:
+        """Decode latents to images [B, 3, H, W] in [-1, 1], one at a time, so that no image depends on others in the
+        batch.
+        """
         vae = getattr(self.pipeline, "vae", None) or self.pipeline.vqvae
         scaled = x / vae.config.scaling_factor
         return torch.cat([vae.decode(latent[None]).sample for latent in scaled]).clamp(-1, 1)
 
 
-def read_pipeline(source, device="cpu"):
-    """A latent pipeline by id (owner/name) or folder, or a pixel model by file, on `device`, ready to evaluate.
+def read_pipeline(source: str | Path, device: torch.device | str = "cpu") -> Pixels | Latents:
+    """Read a latent pipeline by id (owner/name) or folder, or a pixel model by file, onto `device`, ready to evaluate.
 
-    Weights are read from safetensors only, never from a pickle. Raises ValueError with one line that says what to do.
+    Weights are read from safetensors only, never from a pickle. Raises ValueError whose message says what to do.
     """
     if str(source).endswith(".safetensors"):
         model, record = read_model(source, device)
         return Pixels(model, tuple(record["image_shape"]), str(source))
     pipeline = _load(str(source)).to(device)
-    unet, scheduler = pipeline.unet, _schedule(pipeline, source)
+    unet, scheduler = pipeline.unet, _schedule(pipeline, str(source))
     pipeline.set_progress_bar_config(disable=True)
     for part in (unet, getattr(pipeline, "vae", None), getattr(pipeline, "vqvae", None)):
         if part is not None:
@@ -155,8 +175,12 @@ def read_pipeline(source, device="cpu"):
     return Latents(pipeline, scheduler.betas, prediction, shape, str(source), offset)
 
 
-def _schedule(pipeline, source):
-    """The pipeline's schedule as a DDIMScheduler, whatever sampler it came with; ValueError for an unfit pipeline."""
+def _schedule(pipeline: Any, source: str) -> Any:
+    """Return the pipeline's schedule as a DDIMScheduler, whatever sampler it came with.
+
+    Raises ValueError where the U-Net takes other inputs than a latent and a text, or predicts neither noise nor
+    velocity.
+    """
     from diffusers import DDIMScheduler
 
     config = pipeline.unet.config
@@ -170,8 +194,8 @@ def _schedule(pipeline, source):
     return DDIMScheduler.from_config(pipeline.scheduler.config)
 
 
-def _load(source):
-    """The diffusers pipeline in a folder or at an id; ValueError in one line for whatever stands against it."""
+def _load(source: str) -> Any:
+    """Load the diffusers pipeline in a folder or of an id. Raises ValueError with one line where this fails."""
     try:
         from diffusers import DiffusionPipeline
         from diffusers.utils import logging as diffusers_logging
@@ -190,7 +214,7 @@ def _load(source):
     try:
         pipeline = DiffusionPipeline.from_pretrained(source, use_safetensors=True, safety_checker=None)
     except Exception as error:  # of a dozen kinds, by the library that finds out
-        reasons = [error]
+        reasons: list[BaseException] = [error]
         while (reason := reasons[-1].__cause__ or reasons[-1].__context__) is not None:
             reasons.append(reason)
         if any(isinstance(reason, GatedRepoError) for reason in reasons):
@@ -206,25 +230,36 @@ def _load(source):
     return pipeline
 
 
-def start_noise(seed, indices, shape, device="cpu"):
-    """x_T of the samples numbered `indices`, each from its own generator (`seed`, LATENT, index): [B, *shape]."""
+def start_noise(
+    seed: int, indices: Iterable[int], shape: tuple[int, ...], device: torch.device | str = "cpu"
+) -> torch.Tensor:
+    """Return x_T of the samples numbered `indices`: [B, *shape]. Each has its own generator (`seed`, LATENT, index)."""
     drawn = [generator(seed, LATENT, int(i)).standard_normal(shape, dtype="float32") for i in indices]
     return torch.stack([torch.from_numpy(noise) for noise in drawn]).to(device)
 
 
-def ddim_times(total, steps, offset=1):
-    """Times of generation, descending: i floor(T / N') + offset, as the paper's package spaces them for this model."""
+def ddim_times(total: int, steps: int, offset: int = 1) -> list[int]:
+    """Return the times of generation, descending: i floor(T / N') + offset, spaced as in the paper's package.
+
+    total is T and steps is N'. Raises ValueError unless 1 <= steps <= total.
+    """
     if not 1 <= steps <= total:
         raise ValueError(f"--steps is {steps}; the schedule allows 1 to {total}")
     return [min(i * (total // steps) + offset, total - 1) for i in reversed(range(steps))]
 
 
 @torch.inference_mode()
-def generate(model, noise, steps, offset=1, progress=lambda times: times):
-    """DDIM (D.2) from x_T = noise: [B, ...]: the deterministic sampler on the time grid of Stable Diffusion's release.
+def generate(
+    model: Diffusion,
+    noise: torch.Tensor,
+    steps: int,
+    offset: int = 1,
+    progress: Callable[[list[int]], Iterable[int]] = lambda times: times,
+) -> torch.Tensor:
+    """Generate from x_T = noise: [B, ...] by DDIM (D.2), on the time grid of Stable Diffusion's release; return x_0.
 
-    Unlike `samplers.ddim`, which serves Alg. 1, the last step ends at alpha_bar_0, not at the estimate of x_0; the
-    steps are as long as the distance of times, and a time before 0 counts as 0.
+    This differs from `samplers.ddim`, which serves Alg. 1, in three ways: the last step ends at alpha_bar_0 rather than
+    at the estimate of x_0, the length of a step is the distance between times, and a time before 0 counts as 0.
     """
     stride, x = model.steps // steps, noise
     for t in progress(ddim_times(model.steps, steps, offset)):

@@ -1,4 +1,8 @@
-"""Models on disk: averaged weights as safetensors, everything needed to rebuild the network in the header."""
+"""Models on disk: averaged weights as safetensors, and everything needed to rebuild the network in the header."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -8,11 +12,18 @@ from attractors.denoisers.diffusion import Diffusion, linear_betas
 from attractors.randomness import INITIALISATION, integer
 
 
-def new_model(network, diffusion, image_shape, seed, memories):
-    """An untrained Diffusion. network, diffusion: the sweep's sections; image_shape: (C, H, W).
+def new_model(
+    network: Mapping[str, Any],
+    diffusion: Mapping[str, Any],
+    image_shape: tuple[int, ...],
+    seed: int,
+    memories: torch.Tensor,
+) -> Diffusion:
+    """Return an untrained Diffusion.
 
-    memories: [K, C, H, W], used by the exact denoiser, whose weights they are. Raises ValueError for settings that
-    are none.
+    network and diffusion are sections of the sweep's file; image_shape is (C, H, W).
+    memories: [K, C, H, W] are the training images; only the exact denoiser uses them, and stores them as its weights.
+    Raises ValueError for an unknown or invalid setting.
     """
     for section, settings in (("network", network), ("diffusion", diffusion)):
         if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
@@ -24,7 +35,7 @@ def new_model(network, diffusion, image_shape, seed, memories):
     except TypeError as error:
         raise ValueError(f"diffusion: {str(error).split('() ')[-1]}") from None
     alpha_bar = torch.cumprod(1 - betas, 0)
-    name, settings = network.get("name"), {key: value for key, value in network.items() if key != "name"}
+    name, settings = network.get("name", ""), {key: value for key, value in network.items() if key != "name"}
     if name == "exact":
         settings["memories"] = memories
     with torch.random.fork_rng(devices=[]):
@@ -32,13 +43,16 @@ def new_model(network, diffusion, image_shape, seed, memories):
         return Diffusion(networks.build(name, image_shape, alpha_bar, **settings), betas, prediction)
 
 
-def write_model(path, weights, **record):
+def write_model(path: str | Path, weights: dict[str, torch.Tensor], **record: Any) -> None:
     """Write a state dict with its record: network, diffusion, image_shape, size, seed, step, subset_sha256, train."""
     write_arrays(path, {name: value.cpu().numpy() for name, value in weights.items()}, **record)
 
 
-def read_model(path, device="cpu"):
-    """(the model on `device`, ready to evaluate, its record). Raises ValueError naming a file that is no model."""
+def read_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[Diffusion, dict[str, Any]]:
+    """Return (the model on `device`, ready to evaluate, its record).
+
+    Raises ValueError naming the file where it is not a model of this repository.
+    """
     weights, record = read_arrays(path)
     try:
         shape, size, seed = tuple(record["image_shape"]), record["size"], record["seed"]

@@ -1,35 +1,44 @@
-"""Several processes, each with its own GPU, training one model together; one process where there are no others."""
+"""Training one model on several GPUs, with a process for each. Without other processes, one process does all the
+work.
+"""
 
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 
 
-def rank():
-    """The number of this process, from 0."""
+def rank() -> int:
+    """Return the number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def shard(count):
-    """The slice of range(count) that is this process's: consecutive parts whose lengths differ by at most 1."""
+def shard(count: int) -> slice:
+    """Return the slice of range(count) that belongs to this process.
+
+    The slices of all processes are consecutive, and their lengths differ by at most 1.
+    """
     if not dist.is_initialized():
         return slice(0, count)
     world = dist.get_world_size()
     return slice(rank() * count // world, (rank() + 1) * count // world)
 
 
-def total(tensor):
-    """The sum of `tensor` over the processes, in place."""
+def total(tensor: torch.Tensor) -> torch.Tensor:
+    """Sum `tensor` over all processes, in place, and return it."""
     if dist.is_initialized():
         dist.all_reduce(tensor)
     return tensor
 
 
 @contextmanager
-def started_by_torchrun(device):
-    """Join the processes that torchrun started; yields this one's device, which on CUDA is its own. Else `device`."""
+def started_by_torchrun(device: torch.device) -> Iterator[torch.device]:
+    """Join the processes that torchrun started, and yield this process's device; on CUDA each process has its own.
+
+    Without torchrun, yield `device` itself.
+    """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield device
         return

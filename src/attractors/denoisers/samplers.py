@@ -1,20 +1,25 @@
-"""Generation: ancestral DDPM and deterministic DDIM. Each function takes a model and noise, and does no I/O."""
+"""Generation by ancestral DDPM and by deterministic DDIM. Each function takes a model and noise, and does no I/O."""
+
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
 
-from attractors.denoisers.diffusion import expand
+from attractors.denoisers.diffusion import Diffusion, expand
 from attractors.randomness import SAMPLING, generator
 
 NOISE_BLOCK = 50  # steps of noise drawn at a time: fixed, so that a sample never depends on the batch size
 
 
 @torch.inference_mode()
-def ancestral(model, noise, progress=lambda steps: steps):
-    """The ancestral sampler of Ho et al. with x_0 clipped to [-1, 1] and the small fixed variance.
+def ancestral(
+    model: Diffusion, noise: Iterable[torch.Tensor], progress: Callable[[range], Iterable[int]] = lambda steps: steps
+) -> torch.Tensor:
+    """Sample by the ancestral sampler of Ho et al., with x_0 clipped to [-1, 1] and the smaller of the two fixed
+    variances.
 
-    noise: iterable of T + 1 tensors [B, C, H, W]: the start x_T, then the noise of steps T-1, ..., 0.
-    Returns [B, C, H, W] in [-1, 1].
+    noise yields T + 1 tensors [B, C, H, W]: the start x_T, then the noise of steps T-1, ..., 0. progress wraps the
+    times. Returns images [B, C, H, W] in [-1, 1].
     """
     alpha_bar, betas = model.alpha_bar, model.betas
     previous = torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
@@ -30,8 +35,13 @@ def ancestral(model, noise, progress=lambda steps: steps):
     return x
 
 
-def sample_noise(seed, indices, image_shape, steps, device="cpu"):
-    """The noise of the samples numbered `indices`, each from its own generator: T + 1 tensors [B, C, H, W]."""
+def sample_noise(
+    seed: int, indices: Iterable[int], image_shape: tuple[int, ...], steps: int, device: torch.device | str = "cpu"
+) -> Iterator[torch.Tensor]:
+    """Yield the noise of the samples numbered `indices`: T + 1 tensors [B, C, H, W], where T is `steps`.
+
+    Each sample has its own generator, so its noise does not depend on the others in the batch.
+    """
     generators = [generator(seed, SAMPLING, int(index)) for index in indices]
     for start in range(0, steps + 1, NOISE_BLOCK):
         size = (min(NOISE_BLOCK, steps + 1 - start), *image_shape)
@@ -40,11 +50,11 @@ def sample_noise(seed, indices, image_shape, steps, device="cpu"):
 
 
 @torch.inference_mode()
-def ddim(model, x, t, steps):
-    """The deterministic DDIM sampler (Phi of Alg. 1): x: [B, ...] at time t: [B], 0-based, taken back to t = 0.
+def ddim(model: Diffusion, x: torch.Tensor, t: torch.Tensor | int, steps: int) -> torch.Tensor:
+    """Map x: [B, ...] at time t: [B] or a number, 0-based, back to t = 0 by deterministic DDIM (Phi of Alg. 1).
 
-    N' = `steps` network evaluations at times floor(t i / N'), i = N', ..., 1, the last of which returns the
-    model's estimate of x_0; no clipping. Where t < N', times repeat, and the repeats leave x as it is.
+    It evaluates the network N' = `steps` times, at times floor(t i / N') for i = N', ..., 1. The last step returns the
+    model's estimate of x_0, without clipping. Where t < N', times repeat, and a repeated time leaves x unchanged.
     """
     t = torch.as_tensor(t, device=x.device).expand(len(x))
     for i in range(steps):

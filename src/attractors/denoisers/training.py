@@ -1,12 +1,15 @@
 """The training loop: the DDPM objective, Adam, an exponential moving average, and resuming to the same bytes."""
 
 import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from attractors.denoisers.diffusion import forward_process, noise_level
+from attractors.denoisers.diffusion import Diffusion, forward_process, noise_level
 from attractors.denoisers.processes import rank, shard, total
 from attractors.randomness import DROPOUT, SHUFFLING, TRAINING, generator, integer
 
@@ -29,26 +32,33 @@ class Settings:
     noise_levels: str = "uniform"  # uniform in t, or lognormal in sigma / sqrt(alpha_bar)
 
 
-def learning_rate(step, settings):
-    """Linear warm-up, then cosine decay to the final fraction."""
+Loss = Callable[[Any, torch.Tensor, Settings, torch.Generator], torch.Tensor]
+
+
+def learning_rate(step: int, settings: Settings) -> float:
+    """Return the learning rate of a step: linear warm-up, then cosine decay to the final fraction."""
     progress = step / max(settings.iterations, 1)
     cosine = settings.final_learning_rate + (1 - settings.final_learning_rate) * (1 + math.cos(math.pi * progress)) / 2
     return settings.learning_rate * cosine * min(1, (step + 1) / max(settings.warmup, 1))
 
 
-def batch_indices(start, stop, count, batch, seed):
-    """Images of steps start..stop-1: [stop - start, batch], of endless passes over range(count), each shuffled anew."""
+def batch_indices(start: int, stop: int, count: int, batch: int, seed: int) -> np.ndarray:
+    """Return the numbers of the images in the batches of steps start..stop-1: [stop - start, batch].
+
+    Batches are consecutive pieces of endless passes over range(count), each pass shuffled anew.
+    """
     passes = range(start * batch // count, -(-stop * batch // count))
     order = np.concatenate([generator(seed, SHUFFLING, p).permutation(count) for p in passes])
     offset = start * batch - passes.start * count
     return order[offset : offset + (stop - start) * batch].reshape(-1, batch)
 
 
-def noise_times(count, alpha_bar, noise_levels, random):
-    """Times of one batch: [count], 0-based.
+def noise_times(count: int, alpha_bar: torch.Tensor, noise_levels: str, random: torch.Generator) -> torch.Tensor:
+    """Draw the times of one batch: [count], 0-based.
 
-    uniform: Ho et al. lognormal: ln(sigma / sqrt(alpha_bar)) ~ N(-1.2, 1.4^2) (as Karras et al., with more
-    weight on low noise, where attractors get their width), rounded to the nearest of the T levels.
+    With `uniform` they are uniform, as in Ho et al. With `lognormal`, ln(sigma / sqrt(alpha_bar)) ~ N(-1.2, 1.4^2),
+    rounded to the nearest of the T levels: Karras et al. with more weight on low noise, where attractors get their
+    width.
     """
     if noise_levels == "uniform":
         return torch.randint(len(alpha_bar), (count,), generator=random, device=alpha_bar.device)
@@ -57,10 +67,10 @@ def noise_times(count, alpha_bar, noise_levels, random):
     return torch.bucketize(drawn, (levels[1:] + levels[:-1]) / 2)
 
 
-def flatten(parameters):
-    """Turn parameters into views of one vector, and their gradients into views of its gradient; return the vector.
+def flatten(parameters: Sequence[nn.Parameter]) -> torch.Tensor:
+    """Make all parameters views of one vector, and their gradients views of its gradient; return the vector.
 
-    One vector is clipped, stepped and averaged in one operation each, where a list takes one for every layer.
+    Clipping, stepping and averaging one vector takes one operation each, where a list takes one for every layer.
     """
     vector = torch.cat([p.detach().reshape(-1) for p in parameters])
     vector.grad = torch.zeros_like(vector)
@@ -72,40 +82,51 @@ def flatten(parameters):
     return vector
 
 
-def default_generator(device):
-    """What dropout on `device` draws from, for its manual_seed: torch's own looks at every kind of device, slowly."""
+def default_generator(device: torch.device) -> Any:
+    """Return the generator from which dropout on `device` draws, to call its manual_seed.
+
+    torch's own manual_seed seeds every kind of device, which is slow.
+    """
     if device.type == "cuda":
         return torch.cuda.default_generators[device.index]
     return torch.default_generator if device.type == "cpu" else torch
 
 
-def denoising_loss(model, x_0, settings, random):
-    """|prediction - target|^2 averaged over pixels (Ho et al., L_simple) at x_0: [B, ...], noised at random times.
+def denoising_loss(model: Diffusion, x_0: torch.Tensor, settings: Settings, random: torch.Generator) -> torch.Tensor:
+    """Return the loss L_simple of Ho et al.: |prediction - target|^2 averaged over pixels, at x_0: [B, ...] and random
+    times.
 
-    Of several processes each draws for the whole batch and returns its own images' part of the average.
+    Where several processes train one model, each draws times and noise for the whole batch and returns the part of the
+    average that its own images contribute.
     """
     t = noise_times(len(x_0), model.alpha_bar, settings.noise_levels, random)
     noise = torch.randn(x_0.shape, generator=random, device=x_0.device)
     mine = shard(len(x_0))
     share, x_0, noise, t = len(x_0[mine]) / len(x_0), x_0[mine], noise[mine], t[mine]
     if not share:  # more processes than images
-        return sum(p.sum() for p in model.parameters()) * 0
+        return torch.stack([p.sum() for p in model.parameters()]).sum() * 0
     prediction = model.network(forward_process(x_0, noise, t, model.alpha_bar), t)
     return (prediction - model.target(x_0, noise, t)).square().mean() * share
 
 
 def train(
-    model, images, settings, seed, state=None, save=lambda state: None, progress=lambda steps: steps,
-    loss=denoising_loss,
-):  # fmt: skip
-    """Train `model` on images: [K, ...]; return the averaged weights as a state dict.
+    model: nn.Module,
+    images: torch.Tensor,
+    settings: Settings,
+    seed: int,
+    state: dict[str, Any] | None = None,
+    save: Callable[[dict[str, Any]], object] = lambda state: None,
+    progress: Callable[[range], Iterable[int]] = lambda steps: steps,
+    loss: Loss = denoising_loss,
+) -> dict[str, torch.Tensor]:
+    """Train `model` on images: [K, ...] in [-1, 1]; return the averaged weights as a state dict.
 
-    loss: maps (model, a batch, settings, the step's torch generator) to a number. Every step draws from
-    its own generator and seeds torch's for dropout (put back in the end), so training from a saved `state` ends with
-    the bytes of an uninterrupted one. Under torch.distributed, gradients are summed over processes.
-    state, save: what `save` was last given, and a function called with it now and then.
-    progress: wraps range(start, iterations); may have `set_postfix`. Raises FloatingPointError on a loss that
-    is not finite.
+    loss maps (model, a batch, settings, the step's torch generator) to a number. Every step draws from its own
+    generator and seeds torch's generator for dropout (whose state is restored at the end), so training from a saved
+    `state` ends with the same bytes as uninterrupted training. Under torch.distributed, gradients are summed over
+    processes. state is what `save` was last given, or None; `save` is called with the state every CHECK_EVERY steps.
+    progress wraps range(start, iterations), and may have `set_postfix`. Raises FloatingPointError if the loss is not
+    finite.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters or settings.iterations == 0:
@@ -113,6 +134,8 @@ def train(
     device, count = images.device, len(images)
     batch = settings.batch if settings.repeat else min(count, settings.batch)
     weights = flatten(parameters)
+    gradient = weights.grad
+    assert gradient is not None  # `flatten` set it
     average = weights.clone()
     optimiser = torch.optim.Adam([weights], lr=settings.learning_rate, fused=True)
     start, random, dropout = 0, torch.Generator(device), default_generator(device)
@@ -135,10 +158,10 @@ def train(
             dropout.manual_seed(integer(seed, DROPOUT, rank() << 40 | step))
             x_0 = images[indices[step - first]]
             value = loss(model, x_0, settings, random)
-            weights.grad.zero_()
+            gradient.zero_()
             value.backward()
-            total(weights.grad)
-            weights.grad.mul_((settings.clip / (weights.grad.norm() + 1e-6)).clamp(max=1))
+            total(gradient)
+            gradient.mul_((settings.clip / (gradient.norm() + 1e-6)).clamp(max=1))
             optimiser.param_groups[0]["lr"] = learning_rate(step, settings)
             optimiser.step()
             average.lerp_(weights, 1 - min(settings.ema, (1 + step) / (10 + step)))

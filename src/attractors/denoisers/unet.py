@@ -1,7 +1,12 @@
-"""The U-Net of DDPM (B.4, Table 3): PixelCNN++ shape, group normalisation, attention at 16 x 16 and in the middle."""
+"""The U-Net of DDPM (B.4, Table 3).
+
+Its shape is that of PixelCNN++, with group normalisation, and with attention at 16 x 16 and in the middle.
+"""
 
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -9,36 +14,50 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
+
 GROUPS = 32
 
 
-def time_embedding(t, width):
-    """Sines, then cosines, of t at frequencies 1 ... 1/10000: [B, width]. t: [B], 0-based."""
+def time_embedding(t: torch.Tensor, width: int) -> torch.Tensor:
+    """Return the sines, then the cosines, of t at frequencies from 1 down to 1/10000: [B, width]. t: [B], 0-based."""
     half = width // 2
     frequencies = torch.exp(torch.arange(half, device=t.device) * (-math.log(10_000) / (half - 1)))
     angles = t[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], 1)
 
 
-def initialised(layer, scale=1.0):
-    """DDPM initialisation: weights uniform with variance scale / fan_avg, biases zero. Exact zeros for scale 0."""
+def initialised(layer: Layer, scale: float = 1.0) -> Layer:
+    """Initialise a linear or convolutional layer as DDPM does, and return it.
+
+    Weights are uniform with variance scale / fan_avg, and biases are zero. With scale 0 the weights are exactly zero.
+    """
     nn.init.xavier_uniform_(layer.weight, gain=scale**0.5)
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer
 
 
-def convolution(inputs, outputs, size=3, stride=1, scale=1.0):
+def convolution(inputs: int, outputs: int, size: int = 3, stride: int = 1, scale: float = 1.0) -> nn.Conv2d:
+    """Return an initialised convolution with a square kernel of `size` pixels.
+
+    With stride 1 the padding keeps the resolution; with a larger stride there is none.
+    """
     return initialised(nn.Conv2d(inputs, outputs, size, stride, padding=size // 2 if stride == 1 else 0), scale)
 
 
-def norm(channels):
+def norm(channels: int) -> nn.GroupNorm:
+    """Return the group normalisation that every block uses. `channels` must be a multiple of GROUPS."""
     return nn.GroupNorm(GROUPS, channels, eps=1e-6)
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(dropout(swish(norm(conv(swish(norm(x))) + time)))), the last convolution starting at zero."""
+    """The residual block x + conv(dropout(swish(norm(conv(swish(norm(x))) + time)))).
 
-    def __init__(self, inputs, outputs, time_width, dropout):
+    The last convolution starts at zero, so that an untrained block passes its input through.
+    """
+
+    def __init__(self, inputs: int, outputs: int, time_width: int, dropout: float) -> None:
         super().__init__()
         self.norm_1, self.convolution_1 = norm(inputs), convolution(inputs, outputs)
         self.time = initialised(nn.Linear(time_width, outputs))
@@ -46,15 +65,19 @@ class ResidualBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.shortcut = convolution(inputs, outputs, size=1) if inputs != outputs else nn.Identity()
 
-    def forward(self, x, time):
+    def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        """Map x: [B, inputs, H, W] and time: [B, time_width] to [B, outputs, H, W]."""
         h = self.convolution_1(F.silu(self.norm_1(x))) + self.time(F.silu(time))[:, :, None, None]
         return self.shortcut(x) + self.convolution_2(self.dropout(F.silu(self.norm_2(h))))
 
 
 class Attention(nn.Module):
-    """x + output(attention(query, key, value of norm(x))) with one head over all positions, starting at zero."""
+    """Self-attention with one head over all positions: x + output(attention(query, key, value of norm(x))).
 
-    def __init__(self, channels):
+    The output layer starts at zero, so that an untrained layer passes its input through.
+    """
+
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm, self.query_key_value = norm(channels), nn.Linear(channels, 3 * channels)
         for part in self.query_key_value.weight.data.chunk(3):
@@ -62,7 +85,8 @@ class Attention(nn.Module):
         nn.init.zeros_(self.query_key_value.bias)
         self.output = initialised(nn.Linear(channels, channels), scale=0)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map x: [B, C, H, W] to a tensor of the same shape."""
         tokens = self.norm(x).flatten(2).transpose(1, 2)  # [B, H W, C]
         query, key, value = self.query_key_value(tokens)[:, None].chunk(3, -1)
         # The fused kernels have no forward-mode derivative, which Algs. 2 and 3 take.
@@ -72,52 +96,67 @@ class Attention(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Half the resolution: a strided convolution, padded on the right and at the bottom as in TensorFlow."""
+    """Half the resolution, by a strided convolution padded on the right and at the bottom as in TensorFlow."""
 
-    def __init__(self, channels):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.convolution = convolution(channels, channels, stride=2)
 
-    def forward(self, x, time):
+    def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        """Map x: [B, C, H, W] to [B, C, H/2, W/2]. time is not used: all blocks on the way down are called alike."""
         return self.convolution(F.pad(x, (0, 1, 0, 1)))
 
 
 class Upsample(nn.Module):
-    """Twice the resolution: nearest neighbours, then a convolution."""
+    """Twice the resolution, by nearest neighbours followed by a convolution."""
 
-    def __init__(self, channels):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.convolution = convolution(channels, channels)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map x: [B, C, H, W] to [B, C, 2H, 2W]."""
         return self.convolution(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 class Block(nn.Module):
-    """A residual block, followed by attention and by up-sampling where asked for."""
+    """A residual block, followed by attention if `attend` and by up-sampling if `upsample`."""
 
-    def __init__(self, inputs, outputs, time_width, dropout, attend=False, upsample=False):
+    def __init__(
+        self, inputs: int, outputs: int, time_width: int, dropout: float, attend: bool = False, upsample: bool = False
+    ) -> None:
         super().__init__()
         self.residual = ResidualBlock(inputs, outputs, time_width, dropout)
         self.attention = Attention(outputs) if attend else nn.Identity()
         self.upsample = Upsample(outputs) if upsample else nn.Identity()
 
-    def forward(self, x, time):
+    def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        """Map x: [B, inputs, H, W] and time: [B, time_width] to [B, outputs, H, W], or twice the resolution with
+        up-sampling.
+        """
         return self.upsample(self.attention(self.residual(x, time)))
 
 
 class UNet(nn.Module):
-    """The score network of B.4: maps x: [B, C, H, W] and t: [B], 0-based, to a prediction shaped like x.
+    """The score network of B.4. It maps x: [B, C, H, W] and t: [B], 0-based, to a prediction of the shape of x.
 
-    image_shape: (C, H, W), square, H divisible by 2^(levels - 1). alpha_bar is not used: t itself is embedded.
-    width, multipliers: channels of the levels (Table 3). blocks: residual blocks of a level on the way down;
-    one more on the way up. attention: resolutions that attend; the middle always does.
-    Raises ValueError for a shape that cannot be halved and for channels that 32 groups cannot share.
+    image_shape is (C, H, W), with H = W divisible by 2^(levels - 1). alpha_bar is not used, because t itself is
+    embedded. width and multipliers give the channels of the levels (Table 3). blocks is the number of residual blocks
+    of a level on the way down; there is one more on the way up. attention lists the resolutions that have attention;
+    the middle always has it. Raises ValueError if the images cannot be halved that often or the channels are not
+    multiples of GROUPS.
     """
 
     def __init__(
-        self, image_shape, alpha_bar, width=128, multipliers=(1, 2, 2, 2), blocks=2, attention=(16,), dropout=0.0
-    ):
+        self,
+        image_shape: tuple[int, int, int],
+        alpha_bar: torch.Tensor,
+        width: int = 128,
+        multipliers: Sequence[float] = (1, 2, 2, 2),
+        blocks: int = 2,
+        attention: Sequence[int] = (16,),
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         channels, size, _ = image_shape
         if image_shape[1] != image_shape[2] or size % 2 ** (len(multipliers) - 1):
@@ -162,7 +201,8 @@ class UNet(nn.Module):
                 now = outputs
         self.norm, self.output = norm(now), convolution(now, channels, scale=0)
 
-    def forward(self, x, t):
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """Map x: [B, C, H, W] and t: [B], 0-based, to the prediction: [B, C, H, W]."""
         time = self.time(time_embedding(t, self.width))  # [B, 4 width]
         h = self.input(x)
         skips = [h]
