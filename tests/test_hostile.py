@@ -936,10 +936,10 @@ for _name, _content, _words in TABLES:
         return transition, [folder / "fractions", "--sweep", "x"]
 
 
-@case("table: fractions without thresholds", "thresholds/x.csv: no such file")
+@case("table: fractions without types", "types/x/2.safetensors: no such file")
 def _(folder, _command):
     (folder / "fractions").mkdir()
-    put(folder / "fractions" / "x.csv", b"K,spurious\n2,1\n")
+    put(folder / "fractions" / "x.csv", b"K,memorized,spurious,generalized\n2,0,1,0\n")
     return clusters, ["x", "--metrics", folder, "--data", folder, "--subset", folder / "s"]
 
 

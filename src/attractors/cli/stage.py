@@ -44,7 +44,8 @@ class Stage(click.Command):
 def _section(context: click.Context, path: Path | str, content: dict[str, Any], top: bool) -> dict[str, Any]:
     """Checked settings in `content`, which was read from `path`, for this command.
 
-    They are the section with the command's name and, with `top`, plain values at the top level.
+    They are the section with the command's name and, with `top`, the values at the top level: the plain ones, and the
+    thresholds, which may be mappings.
     """
     from attractors.settings.common import Common
     from attractors.settings.section import check, suggestion
@@ -53,7 +54,10 @@ def _section(context: click.Context, path: Path | str, content: dict[str, Any], 
     known = {field for section in sections for field in section.model_fields}
     if not context.command.sections:
         known |= {parameter.name for parameter in context.command.params}
-    plain = {key: value for key, value in content.items() if top and key in known and not isinstance(value, dict)}
+    plain = {
+        key: value for key, value in content.items()
+        if top and key in known and (not isinstance(value, dict) or key in ("delta_m", "delta_s"))
+    }  # fmt: skip
     section = content.get(name) or {}
     if not context.command.sections:
         if not isinstance(section, dict):

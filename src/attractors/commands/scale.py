@@ -63,16 +63,18 @@ def runs_of(names, folder=ROOT / "sweeps", studies=ROOT / "prompts"):
                 check_names([sweep, *prompts_of(chosen_cases[sweep], cases[sweep])], cases[sweep])
             else:
                 chosen[sweep] = read_sweep(known[sweep])
+    sweeps = {
+        sweep: {"dataset": content["dataset"], "neighbours": backbone(content["neighbours"].get("metric", "l2"))}
+        for sweep, content in chosen.items()
+    }
     runs = {
         f"{sweep}-{size}": {
-            "sweep": sweep, "size": size, "dataset": content["dataset"],
-            "neighbours": backbone(content.get("neighbours", {}).get("metric", "l2")),
+            "sweep": sweep, "size": size, **sweeps[sweep],
             "basin": backbone(content.get("basin", {}).get("distance", "lpips_vgg")),
         }
         for sweep, content in chosen.items()
         for size in sizes(content.get("sizes"))
     }  # fmt: skip
-    sweeps = {sweep: {"dataset": content["dataset"]} for sweep, content in chosen.items()}
     learned = {name: dict(sweep) for name, sweep in sweeps.items() if chosen[name]["network"]["name"] != "exact"}
     datasets = sorted({content["dataset"] for content in chosen.values()})
     prompts = {

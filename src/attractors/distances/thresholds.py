@@ -4,11 +4,12 @@ The paper picks both by eye, per K, between the two peaks of each histogram (B.3
 where resampling says that there are two peaks, and only between a peak of copies and one that can't be copies.
 """
 
+import difflib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
-from scipy.signal import find_peaks
 
 BINS_PER_DECADE = 100
 RESAMPLES = 500
@@ -37,6 +38,53 @@ class Threshold:
     valley: Valley | None = None
 
 
+AUTO, DEFAULT = "auto", "default"
+
+
+def given_thresholds(
+    setting: object, name: str, sweep: str, sizes: Sequence[int], sweeps: Collection[str] = ()
+) -> list[float | None]:
+    """What the setting of a threshold says for each K of a sweep: the threshold, or None where it is to be chosen.
+
+    setting: a distance >= 0 for all sweeps and K; `auto`; or a mapping from the names of sweeps to one of these or to a
+    mapping from K to one of the first two. `default` in a mapping stands for what it does not name, and is `auto` where
+    it is missing. name: what errors call the setting. sizes: the sweep's K. sweeps: names that a mapping may contain
+    besides `sweep`, so that a misspelt one is no silent `auto`; any may where there are none.
+    Raises ValueError for anything else, naming the entry: "delta_m.digits.64 is -1; ...".
+    """
+
+    def value(entry: object, where: str) -> float | None:
+        if entry == AUTO:
+            return None
+        if isinstance(entry, bool) or not isinstance(entry, Real) or not 0 <= entry < np.inf:
+            kinds = "a distance of at least 0, auto" + ", or a mapping" * (where.count(".") < 2)
+            raise ValueError(f"{where} is {str(entry)[:80]!r}; it must be {kinds}")
+        return float(entry)
+
+    def of_sweep(entry: object, where: str, known: Sequence[int] | None) -> dict[object, float | None]:
+        if not isinstance(entry, dict):
+            return {DEFAULT: value(entry, where)}
+        found = {}
+        for key, part in entry.items():
+            size = int(key) if str(key).isdecimal() else key
+            if size != DEFAULT and (type(size) is not int or (known is not None and size not in known)):
+                kinds = f"it has K = {', '.join(map(str, known))}, and default" if known else "a mapping from K"
+                raise ValueError(f"{where} names {str(key)[:80]!r}; {kinds}")
+            found[size] = value(part, f"{where}.{key}")
+        return found
+
+    if not isinstance(setting, dict):
+        return [value(setting, name)] * len(sizes)
+    for key, entry in setting.items():
+        if key not in (DEFAULT, sweep) and sweeps and key not in sweeps:
+            close = difflib.get_close_matches(str(key), [*sweeps, sweep, DEFAULT], 1)
+            hint = f"; did you mean {close[0]}?" if close else f"; sweeps are {', '.join(sorted(sweeps))}"
+            raise ValueError(f"{name} names no sweep {str(key)[:80]!r}{hint}")
+        of_sweep(entry, f"{name}.{key}", list(sizes) if key == sweep else None)
+    entries = of_sweep(setting.get(sweep, setting.get(DEFAULT, AUTO)), name, None)
+    return [entries.get(size, entries.get(DEFAULT)) for size in sizes]
+
+
 def copy_bound(spacing):
     """The largest distance at which a sample is a copy: a quarter of the typical spacing of real images.
 
@@ -57,11 +105,17 @@ def grid(distances, bound):
 
 
 def _smooth(counts, bandwidth):
+    from scipy.ndimage import (
+        gaussian_filter1d,
+    )  # here: it takes half a second that thresholds which are given can spare
+
     return gaussian_filter1d(counts.astype(float), bandwidth * BINS_PER_DECADE, mode="constant")
 
 
 def _deepest(density, bound_bin):
     """(valley bin, depth) between the highest peak at or below bound_bin and the highest above; depth 1: none."""
+    from scipy.signal import find_peaks  # here: as above
+
     peaks, _ = find_peaks(density)
     left, right = peaks[peaks <= bound_bin], peaks[peaks > bound_bin]
     if not len(left) or not len(right):
@@ -79,6 +133,8 @@ def find_valley(distances, bound, random):
     Distances come in equal pairs where two samples are each other's nearest: resamples have as many points as
     there are different distances. random: a numpy generator.
     """
+    from scipy.signal import find_peaks  # here: as above
+
     edges = grid(distances, bound)
     logs = np.log10(np.maximum(distances, bound * PILE))
     points = len(np.unique(distances))

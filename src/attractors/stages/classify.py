@@ -1,5 +1,6 @@
-"""Sort every synthetic sample of a sweep into the three types; write fractions, thresholds, histograms, selections."""
+"""The type of every synthetic sample of a sweep (Eqs. 9-11), and the tables of fractions, thresholds, histograms."""
 
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from attractors.arrays import read_arrays, write_arrays
+from attractors.cli.settings import ROOT
 from attractors.cli.stage import seed_option, stage
 from attractors.data.subsets import sizes
 from attractors.distances.detection import METRICS, TYPES, classify, fractions, selection, wilson
-from attractors.distances.thresholds import Threshold, choose, copy_bound, find_valley
+from attractors.distances.thresholds import Threshold, choose, copy_bound, find_valley, given_thresholds
 from attractors.randomness import BOOTSTRAP, generator
 from attractors.results.paper import TABLE_2
 from attractors.results.run import half_memorized, spurious_peak
@@ -21,20 +23,20 @@ BINS = np.arange(-120, 81) / 40  # edges of log10(distance): 1e-3 to 100, 40 to 
 
 
 class Delta(click.ParamType):
-    """A threshold: `auto`, or a distance of at least 0."""
+    """A threshold: `auto`, a distance, or a mapping as `given_thresholds` reads it from a file of settings."""
 
     name = "auto|distance"
+    mapping = True
 
-    def convert(self, value, param, ctx):
-        if value == "auto":
-            return value
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        """A number as a float; anything else as it is. Fails for what is no threshold at any K of any sweep."""
+        with suppress(ValueError):  # auto, or a word that is refused below
+            value = float(value) if isinstance(value, str) else value
         try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = -1.0
-        if not 0 <= number < np.inf:
-            self.fail(f"{value!r} is neither auto nor a distance of at least 0", param, ctx)
-        return number
+            given_thresholds(value, param.name if param else "threshold", "", [])
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return value
 
 
 def read_run(path):
@@ -57,16 +59,26 @@ def read_run(path):
     return record["size"], to_training[:, 0], within[:, 0], spacing, copy_bound(spacing)
 
 
-def thresholds(delta, distances, runs, seed, stream):
-    """One Threshold per run: the given number, or the automatic choice."""
+def thresholds(
+    given: list[float | None], distances: list[np.ndarray], runs: list[tuple], seed: int, stream: int
+) -> list[Threshold]:
+    """One Threshold for each of `runs`: the given number or, where it is None, the automatic choice.
+
+    distances: those that the threshold is for, [N'] of each run. stream: 0 for delta_m, 1 for delta_s. The choice at
+    one K does not depend on which others are given: their valleys may still be borrowed.
+    """
     sizes, bounds = [run[0] for run in runs], [run[4] for run in runs]
-    if delta != "auto":
-        return [Threshold(delta, "given", bound) for bound in bounds]
-    valleys = [
-        find_valley(found, bound, generator(seed, BOOTSTRAP, (stream << 32) | size))
-        for size, found, bound in zip(sizes, distances, bounds, strict=True)
+    chosen = [None] * len(runs)
+    if None in given:
+        valleys = [
+            find_valley(found, bound, generator(seed, BOOTSTRAP, (stream << 32) | size))
+            for size, found, bound in zip(sizes, distances, bounds, strict=True)
+        ]
+        chosen = choose(sizes, valleys, bounds)
+    return [
+        choice if value is None else Threshold(value, "given", bound)
+        for value, choice, bound in zip(given, chosen, bounds, strict=True)
     ]
-    return choose(sizes, valleys, bounds)
 
 
 def threshold_columns(name, threshold):
@@ -84,6 +96,11 @@ def beside_table_2(limits, name, dataset):
         inside = np.where(limits[delta].between(low, high), "yes", "no")
         limits = limits.assign(**{f"{delta}_table_2": f"{low} to {high}", f"{delta}_in_table_2": inside})
     return limits
+
+
+def names_of_sweeps() -> list[str]:
+    """The names of the sweeps that there are, which a mapping of thresholds may contain; none outside a checkout."""
+    return sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml"))
 
 
 def find_runs(given, sweep):
@@ -139,17 +156,27 @@ def summary(table, limits):
 @click.option("--limit", type=click.IntRange(1), default=512, help="Samples of each type in a selection (C.2).")
 @click.option("--rare", type=click.FloatRange(0, 1), default=0.001, help="Leave out types below this share (C.2).")
 @seed_option
-@click.option("--selections", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of K.json.")
+@click.option("--types", type=click.Path(file_okay=False, path_type=Path), help="Folder of K.safetensors, the types.")
+@click.option("--selections", type=click.Path(file_okay=False, path_type=Path), help="Folder of K.json.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the tables.")
-def main(sweep, neighbours, name, delta_m, delta_s, limit, rare, seed, selections, out):
+def main(sweep, neighbours, name, delta_m, delta_s, limit, rare, seed, types, selections, out):
     """Classify all samples of NEIGHBOURS: files written by neighbours.py, or a folder of them, one for each K.
 
-    Writes OUT/{fractions,thresholds,histograms}/NAME.csv, OUT/counts/NAME.safetensors, OUT/summary/NAME.json.
+    Writes the type of every sample, TYPES/K.safetensors, and tables: OUT/{fractions,thresholds,histograms}/NAME.csv,
+    OUT/counts/NAME.safetensors, OUT/summary/NAME.json.
     """
     name = name or (sweep["name"] if sweep else "samples")
     runs = find_runs(neighbours, sweep)
-    chosen_m = thresholds(delta_m, [run[1] for run in runs], runs, seed, 0)
-    chosen_s = thresholds(delta_s, [run[2] for run in runs], runs, seed, 1)
+    try:
+        given = [
+            given_thresholds(setting, option, name, [run[0] for run in runs], names_of_sweeps())
+            for option, setting in (("delta_m", delta_m), ("delta_s", delta_s))
+        ]
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    chosen_m, chosen_s = (
+        thresholds(given[stream], [run[1 + stream] for run in runs], runs, seed, stream) for stream in (0, 1)
+    )
     rows, limits, counts = [], [], []
     for (size, to_training, within, *_), m, s in zip(runs, chosen_m, chosen_s, strict=True):
         codes = classify(to_training, within, m.value, s.value)
@@ -157,7 +184,11 @@ def main(sweep, neighbours, name, delta_m, delta_s, limit, rare, seed, selection
         limits.append({"K": size, **threshold_columns("delta_m", m), **threshold_columns("delta_s", s)})
         logs = [np.log10(np.clip(d, 10 ** BINS[0], 10 ** BINS[-1])) for d in (to_training, within)]
         counts.append(np.histogram2d(*logs, [BINS, BINS])[0].astype(np.int32))
-        write_json(selections / f"{size}.json", selection(codes, to_training, within, limit, rare))
+        if types:
+            record = {"size": size, "count": len(codes), "delta_m": m.value, "delta_s": s.value}
+            write_arrays(types / f"{size}.safetensors", {"codes": codes}, **record)
+        if selections:
+            write_json(selections / f"{size}.json", selection(codes, to_training, within, limit, rare))
 
     table, limits = pd.DataFrame(rows), pd.DataFrame(limits)
     if sweep and f"{sweep.get('dataset')}-128" in TABLE_2:

@@ -1,68 +1,129 @@
 """Are spurious states real? Groups of spurious samples that repeat each other, against their distance to S."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import click
 import numpy as np
 import pandas as pd
 from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import cdist, pdist
+from scipy.spatial.distance import cdist, pdist, squareform
 
-from attractors.arrays import read_arrays
+from attractors.arrays import read_record
 from attractors.cli.stage import out_option, stage
 from attractors.data.images import read_images
-from attractors.distances.detection import TYPES, classify
-from attractors.tables import read_csv, write_json
+from attractors.distances.detection import METRICS, TYPES
+from attractors.results.run import Run
+from attractors.tables import write_json
+
+Distances = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of images [n, C, H, W] and [m, C, H, W]: [n, m]
 
 
-def groups(samples, training, diameter, smallest=3):
+def groups(pairs: np.ndarray, diameter: float, smallest: int = 3) -> list[np.ndarray]:
     """Clusters of at least `smallest` samples whose members all lie within `diameter` of each other.
 
-    samples: [n, D], training: [K, D]. Complete linkage. Returns one row a cluster, largest first: its size, its
-    diameter, and the distance from its centre and from its closest member to the nearest training image.
+    pairs: [n (n - 1) / 2] distances of n samples in the order of scipy's pdist, or their squares throughout (LPIPS is
+    one): complete linkage depends on their order alone. Returns the positions of each cluster's members, ascending.
     """
-    rows = []
-    if len(samples) >= smallest:
-        labels = fcluster(linkage(pdist(samples), "complete"), diameter, "distance")
-        for label in np.flatnonzero(np.bincount(labels) >= smallest):
-            members = samples[labels == label]
-            centre_to_s = cdist(members.mean(0, keepdims=True), training).min()
-            rows.append((len(members), pdist(members).max(), centre_to_s, cdist(members, training).min()))
-    table = pd.DataFrame(rows, columns=["size", "diameter", "centre_to_training", "closest_to_training"])
+    if not len(pairs):
+        return []
+    labels = fcluster(linkage(pairs, "complete"), diameter, "distance")
+    return [np.flatnonzero(labels == label) for label in np.flatnonzero(np.bincount(labels) >= smallest)]
+
+
+def describe(
+    clusters: list[np.ndarray],
+    pairs: np.ndarray,
+    images: np.ndarray,
+    to_training: np.ndarray,
+    training: np.ndarray,
+    distances: Distances,
+) -> pd.DataFrame:
+    """One row for each cluster, the largest first: its size, its diameter, and how far from S it lies.
+
+    clusters, pairs: of and as in `groups`. images: the n samples, [n, C, H, W]. to_training: [n] distance of each to
+    its nearest training image. `centre_to_training` is the least distance from the mean image of a cluster to a
+    training image ([K, C, H, W]), `closest_to_training` that from any of its members, and `diameter` that of the two
+    members which are farthest apart, all by `distances`.
+    """
+    square = squareform(pairs)
+    centres = np.stack([images[members].mean(0) for members in clusters]) if clusters else images[:0]
+    table = pd.DataFrame({
+        "size": [len(members) for members in clusters],
+        "diameter": [square[np.ix_(members, members)].max() for members in clusters],
+        "centre_to_training": distances(centres, training).min(1) if clusters else [],
+        "closest_to_training": [to_training[members].min() for members in clusters],
+    })  # fmt: skip
     return table.sort_values(["size", "diameter"], ascending=[False, True], ignore_index=True)
+
+
+def euclidean(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The Euclidean distances between images in pixels: [n, m] float64. x: [n, C, H, W]. y: [m, C, H, W]."""
+    return cdist(x.reshape(len(x), -1), y.reshape(len(y), -1))
+
+
+def perceptual(path: str | Path, backbone: str) -> Distances:
+    """The function for LPIPS of every pair of images, by the weights of `backbone` (alex or vgg) in the file `path`.
+
+    Raises ValueError naming the file for weights of another backbone.
+    """
+    import torch  # here: Euclidean distances do without it
+
+    from attractors.distances.lpips_embedding import read_embedding
+
+    embedding = read_embedding(path)
+    if embedding.backbone != backbone:
+        raise ValueError(f"{path}: weights of {embedding.backbone}; these distances need those of {backbone}")
+
+    def distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """LPIPS: [n, m] float64. x: [n, C, H, W] in [-1, 1]. y: [m, C, H, W]."""
+        parts = [torch.cat(list(embedding.batches(images))).double() for images in (x, y)]
+        return torch.cdist(*parts).square().numpy()  # in float64 the matrix product behind it cancels harmlessly
+
+    return distances
 
 
 @stage("clusters")
 @click.argument("name")
 @click.option("--subset", type=click.Path(dir_okay=False), required=True, help="Images in subset order.")
-@click.option(
-    "--data", type=click.Path(file_okay=False), default="data", help="Folder of synthetic sets and neighbours."
-)
-@click.option("--metrics", type=click.Path(file_okay=False), default="metrics", help="Folder that classify.py wrote.")
+@click.option("--lpips", type=click.Path(dir_okay=False), help="LPIPS weights, for a sweep whose distance is LPIPS.")
+@click.option("--limit", type=click.IntRange(3), default=2048, help="Spurious samples: those that repeat most closely.")
+@click.option("--data", type=click.Path(file_okay=False, path_type=Path), default="data",
+              help="Folder of synthetic sets, neighbours and types.")  # fmt: skip
+@click.option("--metrics", type=click.Path(file_okay=False, path_type=Path), default="metrics",
+              help="Folder of tables.")  # fmt: skip
 @out_option
-def main(name, subset, data, metrics, out):
-    """Cluster the spurious samples of sweep NAME at the K where there are most, in pixel space.
+def main(name, subset, lpips, limit, data, metrics, out):
+    """Cluster the spurious samples of sweep NAME at the K where there are most, in the distance of the sweep.
 
     A spurious state is an attractor of its own if its samples are closer to each other than to any training image.
     """
-    fractions = read_csv(f"{metrics}/fractions/{name}.csv", "K", "spurious")
-    limits = read_csv(f"{metrics}/thresholds/{name}.csv", "K", "delta_m", "delta_s")
-    if not fractions.K.equals(limits.K):
-        raise ValueError(f"{metrics}: fractions and thresholds of {name} are of other sizes K")
-    peak = int(fractions.spurious.idxmax())
-    size = int(fractions.K[peak])
-    found, _ = read_arrays(f"{data}/neighbours/{name}/{size}.safetensors", "training_distances", "synthetic_distances")
-    distances = found["training_distances"][:, 0], found["synthetic_distances"][:, 0]
-    codes = classify(*distances, limits.delta_m[peak], limits.delta_s[peak])
-    images = read_images(f"{data}/synthetic/{name}/{size}.safetensors")
-    samples, training = images[codes == TYPES.index("spurious")], read_images(subset, size)
-    table = groups(samples.reshape(len(samples), training[0].size), training.reshape(size, -1), limits.delta_s[peak])
+    run = Run(metrics, data=data)
+    size = int(run.peak(name).K)
+    codes, (to_training, within) = run.codes(name, size), run.distances(name, size)
+    backbone = METRICS[read_record(data / "neighbours" / name / f"{size}.safetensors")["metric"]]
+    delta_s = read_record(data / "types" / name / f"{size}.safetensors")["delta_s"]
+    images, training = read_images(data / "synthetic" / name / f"{size}.safetensors"), read_images(subset, size)
+    if not len(codes) == len(within) == len(images):
+        raise ValueError(f"{data}: {len(codes)} types, {len(within)} distances and {len(images)} images of {name}")
+    spurious = np.flatnonzero(codes == TYPES.index("spurious"))
+    chosen = np.sort(spurious[np.argsort(within[spurious], kind="stable")[:limit]])
+    samples = images[chosen]
+    if backbone is None:
+        distances, pairs = euclidean, pdist(samples.reshape(len(samples), training[0].size))
+    else:
+        distances = perceptual(lpips, backbone)
+        pairs = squareform(distances(samples, samples), checks=False) if len(samples) > 1 else np.empty(0)
+    found = groups(pairs, delta_s)
+    table = describe(found, pairs, samples, to_training[chosen], training, distances)
     apart = table.closest_to_training > table.diameter
     largest = table.head(40).astype({"size": float}).round(4).to_dict("records")
     write_json(out, {
-        "K": size, "spurious": len(samples), "clusters": len(table), "samples_in_clusters": int(table["size"].sum()),
+        "K": size, "spurious": len(spurious), "clusters": len(table), "samples_in_clusters": int(table["size"].sum()),
         "clusters_farther_from_training_than_wide": int(apart.sum()), "largest": largest,
     })  # fmt: skip
     click.echo(table.to_string(float_format="%.3f"))
-    click.echo(f"{out}: {len(table)} clusters of 3 or more among {len(samples)} spurious samples at K={size}")
+    click.echo(f"{out}: {len(table)} clusters of 3 or more among {len(spurious)} spurious samples at K={size}")
 
 
 if __name__ == "__main__":

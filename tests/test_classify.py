@@ -1,0 +1,86 @@
+"""The stage classify: types of all samples, and thresholds that are numbers, auto or mappings in params.yaml."""
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from attractors.arrays import read_arrays, write_arrays
+from attractors.distances.detection import classify
+from attractors.stages.classify import main
+from attractors.tables import read_csv
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A function: the content of params.yaml to what classify prints and writes for K = 4 and 16."""
+    found = {}
+    for size in (4, 16):
+        random = np.random.default_rng(size)
+        copies = random.random(600) < 0.5
+        distances = np.where(copies, 0.1, 1.5) * np.exp(0.2 * random.normal(size=(2, 600)))
+        found[size] = distances.astype(np.float32)
+        write_arrays(
+            tmp_path / f"neighbours/{size}.safetensors",
+            {"training_distances": found[size][0, :, None], "synthetic_distances": found[size][1, :, None],
+             "training_spacing": np.full(size, 2, np.float32)},
+            size=size, metric="l2",
+        )  # fmt: skip
+    (tmp_path / "digits.yaml").write_text("dataset: digits\nsizes: [4, 16]\n")
+
+    def perform(params, *options):
+        (tmp_path / "params.yaml").write_text(params)
+        result = CliRunner().invoke(main, [str(part) for part in (
+            tmp_path / "neighbours", "--sweep", tmp_path / "digits.yaml", "--params", tmp_path / "params.yaml",
+            "--types", tmp_path / "types", "--out", tmp_path / "metrics", *options)])  # fmt: skip
+        return result
+
+    perform.folder, perform.distances = tmp_path, found
+    return perform
+
+
+def limits(run):
+    table = read_csv(run.folder / "metrics/thresholds/digits.csv")
+    return table.delta_m.tolist(), table.delta_m_source.tolist()
+
+
+def test_types_of_every_sample_are_written_with_the_thresholds_to_the_last_bit(run):
+    result = run("delta_m: auto\ndelta_s: 0.123456789012\n")
+    assert result.exit_code == 0, result.output
+    for size, (to_training, within) in run.distances.items():
+        arrays, record = read_arrays(run.folder / f"types/{size}.safetensors")
+        assert arrays["codes"].dtype == np.int8
+        expected = classify(to_training, within, record["delta_m"], record["delta_s"])
+        np.testing.assert_array_equal(arrays["codes"], expected)
+        assert (record["size"], record["count"], record["delta_s"]) == (size, 600, 0.123456789012)
+        shares = read_csv(run.folder / "metrics/fractions/digits.csv").set_index("K").loc[size]
+        assert shares.memorized == pytest.approx((expected == 0).mean(), rel=1e-5)
+
+
+def test_a_number_at_one_k_leaves_what_is_chosen_at_the_others_as_it_is(run):
+    assert run("delta_m: auto\n").exit_code == 0
+    automatic, sources = limits(run)
+    assert "valley" in sources
+    assert run("delta_m: {digits: {16: 0.03}}\n").exit_code == 0
+    assert limits(run) == ([automatic[0], 0.03], [sources[0], "given"])
+    assert run("delta_m: {default: 0.03}\n").exit_code == 0
+    assert limits(run) == ([0.03, 0.03], ["given", "given"])
+    assert run("delta_m: {default: 0.03}\n", "--delta-m", "0.5").exit_code == 0
+    assert limits(run)[0] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ("delta_m: {digit: 1}", "delta_m names no sweep 'digit'; did you mean digits?"),
+        ("delta_s: {digits: {5: 1}}", "delta_s.digits names '5'; it has K = 4, 16, and default"),
+        ("delta_s: {cifar10-128: {2000: -1}}", "delta_s.cifar10-128.2000 is '-1'"),
+        ("delta_m: [1]", "delta_m is"),
+        ("delta_m: wide", "delta_m is 'wide'"),
+    ],
+)
+def test_wrong_mappings_are_one_line_before_anything_is_written(run, params, words):
+    result = run(params)
+    assert result.exit_code == 2
+    assert words in result.output
+    assert result.output.count("Error") == 1
+    assert not (run.folder / "metrics").exists()

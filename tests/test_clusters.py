@@ -1,0 +1,145 @@
+"""Groups of spurious samples: against planted ones, in both kinds of distance, and as the stage reads a run."""
+
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+from scipy.spatial.distance import pdist, squareform
+
+from attractors.arrays import write_arrays
+from attractors.distances.detection import classify
+from attractors.distances.lpips_embedding import BACKBONES, weights_hash
+from attractors.stages.clusters import describe, euclidean, groups, main, perceptual
+from attractors.tables import read_json, write_csv
+
+
+@pytest.fixture
+def planted():
+    """Three tight groups of 5, 4 and 2 images, and 6 images apart from everything: [17, 1, 4, 4], and their groups."""
+    random = np.random.default_rng(0)
+    centres = random.uniform(-1, 1, (9, 1, 4, 4)).astype(np.float32)
+    labels = np.repeat(np.arange(9), [5, 4, 2, 1, 1, 1, 1, 1, 1])
+    order = random.permutation(len(labels))
+    images = centres[labels] + random.normal(0, 0.01, (len(labels), 1, 4, 4)).astype(np.float32)
+    return images[order], labels[order]
+
+
+def test_groups_are_the_planted_ones_and_every_pair_in_one_is_within_the_diameter(planted):
+    images, labels = planted
+    pairs = pdist(images.reshape(len(images), -1))
+    found = groups(pairs, 0.3)
+    assert sorted(map(tuple, found)) == sorted(tuple(np.flatnonzero(labels == kind)) for kind in (0, 1))
+    square = squareform(pairs)
+    assert all(square[i, j] <= 0.3 for members in found for i, j in itertools.combinations(members, 2))
+    assert groups(np.empty(0), 1) == []
+    # The square of a distance, as LPIPS is one, has the same groups at the square of the diameter.
+    assert [list(members) for members in groups(pairs**2, 0.09)] == [list(members) for members in found]
+
+
+def test_the_table_of_groups_equals_loops_over_pairs_of_images(planted):
+    images, _ = planted
+    training = np.random.default_rng(1).uniform(-1, 1, (7, 1, 4, 4)).astype(np.float32)
+    to_training = euclidean(images, training).min(1)
+    pairs = pdist(images.reshape(len(images), -1))
+    clusters = groups(pairs, 0.3)
+    table = describe(clusters, pairs, images, to_training, training, euclidean)
+    assert table["size"].tolist() == [5, 4]
+    for row, members in zip(table.itertuples(), sorted(clusters, key=len, reverse=True), strict=True):
+        part = images[members].reshape(len(members), -1).astype(np.float64)
+        centre = images[members].mean(0).ravel()
+        assert row.diameter == pytest.approx(max(np.linalg.norm(x - y) for x in part for y in part), rel=1e-6)
+        assert row.centre_to_training == pytest.approx(min(np.linalg.norm(centre - y.ravel()) for y in training))
+        assert row.closest_to_training == pytest.approx(
+            min(np.linalg.norm(x - y.ravel()) for x in part for y in training)
+        )
+    assert describe([], pairs, images, to_training, training, euclidean).empty
+
+
+@pytest.fixture
+def alex(tmp_path):
+    """A file of LPIPS weights of the backbone alex with random numbers in it."""
+    random, arrays, channels, widths = np.random.default_rng(2), {}, 3, []
+    kernels = {"alex": (11, 5, 3, 3, 3)}["alex"]
+    for number, (kernel, width) in enumerate(zip(kernels, (64, 192, 384, 256, 256), strict=True)):
+        shape = (width, channels, kernel, kernel)
+        arrays[f"convolution_{number}.weight"] = random.normal(0, np.prod(shape[1:]) ** -0.5, shape).astype(np.float32)
+        arrays[f"convolution_{number}.bias"] = np.zeros(width, np.float32)
+        channels = width
+        widths.append(width)
+    assert len(BACKBONES["alex"]) == len(widths)
+    arrays |= {f"head_{i}": random.uniform(0, 1, width).astype(np.float32) for i, width in enumerate(widths)}
+    record = {"backbone": "alex", "weights_sha256": weights_hash(arrays)}
+    write_arrays(tmp_path / "alex.safetensors", arrays, **record)
+    return tmp_path / "alex.safetensors"
+
+
+def test_perceptual_distances_of_all_pairs_are_those_of_the_embedding_pair_by_pair(alex):
+    from attractors.distances.lpips_embedding import read_embedding
+
+    random = np.random.default_rng(3)
+    x, y = (random.uniform(-1, 1, (n, 3, 32, 32)).astype(np.float32) for n in (3, 4))
+    found, embedding = perceptual(alex, "alex")(x, y), read_embedding(alex)
+    for i, j in itertools.product(range(3), range(4)):
+        pair = (torch.from_numpy(part[None]) for part in (x[i], y[j]))
+        assert found[i, j] == pytest.approx(embedding.distance(*pair).item(), rel=1e-4)
+    with pytest.raises(ValueError, match="weights of alex; these distances need those of vgg"):
+        perceptual(alex, "vgg")
+
+
+def write_run(folder, images, distances, metric, delta_m, delta_s):
+    """A run of one K whose synthetic set is `images`, classified with the given thresholds."""
+    training = np.random.default_rng(4).uniform(-1, 1, (4, *images.shape[1:])).astype(np.float32)
+    within = distances(images, images) + np.diag(np.full(len(images), np.inf))
+    found = {
+        "training_distances": distances(images, training).min(1, keepdims=True).astype(np.float32),
+        "synthetic_distances": within.min(1, keepdims=True).astype(np.float32),
+    }
+    codes = classify(found["training_distances"][:, 0], found["synthetic_distances"][:, 0], delta_m, delta_s)
+    write_arrays(folder / "data/neighbours/x/4.safetensors", found, metric=metric, size=4)
+    write_arrays(folder / "data/synthetic/x/4.safetensors", {"images": np.clip(images, -1, 1)})
+    write_arrays(folder / "data/types/x/4.safetensors", {"codes": codes}, size=4, delta_m=delta_m, delta_s=delta_s)
+    write_arrays(folder / "s.safetensors", {"images": training})
+    shares = np.bincount(codes, minlength=3) / len(codes)
+    table = pd.DataFrame([{"K": 4, **dict(zip(("memorized", "spurious", "generalized"), shares, strict=True))}])
+    write_csv(folder / "metrics/fractions/x.csv", table)
+    return ["x", "--subset", folder / "s.safetensors", "--data", folder / "data", "--metrics", folder / "metrics",
+            "--out", folder / "found.json"]  # fmt: skip
+
+
+def test_the_stage_finds_the_planted_groups_in_pixels(planted, tmp_path):
+    options = write_run(tmp_path, planted[0], euclidean, "l2", 0.0, 0.3)
+    result = CliRunner().invoke(main, list(map(str, options)))
+    assert result.exit_code == 0, result.output
+    found = read_json(tmp_path / "found.json")
+    assert (found["clusters"], found["samples_in_clusters"], found["spurious"]) == (2, 9, 11)
+    assert found["clusters_farther_from_training_than_wide"] == 2
+    result = CliRunner().invoke(main, list(map(str, [*options, "--limit", 3])))
+    assert read_json(tmp_path / "found.json")["samples_in_clusters"] <= 3
+    (tmp_path / "data/types/x/4.safetensors").unlink()
+    result = CliRunner().invoke(main, list(map(str, options)))
+    assert (result.exit_code, "types/x/4.safetensors: no such file" in result.output) == (1, True)
+
+
+def test_the_stage_finds_groups_in_lpips_whose_thresholds_are_far_below_distances_in_pixels(alex, tmp_path):
+    random = np.random.default_rng(5)
+    centres = random.uniform(-0.9, 0.9, (4, 3, 32, 32))
+    images = (centres[[0, 0, 0, 0, 1, 1, 1, 2, 3]] + random.normal(0, 0.003, (9, 3, 32, 32))).astype(np.float32)
+    distances = perceptual(alex, "alex")
+    between = distances(images, images)
+    delta_s = float(between[:4, :4].max() * 2)
+    assert delta_s < between[0, 4] / 4
+    assert delta_s < euclidean(images, images)[0, 1] / 4  # in pixels, at this diameter, no two would be a group
+    options = write_run(tmp_path, images, distances, "lpips_alex", 0.0, delta_s)
+    result = CliRunner().invoke(main, list(map(str, [*options, "--lpips", alex])))
+    assert result.exit_code == 0, result.output
+    assert [row["size"] for row in read_json(tmp_path / "found.json")["largest"]] == [4, 3]
+
+
+def test_clusters_in_pixels_import_no_torch():
+    code = "import sys, attractors.stages.clusters; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, env={"PYTHONPATH": "src"}).returncode == 0
