@@ -15,6 +15,9 @@ from conftest import ROOT
 from attractors.denoisers import checkpoints
 from attractors.denoisers.checkpoints import Checkpoint
 from attractors.files import atomic, file_hash
+from attractors.stages import train
+
+CPU = torch.device("cpu")
 
 SWEEP = """\
 dataset: digits
@@ -142,7 +145,7 @@ def test_a_training_goes_on_only_from_a_state_of_as_many_threads(tmp_path):
     paths = []
     for count in (1, 2, 1):
         torch.set_num_threads(count)
-        paths.append(Checkpoint(tmp_path / "model", size=4).path)
+        paths.append(Checkpoint(tmp_path / "model", train.__file__, CPU, size=4).path)
     assert paths[0] == paths[2] != paths[1]
 
 
@@ -159,5 +162,5 @@ def test_a_write_that_fails_names_the_file_and_leaves_nothing(tmp_path, monkeypa
     monkeypatch.setattr(torch, "save", full)
     monkeypatch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0)
     with pytest.raises(ValueError, match=r"\.resume/\w+\.pt: could not be written; is the disk full\?"):
-        Checkpoint(tmp_path / "model", size=4).save({})
+        Checkpoint(tmp_path / "model", train.__file__, CPU, size=4).save({})
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

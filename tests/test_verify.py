@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from attractors.commands import verify
 from attractors.denoisers.checkpoints import Checkpoint
+from attractors.stages import train
 
 
 def flip(path, at):
@@ -68,7 +69,8 @@ def test_a_flipped_bit_is_found_and_removed_whatever_the_time_of_the_file(reposi
 
 def test_training_starts_anew_from_a_state_with_one_wrong_bit_anywhere(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("attractors.denoisers.checkpoints.CHECKPOINT_SECONDS", 0)
-    state, checkpoint = {"step": 7, "weights": torch.arange(500.0)}, Checkpoint(tmp_path / "model", seed=1)
+    state = {"step": 7, "weights": torch.arange(500.0)}
+    checkpoint = Checkpoint(tmp_path / "model", train.__file__, torch.device("cpu"), seed=1)
     checkpoint.save(state)
     whole = checkpoint.path.read_bytes()
     assert torch.equal(checkpoint.load("cpu")["weights"], state["weights"])

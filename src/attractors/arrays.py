@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -24,6 +26,18 @@ def write_arrays(path, arrays, **record):
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     with atomic(path) as partial:
         partial.write_bytes(serialise(arrays, {"record": json.dumps(record, sort_keys=True)}))
+
+
+def rows_header(name: str, shape: tuple[int, ...], record: dict[str, Any]) -> bytes:
+    """What comes before the numbers in the file that `write_arrays` gives one array [n, ...] of float32.
+
+    The numbers follow in C order, so that they can be written row by row.
+    """
+    entry = {"dtype": "F32", "shape": list(shape), "data_offsets": [0, 4 * math.prod(shape)]}
+    content = {"__metadata__": {"record": json.dumps(record, sort_keys=True)}, name: entry}
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text
 
 
 def _opened(path):

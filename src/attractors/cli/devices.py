@@ -23,19 +23,14 @@ def device_option(function: Callable) -> Callable:
     threads = option_of("threads", Common.model_fields["threads"])
     threads.callback, threads.expose_value = _threads, False
     function.__click_params__ = [*getattr(function, "__click_params__", []), threads]
-    return click.option("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto: CUDA where there is one.")(
+    return click.option("--device", default="auto", help="cpu, cuda, cuda:1, or auto: CUDA where there is one.")(
         function
     )
 
 
 def find_device(name: str) -> "torch.device":
-    """The torch device called `name`. Raises ValueError where it is not to be had."""
-    import torch
+    """The torch device that --device means, opened as `attractors.devices.open_device` does, without loading torch
+    before it is needed. Raises ValueError where it is not there."""
+    from attractors.devices import open_device
 
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {name}: {str(error).splitlines()[0]}") from None
-    return torch.device(name)
+    return open_device(name)

@@ -12,6 +12,11 @@ from threadpoolctl import threadpool_limits
 
 from attractors.cli.settings import CHECKOUT, read_yaml
 
+# What torch says in a RuntimeError where memory or the range of an index does not suffice, on CPU and on CUDA.
+TOO_LARGE = re.compile(
+    "out of memory|can't allocate|_STATUS_ALLOC_FAILED|calculation overflowed|multiplication overflow|without overflow"
+)
+
 
 class Stage(click.Command):
     """A command whose mistakes are one line: bad settings exit with 2, bad files and failed runs with 1.
@@ -34,7 +39,7 @@ class Stage(click.Command):
         except (ValueError, FloatingPointError) as error:
             raise click.ClickException(str(error)) from None
         except (MemoryError, OverflowError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not re.search("out of memory|allocate|overflow", str(error)):
+            if isinstance(error, RuntimeError) and not TOO_LARGE.search(str(error)):
                 raise
             raise click.ClickException(f"too large ({' '.join(str(error).split())[:200]})") from None
         except OSError as error:

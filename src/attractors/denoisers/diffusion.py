@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 PREDICTIONS = ("noise", "velocity")
+Time = int | torch.Tensor  # 0-based: one time for all images, or one for each
 
 
 def linear_betas(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 2e-2) -> torch.Tensor:
@@ -29,12 +30,26 @@ def noise_level(alpha_bar: torch.Tensor) -> torch.Tensor:
     return ((1 - alpha_bar) / alpha_bar).sqrt()
 
 
-def expand(coefficients: torch.Tensor, t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Return coefficients[t] in the type of x, shaped to multiply x: [B, ...]. t: [B] or 0-dimensional, 0-based."""
+def times(t: Time, x: torch.Tensor) -> torch.Tensor:
+    """Return t as a time for each of x: [B, ...], on the device of x: [B] int64.
+
+    A number is written there by the device itself: copying it from the host would make the host wait.
+    """
+    if isinstance(t, torch.Tensor):
+        return t.to(x.device).expand(len(x))
+    return torch.full((len(x),), t, device=x.device)
+
+
+def expand(coefficients: torch.Tensor, t: Time, x: torch.Tensor) -> torch.Tensor:
+    """Return coefficients[t] in the type of x, shaped to multiply x: [B, ...]. t: [B], 0-dimensional or a number,
+    0-based.
+    """
+    if isinstance(t, torch.Tensor):
+        t = t.reshape(-1)  # to index by a 0-dimensional tensor, the host would wait for its value
     return coefficients[t].to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
 
 
-def forward_process(x_0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, alpha_bar: torch.Tensor) -> torch.Tensor:
+def forward_process(x_0: torch.Tensor, noise: torch.Tensor, t: Time, alpha_bar: torch.Tensor) -> torch.Tensor:
     """Return x_t of the forward process, Eq. 41 integrated to time t: [B, ...], from x_0 and noise of that shape."""
     return expand(alpha_bar.sqrt(), t, x_0) * x_0 + expand((1 - alpha_bar).sqrt(), t, x_0) * noise
 
@@ -64,33 +79,30 @@ class Diffusion(nn.Module):
         """T, the number of times."""
         return len(self.betas)
 
-    def sigma(self, t: torch.Tensor | int) -> torch.Tensor:
+    def sigma(self, t: Time) -> torch.Tensor:
         """Return sigma_t, the standard deviation of the noise in x_t: float64, shaped like t."""
         return (1 - self.alpha_bar[t]).sqrt()
 
-    def target(self, x_0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    def target(self, x_0: torch.Tensor, noise: torch.Tensor, t: Time) -> torch.Tensor:
         """Return what the network should predict at x_t, given x_0 and noise: [B, ...] and t: [B]."""
         if self.prediction == "noise":
             return noise
         return expand(self.alpha_bar.sqrt(), t, x_0) * noise - expand((1 - self.alpha_bar).sqrt(), t, x_0) * x_0
 
-    def noise_prediction(self, x: torch.Tensor, t: torch.Tensor | int) -> torch.Tensor:
+    def noise_prediction(self, x: torch.Tensor, t: Time) -> torch.Tensor:
         """Return the model's prediction of the noise in x: [B, ...] at t: [B] or a number, 0-based."""
-        t = torch.as_tensor(t, device=x.device).expand(len(x))
-        output = self.network(x, t)
+        output = self.network(x, times(t, x))
         if self.prediction == "noise":
             return output
         return expand(self.alpha_bar.sqrt(), t, x) * output + expand((1 - self.alpha_bar).sqrt(), t, x) * x
 
-    def denoised(self, x: torch.Tensor, t: torch.Tensor | int) -> torch.Tensor:
+    def denoised(self, x: torch.Tensor, t: Time) -> torch.Tensor:
         """Return the model's estimate of x_0 from x: [B, ...] at t: [B] or a number, 0-based."""
-        t = torch.as_tensor(t, device=x.device)
         noise = self.noise_prediction(x, t)
         return (x - expand((1 - self.alpha_bar).sqrt(), t, x) * noise) / expand(self.alpha_bar.sqrt(), t, x)
 
-    def score(self, x: torch.Tensor, t: torch.Tensor | int) -> torch.Tensor:
+    def score(self, x: torch.Tensor, t: Time) -> torch.Tensor:
         """Return the score grad log p_t(x) = -noise_prediction / sigma_t (D.1) at x: [B, ...] and t: [B] or a
         number.
         """
-        t = torch.as_tensor(t, device=x.device)
         return -self.noise_prediction(x, t) / expand((1 - self.alpha_bar).sqrt(), t, x)

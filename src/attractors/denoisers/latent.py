@@ -4,8 +4,7 @@ measures.
 A latent is x: [B, C, h, w], for Stable Diffusion 1.4 [B, 4, 64, 64]; t is 0-based, as in the pipeline's own schedule.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,32 +14,12 @@ from torch import nn
 
 from attractors.denoisers.diffusion import Diffusion, expand, forward_process
 from attractors.denoisers.models import read_model
+from attractors.devices import arithmetic
 from attractors.randomness import LATENT, generator
 
 EXTRA = "pip install -r requirements-stable-diffusion.txt"
 KINDS = ("conditional", "unconditional", "guided")
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
-
-
-@contextmanager
-def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
-    """Compute in a precision: float32, tf32 (CUDA's products of 10-bit mantissas), bfloat16 or float16 (autocast).
-
-    Raises ValueError for tf32 on a device that is not CUDA.
-    """
-    if precision == "tf32" and device.type != "cuda":
-        raise ValueError(f"--precision tf32 is a mode of CUDA devices; this one is {device}")
-    backends: tuple[Any, Any] = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = [backend.allow_tf32 for backend in backends]
-    try:
-        for backend in backends:
-            backend.allow_tf32 = precision == "tf32"
-        half = precision in ("bfloat16", "float16")
-        with torch.autocast(device.type, getattr(torch, precision) if half else None, enabled=half):
-            yield
-    finally:
-        for backend, value in zip(backends, before, strict=True):
-            backend.allow_tf32 = value
 
 
 class Prompted(nn.Module):
@@ -264,7 +243,6 @@ def generate(
     stride, x = model.steps // steps, noise
     for t in progress(ddim_times(model.steps, steps, offset)):
         predicted = model.noise_prediction(x, t)
-        now, later = torch.tensor(t, device=x.device), torch.tensor(max(t - stride, 0), device=x.device)
-        scale, sigma = expand(model.alpha_bar.sqrt(), now, x), expand((1 - model.alpha_bar).sqrt(), now, x)
-        x = forward_process((x - sigma * predicted) / scale, predicted, later, model.alpha_bar)
+        scale, sigma = expand(model.alpha_bar.sqrt(), t, x), expand((1 - model.alpha_bar).sqrt(), t, x)
+        x = forward_process((x - sigma * predicted) / scale, predicted, max(t - stride, 0), model.alpha_bar)
     return x

@@ -34,19 +34,18 @@ def total(tensor: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def started_by_torchrun(device: torch.device) -> Iterator[torch.device]:
-    """Join the processes that torchrun started, and yield this process's device; on CUDA each process has its own.
+def started_by_torchrun(device: torch.device) -> Iterator[None]:
+    """Join the processes that torchrun started, for the length of the block; without torchrun, do nothing.
 
-    Without torchrun, yield `device` itself.
+    device is this process's own, as `open_device` gives it; on CUDA each process has another.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
-        yield device
+        yield
         return
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield device
+        yield
     finally:
         dist.destroy_process_group()

@@ -87,9 +87,7 @@ def default_generator(device: torch.device) -> Any:
 
     torch's own manual_seed seeds every kind of device, which is slow.
     """
-    if device.type == "cuda":
-        return torch.cuda.default_generators[device.index]
-    return torch.default_generator if device.type == "cpu" else torch
+    return torch.cuda.default_generators[device.index] if device.type == "cuda" else torch.default_generator
 
 
 def denoising_loss(model: Diffusion, x_0: torch.Tensor, settings: Settings, random: torch.Generator) -> torch.Tensor:

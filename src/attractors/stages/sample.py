@@ -1,13 +1,12 @@
 """Draw the synthetic set S' of one trained model."""
 
 import click
-import torch
 
-from attractors.arrays import write_arrays
 from attractors.cli.devices import device_option, find_device
 from attractors.cli.progress import progress
 from attractors.cli.stage import out_option, seed_option, stage
 from attractors.denoisers import acceleration
+from attractors.denoisers.checkpoints import Rows
 from attractors.denoisers.models import read_model
 from attractors.denoisers.samplers import ancestral, sample_noise
 from attractors.files import file_hash
@@ -25,17 +24,20 @@ from attractors.files import file_hash
 def main(sweep, model, ratio, floor, batch, seed, device, out, precision, channels_last, compile):
     """Draw max(RATIO x K, FLOOR) samples by 1,000-step ancestral DDPM (B.4).
 
-    Sample number i has its own random stream, whatever the batch size and the number of samples.
+    Sample number i has its own random stream, whatever the batch size and the number of samples. Samples are written
+    a batch at a time; a killed run goes on after its last batch, to the same bytes.
     """
     device = find_device(device)
-    path, (model, record) = model, read_model(model, device)
+    path, (model, trained) = model, read_model(model, device)
     faster = acceleration.chosen(device, precision, channels_last, compile)
     acceleration.accelerate(model.network, faster)
-    count, shape = max(int(ratio * record["size"]), floor), tuple(record["image_shape"])
-    samples = []
-    label = f"sample {sweep['name'] if sweep else ''} K={record['size']}"
-    with progress(range(count * model.steps), label, unit="evaluation", unit_scale=True) as bar:
-        for start in range(0, count, batch):
+    count, shape = max(int(ratio * trained["size"]), floor), tuple(trained["image_shape"])
+    record = {"model_sha256": file_hash(path), "seed": seed, "ratio": ratio, "floor": floor, **faster.record()}
+    rows = Rows(out, __file__, device, "images", (count, *shape), record, batch)
+    label = f"sample {sweep['name'] if sweep else ''} K={trained['size']}"
+    done, total = rows.done * model.steps, count * model.steps
+    with progress(None, label, "evaluation", unit_scale=True, initial=done, total=total) as bar:
+        for start in range(rows.done, count, batch):
             indices = range(start, min(start + batch, count))
             drawn = len(indices)
 
@@ -44,11 +46,9 @@ def main(sweep, model, ratio, floor, batch, seed, device, out, precision, channe
                     yield step
                     bar.update(drawn)
 
-            samples.append(ancestral(model, sample_noise(seed, indices, shape, model.steps, device), ticking).cpu())
-    images = torch.cat(samples).numpy()
-    write_arrays(
-        out, {"images": images}, model_sha256=file_hash(path), seed=seed, ratio=ratio, floor=floor, **faster.record()
-    )
+            noise = sample_noise(seed, indices, shape, model.steps, device)
+            rows.append(ancestral(model, noise, ticking).cpu().numpy())
+    rows.finish()
     click.echo(f"{out}: {count:,} samples of {path}")
 
 

@@ -86,8 +86,8 @@ def main(
                 score = pipeline.diffusion(kind, entry["prompt"], guidance, precision)
                 errors = dict(zip(("score_error", "spectrum_error"), rounding(score, exact, x_0, seed, sample, t0)))  # noqa: B905
             checkpoint = Checkpoint(
-                out, model=source, kind=kind, guidance=guidance, prompt=entry["prompt"], sample=sample, t0=t0,
-                batch=batch, precision=precision, seed=seed, device=str(device), latents_sha256=file_hash(latents),
+                out, __file__, device, model=source, kind=kind, guidance=guidance, prompt=entry["prompt"],
+                sample=sample, t0=t0, batch=batch, precision=precision, seed=seed, latents_sha256=file_hash(latents),
             )  # fmt: skip
             checkpoints.append(checkpoint)
             values = one_sided_resumable(

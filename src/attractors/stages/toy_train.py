@@ -48,7 +48,7 @@ def main(size, points, sigma, width, blocks, scale, seed, device, out, **setting
         "network": network, "size": size, "points": points, "seed": seed, "train": asdict(settings),
         "step": settings.iterations, "subset_sha256": array_hash(memories),
     }  # fmt: skip
-    checkpoint = Checkpoint(out, device=str(device), **record)
+    checkpoint = Checkpoint(out, __file__, device, **record)
     weights = train(
         model, torch.from_numpy(memories).float().to(device), settings, seed, checkpoint.load(device), checkpoint.save,
         lambda steps: progress(steps, f"toy K={size}", initial=steps.start, total=steps.stop),

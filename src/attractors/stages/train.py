@@ -39,9 +39,10 @@ def main(sweep, subset, size, seed, device, out, precision, channels_last, compi
     Resumes by itself after a kill, and ends with the same bytes. On several GPUs, with the same batch shared among
     them: torchrun --nproc-per-node N src/main.py train ...
     """
-    with started_by_torchrun(find_device(device)) as own:
-        faster = acceleration.chosen(own, precision, channels_last, compile)
-        run(sweep, subset, size, seed, own, out, faster, Settings(**settings))
+    device = find_device(device)
+    with started_by_torchrun(device):
+        faster = acceleration.chosen(device, precision, channels_last, compile)
+        run(sweep, subset, size, seed, device, out, faster, Settings(**settings))
 
 
 def run(sweep, subset, size, seed, device, out, faster, settings):
@@ -56,7 +57,7 @@ def run(sweep, subset, size, seed, device, out, faster, settings):
         "seed": seed, "train": asdict(settings), "step": settings.iterations, "subset_sha256": array_hash(images),
         **faster.record(),
     }  # fmt: skip
-    checkpoint, first = Checkpoint(out, device=device.type, **record), rank() == 0
+    checkpoint, first = Checkpoint(out, __file__, device, **record), rank() == 0
     label = f"train {sweep['name']} K={size}"
     weights = train(
         model, memories.to(device), settings, seed, checkpoint.load(device),

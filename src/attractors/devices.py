@@ -1,0 +1,69 @@
+"""The device that a stage computes on, and the one policy of precision and determinism that holds there.
+
+Every stage that takes --device opens it with `open_device`, which makes the process compute in full float32 by
+deterministic kernels. What may run faster says so: `arithmetic` is the only place that allows less.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def open_device(name: str) -> torch.device:
+    """The torch device called `name` (cpu, cuda, cuda:1, or auto: CUDA where there is one), with `full_precision`.
+
+    A process that torchrun started opens the GPU of its own number and no other. A device of CUDA has its number, so
+    that `cuda` and `cuda:0` are the same. Raises ValueError where the device is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "TORCHELASTIC_RUN_ID" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    try:
+        kind = torch.device(name).type
+        if kind not in ("cpu", "cuda"):  # Apple's mps has no float64, in which schedules and spectra are computed
+            raise ValueError(f"--device {name}: it must be cpu, cuda, cuda:NUMBER or auto")
+        full_precision(deterministic=kind == "cuda")  # before CUDA starts, which reads a setting from the environment
+        return torch.zeros(1, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {name}: {str(error).splitlines()[0]}") from None
+
+
+def full_precision(deterministic: bool) -> None:
+    """Make this process compute products and convolutions in full float32, which torch does not do by itself: it
+    allows TF32, of 10-bit mantissas, in the convolutions of CUDA.
+
+    deterministic: take only kernels that give the same bits each time; an operator that has none raises RuntimeError.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it products may differ between runs
+    _allow_tf32(False)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
+
+
+def _allow_tf32(allowed: bool) -> tuple[bool, bool]:
+    """Set whether products and convolutions may take TF32; return what was set before."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+    return before
+
+
+@contextmanager
+def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
+    """Compute in a precision: float32, tf32 (CUDA's products of 10-bit mantissas), or bfloat16, float16 (autocast).
+
+    A backward pass belongs into the block: TF32 is decided when a product is computed. Raises ValueError for tf32
+    elsewhere than on CUDA.
+    """
+    if precision == "tf32" and device.type != "cuda":
+        raise ValueError(f"--precision tf32 is a mode of CUDA devices; this one is {device}")
+    before = _allow_tf32(precision == "tf32")
+    half = precision in ("bfloat16", "float16")
+    try:
+        with torch.autocast(device.type, getattr(torch, precision) if half else None, enabled=half):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
