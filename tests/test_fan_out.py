@@ -11,12 +11,13 @@ import networkx
 import psutil
 import pytest
 from conftest import ROOT
+from dvc.utils.serialize import dumps_yaml, loads_yaml
 from small_scale import environment, git
 
 from scheduling import machine, remote_worker
-from scheduling.batch import log_of
+from scheduling.books import LockFile
 from scheduling.graph import Agenda, stale
-from scheduling.lockfile import entries, joined, updated
+from scheduling.processes import log_of
 
 PIPELINE = """\
 stages:
@@ -95,7 +96,7 @@ def serial(scratch, tmp_path):
     """dvc.lock by stage after a serial run of a copy."""
     shutil.copytree(scratch, tmp_path / "serial")
     dvc(tmp_path / "serial", "repro")
-    return entries((tmp_path / "serial" / "dvc.lock").read_text())
+    return locked(tmp_path / "serial")
 
 
 def start(folder, *arguments, **settings):
@@ -120,7 +121,7 @@ def ended(process):
 
 
 def locked(folder):
-    return entries((folder / "dvc.lock").read_text())
+    return loads_yaml((folder / "dvc.lock").read_text())["stages"]
 
 
 def inside(folder):
@@ -191,7 +192,7 @@ def test_two_fan_outs_in_one_checkout_are_refused(scratch, tmp_path):
     first.terminate()
     first.communicate(timeout=120)
     assert code == 1
-    assert output.endswith("another fan_out.py is at work in this checkout\n")
+    assert output.endswith("another fan_out is at work in this checkout\n")
 
 
 def test_each_stage_with_a_device_has_a_gpu_of_its_own(scratch, tmp_path):
@@ -270,21 +271,23 @@ def test_time_left_is_the_longest_chain_or_the_sum_by_workers():
     assert agenda.left(100) == 30
 
 
-def test_lock_entries_are_put_in_as_dvc_writes_them():
-    from dvc.utils.serialize import dumps_yaml, loads_yaml
-
-    text = (ROOT / "dvc.lock").read_text()
-    blocks = entries(text)
-    assert list(blocks) == list(loads_yaml(text)["stages"])
-    assert joined(blocks) == text == updated(text, blocks)
-    content = loads_yaml(text)
-    name = list(blocks)[3]
-    content["stages"][name]["outs"][0]["md5"] = "0" * 32
-    content["stages"]["new@1"] = copy.deepcopy(content["stages"][name])
-    new = dumps_yaml({"schema": "2.0", "stages": {n: content["stages"][n] for n in (name, "new@1")}})
-    assert updated(text, entries(new)) == dumps_yaml(content)
-    with pytest.raises(ValueError, match="not as DVC 3 writes it"):
-        entries("stages: {}\n")
+def test_lock_entries_are_put_in_as_dvc_writes_them(tmp_path):
+    path = tmp_path / "dvc.lock"
+    shutil.copy(ROOT / "dvc.lock", path)
+    content = loads_yaml(path.read_text())
+    name = list(content["stages"])[3]
+    changed = copy.deepcopy(content["stages"][name])
+    changed["outs"][0]["md5"] = "0" * 32
+    content["stages"] |= {name: changed, "new@1": copy.deepcopy(changed)}
+    held = LockFile(path)
+    assert held.read() | {name: changed, "new@1": changed} == content["stages"]
+    held.enter({name: changed, "new@1": changed})
+    assert path.read_text() == dumps_yaml(content)
+    del content["stages"][name]  # another process writes it
+    path.write_text(dumps_yaml(content | {"datasets": [{"name": "x"}]}))
+    held.enter({"new@2": changed})
+    content["stages"]["new@2"] = copy.deepcopy(changed)
+    assert loads_yaml(path.read_text()) == content | {"datasets": [{"name": "x"}]}
 
 
 def test_a_worker_with_other_versions_is_refused_in_one_line():

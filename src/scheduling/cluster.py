@@ -16,10 +16,9 @@ import uuid
 from pathlib import Path
 
 import click
-from dvc.lock import make_lock
 
-from attractors.files import atomic
-from scheduling import batch, lockfile, machine, remote_worker
+from scheduling import books, keeper, processes, remote_worker
+from scheduling.graph import TOGETHER
 
 LARGE = 50_000_000
 SAME = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ATTRACTORS_CHECKPOINT_SECONDS")
@@ -73,7 +72,10 @@ def reachable(address, seconds=10):
 class Cluster:
     """The connection to a Ray cluster, and what this fan-out keeps there."""
 
-    def __init__(self, address, repo, graph, gpus, cpus, jobs, cache, remote, allow_versions):
+    def __init__(self, address, own, graph, gpus, cpus, jobs, cache, remote, allow_versions, patience):
+        """own: the `Books` of this checkout; patience: minutes without a machine after which it is given up."""
+        if os.name == "nt":
+            raise ValueError("--address: clusters are of Linux or macOS; without it stages run side by side here")
         try:
             import ray
         except ImportError:
@@ -84,10 +86,11 @@ class Cluster:
             ray.init(address=address, log_to_driver=False, logging_level="error", namespace="attractors")
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ValueError(f"--address {address}: {str(error).splitlines()[0]}") from None
-        for module in (remote_worker, batch, lockfile, machine):
+        for module in (remote_worker, books, processes, keeper):
             ray.cloudpickle.register_pickle_by_value(module)
         self.ray, self.graph, self.gpus, self.cpus, self.jobs = ray, graph, gpus, cpus, jobs
         self.remote, self.merged, self.running_refs, self.keys = remote, [], {}, itertools.count()
+        self.books, self.patience, repo = own, patience, own.repo
         if gpus is None:
             self.gpus = int("GPU" in ray.cluster_resources())
         made = {path for _, paths in graph.graph["all"].nodes(data="outputs") for path in paths}
@@ -95,13 +98,13 @@ class Cluster:
         self.snapshot = ray.put(content)
         self.board = ray.remote(num_cpus=0, max_restarts=-1)(remote_worker.Board).remote()
         self.perform = ray.remote(max_retries=3)(remote_worker.perform)
-        self.tmp = repo.tmp_dir
         self.job = {
             "allow_versions": allow_versions,
             "versions": remote_worker.versions(requirements()),
             "environment": {name: os.environ.get(name) for name in SAME},
             "config": f"[core]\n{written({'no_scm': True, 'check_update': False})}",
-            "cache": None, "token": None,
+            "keeper": os.path.relpath(keeper.__file__, repo.root_dir),
+            "remote": remote, "cache": None, "token": None,
         }  # fmt: skip
         if remote:
             if remote not in repo.config["remote"]:
@@ -134,19 +137,13 @@ class Cluster:
 
     def submit(self, inside, gpu):
         """Start stages on a worker; a future of what `remote_worker.perform` returns."""
-        locked = lockfile.entries(Path("dvc.lock").read_text("utf-8") if Path("dvc.lock").exists() else "")
         nodes = self.graph.graph["all"].nodes
-        read = {name: [i for i in nodes[name]["inputs"] if i not in inside] for name in inside}
+        read = {name: [other for other in nodes[name]["inputs"] if other not in inside] for name in inside}
         inputs = sorted({name for names in read.values() for name in names})
-        commands = {}
-        for name in inside:
-            fetch = ["pull" if self.remote else "checkout", *read[name]]
-            push = [["push", "--run-cache", name]] if self.remote else []
-            commands[name] = [*([fetch] if read[name] else []), [*machine.REPRODUCE, name], *push]
         key = next(self.keys)
         job = self.job | {
-            "key": key, "gpu": gpu, "inside": inside, "commands": commands,
-            "lock": lockfile.joined({n: locked[n] for n in (*inputs, *inside) if n in locked}),
+            "key": key, "gpu": gpu, "inside": inside, "read": read,
+            "lock": self.books.entries((*inputs, *inside)),
             "files": remote_worker.contents(Path("."), [path for n in inputs for path in nodes[n]["uncached"]]),
             "uncached": {name: nodes[name]["uncached"] for name in inside},
             "outputs": [path for name in inside for path in nodes[name]["outputs"]],
@@ -166,21 +163,16 @@ class Cluster:
         if "refused" in result:
             raise ValueError(result["refused"])
         nodes = self.graph.graph["all"].nodes
-        known = {path for name in result["blocks"] for path in nodes[name]["uncached"]}
+        known = {path for name in result["entries"] for path in nodes[name]["uncached"]}
         for path, content in result["files"].items():
             if ".." in Path(path).parts or not known & {path, *map(str, Path(path).parents)}:
                 raise ValueError(f"worker {result['where']}: sent {path}, which is no output of its stages")
-            with atomic(path) as partial:
-                partial.write_bytes(content)
+            books.write(Path(path), content)
         for name, log in result["logs"].items():
             header = f"on {result['where']}, {', '.join(f'{p} {v}' for p, v in result['versions'].items())}\n"
-            batch.log_of(name).write_bytes(header.encode() + log)
-        if result["blocks"]:
-            with make_lock(os.path.join(self.tmp, "lock"), tmp_dir=self.tmp, friendly=True, wait=True):
-                text = Path("dvc.lock").read_text("utf-8") if Path("dvc.lock").exists() else ""
-                with atomic("dvc.lock") as partial:
-                    partial.write_text(lockfile.updated(text, result["blocks"]), "utf-8")
-            self.merged += result["blocks"]
+            books.write(processes.log_of(name), header.encode() + log)
+        self.books.enter(result["entries"])
+        self.merged += result["entries"]
         return result["results"]
 
     def running(self, gpu):
@@ -209,18 +201,31 @@ class Cluster:
 class ClusterLane:
     """One kind of place in the cluster: with or without GPUs."""
 
+    together = TOGETHER
+
     def __init__(self, cluster, gpu, suits):
-        self.cluster, self.gpu, self.suits, self.warned = cluster, gpu, suits, False
+        self.cluster, self.gpu, self.suits, self.missing = cluster, gpu, suits, None
 
     @property
     def workers(self):
         """What is given to Ray at a time: twice what fits, so that no worker waits for the head."""
-        workers = self.cluster.workers(self.gpu)
-        if not workers and not self.warned:
-            need = f"{self.cluster.cpus} CPUs" + (f" and {self.cluster.gpus:g} GPUs" if self.gpu else "")
-            click.echo(f"no machine of the cluster has {need} yet; waiting for one", err=True)
-            self.warned = True
-        return self.cluster.jobs or max(1, 2 * workers)
+        return self.cluster.jobs or max(1, 2 * self.cluster.workers(self.gpu))
+
+    def check(self):
+        """Say when no machine of the cluster can run what was given to it. Raises ValueError where that lasts."""
+        if self.cluster.workers(self.gpu):
+            self.missing = None
+            return
+        need = f"{self.cluster.cpus} CPUs" + (f" and {self.cluster.gpus:g} GPUs" if self.gpu else "")
+        if self.missing is None:
+            self.missing = time.monotonic()
+            minutes = f"{self.cluster.patience:g} minutes at most"
+            click.echo(f"no machine of the cluster has {need}; waiting for one, {minutes}", err=True)
+        if time.monotonic() - self.missing > 60 * self.cluster.patience:
+            raise ValueError(
+                f"no machine of the cluster has had {need} for {self.cluster.patience:g} minutes (--patience); "
+                "what is done is kept, and the next call does the rest"
+            )
 
     def submit(self, inside):
         return self.cluster.submit(inside, self.gpu)

@@ -1,54 +1,51 @@
 """What is running, how much is done and how long the rest will take."""
 
-import shutil
-import sys
 import time
+from collections.abc import Iterable
+from datetime import timedelta
 
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
 
-def clock(seconds):
-    """Seconds as h:mm:ss or mm:ss."""
-    hours, rest = divmod(int(seconds), 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60:02}:{rest % 60:02}"
+from scheduling.graph import Agenda
 
 
 class Display:
     """On a terminal a line for each running stage, redrawn; elsewhere a line of counts every minute."""
 
-    def __init__(self, stream=sys.stderr):
-        self.stream, self.live, self.drawn = stream, stream.isatty(), 0
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self.live = Live(console=self.console, auto_refresh=False, transient=True)
         self.started = self.last = time.monotonic()
+        if self.console.is_terminal:
+            self.live.start()
 
-    def say(self, text):
-        """A line that stays."""
-        self.stream.write(("\r\x1b[J" if self.live and not self.drawn else self._up()) + text + "\n")
-        self.stream.flush()
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        self.console.print(text, markup=False)
 
-    def _up(self):
-        lines, self.drawn = self.drawn, 0
-        return f"\x1b[{lines}F\x1b[J" if lines else ""
-
-    def show(self, agenda, running, workers):
-        """Draw what is running: (stage, seconds, where, last line) each."""
+    def show(self, agenda: Agenda, running: Iterable[tuple[str, float, str, str]], workers: int) -> None:
+        """Draw what is running: (stage, seconds, where, last line of its log) each."""
         now = time.monotonic()
-        if now - self.last < (0.5 if self.live else 60):
+        if now - self.last < (0.5 if self.console.is_terminal else 60):
             return
         self.last, running, left = now, list(running), agenda.left(workers)
         counts = (
             f"{len(agenda.done)} of {len(agenda.graph)} done, {len(running)} running, {len(agenda.failed)} failed, "
-            f"{clock(now - self.started)} so far" + (f", {clock(left)} left" if left is not None else "")
+            f"{timedelta(seconds=int(now - self.started))} so far"
+            + (f", {timedelta(seconds=int(left))} left" if left is not None else "")
         )
-        if not self.live:
+        if not self.console.is_terminal:
             self.say(f"{counts}: {', '.join(name for name, *_ in running)}")
             return
-        size = shutil.get_terminal_size()
-        rows = [f"{name:32} {clock(seconds)} {where} {line}" for name, seconds, where, line in running]
-        if len(rows) > size.lines - 2:
-            rows[size.lines - 3 :] = [f"and {len(rows) - size.lines + 3} more"]
-        rows = [row[: size.columns - 1] for row in (*rows, counts)]
-        self.stream.write(self._up() + "\n".join(rows) + "\n")
-        self.stream.flush()
-        self.drawn = len(rows)
+        rows = [f"{name:32} {timedelta(seconds=int(seconds))} {where} {line}" for name, seconds, where, line in running]
+        room = max(1, self.console.size.height - 2)
+        if len(rows) > room:
+            rows[room - 1 :] = [f"and {len(rows) - room + 1} more"]
+        lines = [Text(row, no_wrap=True, overflow="ellipsis") for row in (*rows, counts)]
+        self.live.update(Group(*lines), refresh=True)
 
-    def clear(self):
-        self.stream.write(self._up())
-        self.stream.flush()
+    def clear(self) -> None:
+        """Take away what is redrawn."""
+        self.live.stop()

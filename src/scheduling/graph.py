@@ -1,54 +1,45 @@
 """Which stages are stale, what each needs, and which go together."""
 
-import re
 from collections import defaultdict
-from functools import cache
+from collections.abc import Callable, Iterable
 
 import networkx
+from dvc.repo import Repo
 
-from attractors.cli.group import modules
-from attractors.cli.settings import ROOT
-
-WORTH_A_PROCESS = 60  # seconds of stages that are run by one DVC process, which costs seconds itself
+TOGETHER = 60.0  # seconds of stages that a worker is given at a time, where opening the repository costs it seconds
 
 
-def kind(name):
-    return name.split("@")[0]
+def kind(name: str) -> str:
+    """What a stage does: its name up to the @ of a `foreach`."""
+    return name.partition("@")[0]
 
 
-@cache
-def takes_device(command):
-    """Whether a stage's command has the option --device."""
-    found = re.search(r"python src/(main\.py (\w+)|\S+\.py)", command)
-    if not found:
-        return False
-    path = modules()[found.group(2)][1] if found.group(2) in modules() else ROOT / "src" / found.group(1).split()[0]
-    return "device_option" in path.read_text("utf-8")
-
-
-def attributes(stage, graph):
+def attributes(stage, graph, takes_device, everywhere):
     """What a scheduler must know of a stage: where it may run, whose outputs it reads, its files that DVC keeps not."""
     device = takes_device(stage.cmd or "")
     inputs = [other.addressing for other in graph.predecessors(stage)]
     return {
         "device": device,
-        "here": not device and set(inputs) <= {"sources"},  # it may read what only this machine has: data/raw
+        "here": not device and set(inputs) <= everywhere,  # it may read what only this machine has
         "inputs": inputs,
         "outputs": [out.def_path for out in stage.outs],
         "uncached": [out.def_path for out in stage.outs if not out.use_cache],
     }
 
 
-def whole_graph(repo):
-    """All stages by name, edges from a stage to those that need it."""
+def whole_graph(repo: Repo, takes_device: Callable[[str], bool], everywhere: set[str]) -> networkx.DiGraph:
+    """All stages by name, edges from a stage to those that need it.
+
+    takes_device: whether a command can use a GPU; everywhere: stages whose outputs do not bind a stage to a machine.
+    """
     graph = repo.index.graph.reverse()
     named = networkx.relabel_nodes(graph, lambda stage: stage.addressing)
-    networkx.set_node_attributes(named, {stage.addressing: attributes(stage, graph) for stage in graph})
+    networkx.set_node_attributes(named, {s.addressing: attributes(s, graph, takes_device, everywhere) for s in graph})
     named.graph["all"] = named  # a part of it knows the whole
     return named
 
 
-def stale(graph, changed, targets=()):
+def stale(graph: networkx.DiGraph, changed: Iterable[str], targets: Iterable[str] = ()) -> networkx.DiGraph:
     """The stages of `graph` that have `changed` and all that follows from them; with `targets`, what these need.
 
     Raises ValueError where a target is no stage.
@@ -69,19 +60,19 @@ class Agenda:
     `unknown` is what a stage of a kind not seen yet is taken to last.
     """
 
-    def __init__(self, graph, unknown=0.0):
+    def __init__(self, graph: networkx.DiGraph, unknown: float = 0.0) -> None:
         self.graph, self.unknown = graph, unknown
         self.rank = {name: -len(networkx.descendants(graph, name)) for name in graph}
         self.waiting = {name: graph.in_degree(name) for name in graph}
         self.ready = {name for name in graph if not self.waiting[name]}
         self.done, self.failed, self.seen = set(), set(), defaultdict(list)
 
-    def seconds(self, name):
+    def seconds(self, name: str) -> float:
         """How long a stage will last, from those of its kind so far."""
         seen = self.seen[kind(name)]
         return sum(seen) / len(seen) if seen else self.unknown
 
-    def left(self, workers):
+    def left(self, workers: int) -> float | None:
         """Seconds until all is done: the longest chain, or the sum shared by the workers. None before any is known."""
         known = [s for seen in self.seen.values() for s in seen]
         if not known:
@@ -95,27 +86,30 @@ class Agenda:
             sum(own for own, _ in ahead.values()) / workers, max((chain for _, chain in ahead.values()), default=0)
         )
 
-    def take(self, suits, workers):
-        """The next stages for one of `workers` that can do what `suits`; empty where none is ready."""
+    def take(self, suits: Callable[[str], bool], workers: int, together: float = TOGETHER) -> list[str]:
+        """The next stages for one of `workers` that can do what `suits`; empty where none is ready.
+
+        together: seconds of stages that are given to it at once; 0 gives one stage.
+        """
         ready = sorted((name for name in self.ready if suits(name)), key=lambda name: (self.rank[name], name))
         names, seconds = [], 0.0
         for name in ready[: max(1, len(ready) // (4 * workers))]:
             seconds += self.seconds(name)
-            if not names or seconds <= WORTH_A_PROCESS:
+            if not names or seconds <= together:
                 names.append(name)
         for name in names:
             alone = [n for n in self.graph.successors(name) if self.waiting[n] == 1 and suits(n)]
-            if len(alone) == 1 and seconds + self.seconds(alone[0]) <= WORTH_A_PROCESS:
+            if len(alone) == 1 and seconds + self.seconds(alone[0]) <= together:
                 seconds += self.seconds(alone[0])
                 names.append(alone[0])
         self.ready -= set(names)
         return names
 
-    def inside(self, names):
+    def inside(self, names: list[str]) -> dict[str, list[str]]:
         """For each of `names`, which others of them it needs."""
         return {name: [n for n in self.graph.predecessors(name) if n in names] for name in names}
 
-    def settle(self, names, results):
+    def settle(self, names: list[str], results: dict[str, tuple[int, float]]) -> None:
         """Enter what came of a batch: {name: (code, seconds)}; those that it did not reach are ready again."""
         for name, (code, seconds) in results.items():
             (self.failed if code else self.done).add(name)

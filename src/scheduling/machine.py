@@ -3,14 +3,14 @@
 import os
 import subprocess
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
-from scheduling.batch import Batch, log_of
+from scheduling.books import Books
+from scheduling.processes import Processes, last_line, log_of
 
-REPRODUCE = ["--wait-for-lock", "repro", "--single-item"]
 
-
-def visible_gpus():
+def visible_gpus() -> list[str]:
     """The GPUs of this machine as CUDA_VISIBLE_DEVICES names them."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         return [gpu for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if gpu not in ("", "-1")]
@@ -21,7 +21,7 @@ def visible_gpus():
     return [str(number) for number in range(listed.count("GPU "))]
 
 
-def shares(gpus, each):
+def shares(gpus: list[str], each: float) -> list[str]:
     """What each stage at a time is given: `each` GPUs, or a part of one. Raises ValueError where there are too few."""
     if each > len(gpus):
         raise ValueError(f"--gpus-per-run {each:g}: this machine has {len(gpus)}")
@@ -33,51 +33,56 @@ def shares(gpus, each):
 
 
 class Lane:
-    """Up to `size` batches at a time of the stages that `suits` admits; each holds one of `gpus`, if any are given."""
+    """Up to `size` stages at a time of those that `suits` admits; each holds one of `gpus`, if any are given."""
 
-    def __init__(self, suits, size, gpus=None, after=()):
-        """after: commands of DVC for each stage that succeeded, without its name."""
-        self.suits, self.workers, self.free, self.after = suits, size, gpus and list(gpus), after
-        self.pool, self.batches = ThreadPoolExecutor(size), {}
+    together = 0.0  # seconds of stages that are started as one: a stage costs no start of DVC here
 
-    def submit(self, inside):
-        """Start stages; a future of {name: (exit code, seconds)}."""
+    def __init__(
+        self, books: Books, processes: Processes, suits: Callable[[str], bool], size: int,
+        gpus: list[str] | None = None, after: Callable[[str], None] = lambda name: None,
+    ) -> None:  # fmt: skip
+        """after: called with the name of each stage that succeeded."""
+        self.books, self.processes, self.suits, self.workers, self.after = books, processes, suits, size, after
+        self.free = None if gpus is None else list(gpus)
+        self.pool, self.begun = ThreadPoolExecutor(size), {}
+
+    def submit(self, inside: dict[str, list[str]]) -> Future:
+        """Start the stages `inside`; a future of {name: (exit code, seconds)}."""
+        (name,) = inside
         gpu = None if self.free is None else self.free.pop(0) if self.free else ""
-        return self.pool.submit(self._run, inside, gpu)
+        return self.pool.submit(self._run, name, gpu)
 
-    def _run(self, inside, gpu):
-        environment = os.environ | ({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})
-        commands = {name: [[*REPRODUCE, name], *([*after, name] for after in self.after)] for name in inside}
-        batch = Batch(".", inside, commands, environment)
-        self.batches[batch] = (next(iter(inside)), time.monotonic())
+    def _run(self, name, gpu):
+        own = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
+        log, self.begun[name] = log_of(name).absolute(), time.monotonic()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(b"")
         try:
-            return batch.run(lambda name: self.batches.update({batch: (name, time.monotonic())}))
+            code = self.books.reproduce(
+                name, lambda command, folder, its: self.processes.run(command, folder, its | own, log), log
+            )
+            if not code:
+                self.after(name)
+            return {name: (code, time.monotonic() - self.begun[name])}
         finally:
-            del self.batches[batch]
+            del self.begun[name]
             if gpu:
                 self.free.append(gpu)
 
-    def absorb(self, results):
+    def absorb(self, results: dict[str, tuple[int, float]]) -> dict[str, tuple[int, float]]:
+        """What came of a batch, which is in the books already."""
         return results
 
-    def running(self):
-        """(stage, seconds, where, the last line of its log) of each batch."""
-        for name, since in list(self.batches.values()):
+    def check(self) -> None:
+        """This machine is there."""
+
+    def running(self) -> Iterator[tuple[str, float, str, str]]:
+        """(stage, seconds, where, the last line of its log) of each stage that runs."""
+        for name, since in list(self.begun.items()):
             yield name, time.monotonic() - since, "", last_line(log_of(name))
 
-    def stop(self):
+    def stop(self) -> None:
+        """End what runs and start no more."""
         self.pool.shutdown(wait=False, cancel_futures=True)
-        for batch in list(self.batches):
-            batch.stop()
+        self.processes.stop()
         self.pool.shutdown()
-
-
-def last_line(path):
-    """The last line of a log, as a terminal would show it."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 1000))
-            lines = file.read().decode(errors="replace").replace("\r", "\n").split("\n")
-    except OSError:
-        return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")

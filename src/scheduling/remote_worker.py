@@ -1,8 +1,6 @@
 """What a worker of a cluster does. Ray carries this module's functions by value: it needs no installation there."""
 
-import fcntl
 import io
-import itertools
 import os
 import shutil
 import socket
@@ -10,12 +8,14 @@ import sys
 import tarfile
 import tempfile
 import threading
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from scheduling.batch import Batch, log_of
-from scheduling.lockfile import entries
-from scheduling.machine import last_line
+import psutil
+
+from scheduling.books import Books, LockFile
+from scheduling.processes import Processes, last_line, log_of
 
 LOG_BYTES = 200_000  # of each stage's log that return to the head
 
@@ -44,27 +44,23 @@ class Board:
         return self.news
 
 
-def vacant(base):
-    """(folder, open lock file) of a checkout that no other worker of this machine uses, nor an orphan of one."""
+def own_folder(base):
+    """A new folder for one batch below `base`, where those of workers that are no more are removed."""
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
     if base.stat().st_uid != os.getuid():
         raise ValueError(f"{base}: belongs to another user; set ATTRACTORS_WORKERS to a folder of your own")
-    for number in itertools.count():
-        lock = open(base / f"{number}.lock", "wb")  # noqa: SIM115  (held while the batch runs)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return base / str(number), lock
-        except BlockingIOError:
-            lock.close()
+    for old in base.glob("[0-9]*-*"):
+        if not psutil.pid_exists(int(old.name.split("-")[0])):
+            shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base))
 
 
 def unpack(folder, snapshot, job, resume):
     """Make `folder` the head's checkout: its files, the lock entries and small files of the stages that are read."""
-    shutil.rmtree(folder, ignore_errors=True)
     with tarfile.open(fileobj=io.BytesIO(snapshot)) as archive:
         archive.extractall(folder, filter="tar")
     (folder / ".dvc/config.local").write_text(job["config"], "utf-8")
-    (folder / "dvc.lock").write_text(job["lock"], "utf-8")
+    LockFile(folder / "dvc.lock").enter(job["lock"])
     for path, content in job["files"].items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)
@@ -96,35 +92,62 @@ def perform(snapshot, job, board):
         return {"refused": f"worker {where}: does not see the shared cache {Path(job['token']).parents[1]}; "
                            "--cache names one that all machines see, --remote goes without"}  # fmt: skip
     base = Path(os.environ.get("ATTRACTORS_WORKERS") or f"{tempfile.gettempdir()}/attractors-{os.getuid()}")
-    folder, lock = vacant(base)
-    with lock:
-        cache = job["cache"] or str(base / "cache")
-        job["config"] += f"[cache]\n    dir = {cache}\n"
+    folder, cache = own_folder(base), job["cache"] or str(base / "cache")
+    job["config"] += f"[cache]\n    dir = {cache}\n"
+    over, processes, books = threading.Event(), None, None
+    try:
         unpack(folder, snapshot, job, Path(cache) / "fan_out" / "resume")
-        environment = {k: v for k, v in os.environ.items() if k not in job["environment"]}
-        environment |= {k: v for k, v in job["environment"].items() if v is not None}
-        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-        if not job["gpu"]:
-            environment["CUDA_VISIBLE_DEVICES"] = ""
-        batch = Batch(folder, job["inside"], job["commands"], environment, keep=(lock.fileno(),))
-        current, over = [next(iter(job["inside"]))], threading.Event()
+        processes, books = Processes(script=folder / job["keeper"]), Books(folder)
+        results, current = {}, [next(iter(job["inside"]))]
 
         def report():
             while not over.wait(2):
                 board.tell.remote(job["key"], current[-1], where, last_line(folder / log_of(current[-1])))
 
         threading.Thread(target=report, daemon=True).start()
-        try:
-            results = batch.run(current.append)
-        finally:
-            over.set()
+        for name, needs in job["inside"].items():
+            if any(results.get(other, (1,))[0] for other in needs):
+                continue
+            current.append(name)
+            results[name] = reproduced(books, processes, name, folder / log_of(name), job)
         done = [name for name, (code, _) in results.items() if not code]
-        locked = entries((folder / "dvc.lock").read_text("utf-8"))
         return {
             "where": where,
             "versions": here,
             "results": results,
-            "blocks": {name: locked[name] for name in done},
+            "entries": books.entries(done),
             "files": contents(folder, [path for name in done for path in job["uncached"][name]]),
             "logs": {name: log[-LOG_BYTES:] for name in results for log in contents(folder, [log_of(name)]).values()},
         }
+    finally:
+        over.set()
+        for opened in (processes and processes.stop, books and books.close):
+            if opened:
+                opened()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def reproduced(books, processes, name, log, job):
+    """(exit code, seconds) of a stage, whose outputs are on the remote if there is one."""
+
+    def run(command, folder, environment):
+        environment = {k: v for k, v in environment.items() if k not in job["environment"]}
+        environment |= {k: v for k, v in job["environment"].items() if v is not None}
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+        if not job["gpu"]:
+            environment["CUDA_VISIBLE_DEVICES"] = ""
+        return processes.run(command, folder, environment, log)
+
+    started = time.monotonic()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_bytes(b"")
+    try:
+        books.checkout(job["read"][name], job["remote"])
+        code = books.reproduce(name, run, log)
+        if not code and job["remote"]:
+            books.push([name], job["remote"])
+    except Exception as error:  # of a remote, in whichever way its library says so
+        with open(log, "a", encoding="utf-8") as file:
+            file.write(f"{type(error).__name__}: {error}\n")
+        code = 1
+    return code, time.monotonic() - started

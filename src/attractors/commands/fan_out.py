@@ -3,7 +3,7 @@
 DVC decides what is stale; this decides only where and in which order.
 """
 
-import fcntl
+import contextlib
 import os
 import re
 import signal
@@ -13,15 +13,14 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
 
 import click
+from filelock import FileLock, Timeout
 
+from attractors.cli.group import modules
 from attractors.cli.settings import ROOT, read_runs
 from attractors.cli.stage import Stage
-from scheduling import warm
-from scheduling.batch import LOGS, log_of
-from scheduling.display import Display
-from scheduling.graph import Agenda, stale, whole_graph
-from scheduling.machine import Lane, shares, visible_gpus
+from scheduling.processes import LOGS, Processes, log_of
 
+PRELOADED = ("click", "numpy", "pandas", "ruamel.yaml", "safetensors.numpy", "torch", "tqdm")
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
@@ -34,17 +33,29 @@ def dvc(*arguments):
     return ended.stdout
 
 
-def local_lanes(graph, jobs, gpus_per_run, cpus_per_run):
+def takes_device(command: str) -> bool:
+    """Whether a stage's command has the option --device."""
+    found = re.search(r"python src/(main\.py (\w+)|\S+\.py)", command)
+    if not found:
+        return False
+    path = modules()[found.group(2)][1] if found.group(2) in modules() else ROOT / "src" / found.group(1).split()[0]
+    return "device_option" in path.read_text("utf-8")
+
+
+def local_lanes(books, graph, jobs, gpus_per_run, cpus_per_run):
     """Places on this machine: cores, and GPUs where a stage shall have its own."""
+    from scheduling.machine import Lane, shares, visible_gpus
+
     jobs = jobs or max(1, CORES // cpus_per_run)
     gpus = visible_gpus()
     each = gpus_per_run if gpus_per_run is not None else int(bool(gpus))
+    held = shares(gpus, each) if each else []
+    processes = Processes(PRELOADED)
     if not each:
-        return [Lane(lambda name: True, jobs)]
-    held = shares(gpus, each)
+        return [Lane(books, processes, lambda name: True, jobs)]
     return [
-        Lane(lambda name: graph.nodes[name]["device"], len(held), held),
-        Lane(lambda name: not graph.nodes[name]["device"], jobs, []),
+        Lane(books, processes, lambda name: graph.nodes[name]["device"], len(held), held),
+        Lane(books, processes, lambda name: not graph.nodes[name]["device"], jobs, []),
     ]
 
 
@@ -54,7 +65,7 @@ def work_off(agenda, lanes, display):
     while True:
         for lane in lanes:
             while sum(own is lane for own, _ in running.values()) < lane.workers:
-                if not (names := agenda.take(lane.suits, lane.workers)):
+                if not (names := agenda.take(lane.suits, lane.workers, lane.together)):
                     break
                 running[lane.submit(agenda.inside(names))] = lane, names
         if not running:
@@ -71,6 +82,8 @@ def work_off(agenda, lanes, display):
             agenda.settle(names, results)
             for name, (code, seconds) in results.items():
                 display.say(f"{name}: {f'FAILED, see {log_of(name)},' if code else 'done'} after {seconds:.1f} s")
+        for lane in {id(lane): lane for lane, _ in running.values()}.values():
+            lane.check()
         display.show(agenda, [row for lane in lanes for row in lane.running()], sum(lane.workers for lane in lanes))
 
 
@@ -81,12 +94,10 @@ def interrupted(*_):
 def own_lock():
     """Held while this runs: two at a time would do everything twice. Raises ValueError."""
     LOGS.mkdir(parents=True, exist_ok=True)
-    lock = open(LOGS / "lock", "wb")  # noqa: SIM115  (until the process ends)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ValueError(f"{ROOT}: another fan_out.py is at work in this checkout") from None
-    return lock
+        return FileLock(LOGS / "lock").acquire(blocking=False)
+    except Timeout:
+        raise ValueError(f"{ROOT}: another fan_out is at work in this checkout") from None
 
 
 @click.command(cls=Stage, context_settings={"show_default": True, "max_content_width": 100})
@@ -99,15 +110,15 @@ def own_lock():
 @click.option("--cache", type=click.Path(file_okay=False), help="With --address: a DVC cache that all machines see.",
               show_default="this checkout's")  # fmt: skip
 @click.option("--remote", help="With --address, where no file system is shared: the DVC remote for all results.")
+@click.option("--patience", type=click.FloatRange(0), default=10,
+              help="With --address: minutes without a machine for what is left until this gives up.")  # fmt: skip
 @click.option("--allow-versions", is_flag=True, help="Take workers whose Python packages are of other versions.")
-def main(stages, jobs, cpus_per_run, gpus_per_run, address, cache, remote, allow_versions):
+def main(stages, jobs, cpus_per_run, gpus_per_run, address, cache, remote, patience, allow_versions):
     """Bring STAGES (default: all) up to date, independent ones side by side.
 
     A stage that fails stops those that need it and no others; its log is named, and the exit code is 1.
     What is done stays done: the next call does the rest.
     """
-    from dvc.repo import Repo
-
     if not address and (cache or remote or allow_versions):
         raise click.UsageError("--cache, --remote and --allow-versions go with --address")
     if cache and remote:
@@ -115,61 +126,91 @@ def main(stages, jobs, cpus_per_run, gpus_per_run, address, cache, remote, allow
     os.chdir(ROOT)
     read_runs(ROOT / "runs.yaml")  # its words reach a shell
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    lock = own_lock()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupted)
-    with Repo(str(ROOT)) as repo:
-        edited = repo.status(["sources"])
-    if edited:  # which other stages an edit concerns is seen only after this one
-        dvc("repro", "sources")
-    with Repo(str(ROOT)) as repo:
-        whole = whole_graph(repo)
-        try:
-            graph = stale(whole, repo.status(), stages)
-        except ValueError as error:
-            raise click.BadParameter(str(error), param_hint="STAGES") from None
-        if not graph:
-            click.echo("all is up to date: nothing to do")
-            return
-        cluster = None
-        if address:
-            from scheduling.cluster import Cluster
+    for name in ("SIGTERM", "SIGHUP"):  # the second is not known everywhere
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), interrupted)
+    from dvc.exceptions import DvcException
 
-            cluster = Cluster(address, repo, graph, gpus_per_run, cpus_per_run, jobs, cache, remote, allow_versions)
-    lanes = cluster_lanes(cluster, graph, whole) if cluster else local_lanes(graph, jobs, gpus_per_run, cpus_per_run)
+    from scheduling.graph import stale, whole_graph
+
+    with own_lock(), contextlib.ExitStack() as opened:
+        try:
+            books = up_to_date_sources()
+            opened.callback(books.close)
+            whole = whole_graph(books.repo, takes_device, {"sources"})
+            try:
+                graph = stale(whole, books.repo.status(), stages)
+            except ValueError as error:
+                raise click.BadParameter(str(error), param_hint="STAGES") from None
+            if not graph:
+                click.echo("all is up to date: nothing to do")
+                return
+            cluster = None
+            if address:
+                from scheduling.cluster import Cluster
+
+                cluster = Cluster(
+                    address, books, graph, gpus_per_run, cpus_per_run, jobs, cache, remote, allow_versions, patience
+                )
+                lanes = cluster_lanes(cluster, books, graph, whole)
+            else:
+                lanes = local_lanes(books, graph, jobs, gpus_per_run, cpus_per_run)
+            agenda = run(graph, lanes, opened)
+            if cluster:
+                books.checkout(cluster.merged, remote)
+            report(agenda, stages)
+        except DvcException as error:
+            raise click.ClickException(str(error)) from None
+
+
+def up_to_date_sources():
+    """The books, opened once the stage `sources` is up to date: which others an edit concerns is seen only then."""
+    from scheduling.books import Books
+
+    books = Books(ROOT)
+    if books.repo.status(["sources"]):
+        books.close()
+        dvc("repro", "sources")
+        books = Books(ROOT)
+    return books
+
+
+def run(graph, lanes, opened):
+    """Work `graph` off in `lanes`; the agenda, done as far as it could be. An interrupt ends this process."""
+    from scheduling.display import Display
+    from scheduling.graph import Agenda
+
+    for lane in lanes:
+        opened.callback(lane.stop)
     click.echo(f"{len(graph)} stages to bring up to date", err=True)
-    agenda, display = Agenda(graph, unknown=float("inf") if cluster else 0.0), Display()
+    agenda, display = Agenda(graph, unknown=float("inf")), Display()
     try:
-        with warm.python() as folder:
-            os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
-            work_off(agenda, lanes, display)
-        display.clear()
-        if cluster and cluster.merged:
-            dvc(*(["pull", "--remote", remote] if remote else ["checkout"]), *cluster.merged)
-        report(agenda, stages)
+        work_off(agenda, lanes, display)
     except KeyboardInterrupt:
         display.say(
             f"interrupted: {len(agenda.done)} of {len(graph)} stages are done and kept; the next call does the rest"
         )
         sys.exit(130)
     finally:
-        for lane in lanes:
-            lane.stop()
-        lock.close()
+        display.clear()
+    return agenda
 
 
-def cluster_lanes(cluster, graph, whole):
+def cluster_lanes(cluster, books, graph, whole):
     """Places in the cluster, and one here for stages that may read what only this machine has."""
+    from scheduling.machine import Lane
+
     if cluster.uncommitted:
         some = ", ".join(cluster.uncommitted[:5]) + ", ..." * (len(cluster.uncommitted) > 5)
         click.echo(f"workers get {len(cluster.uncommitted)} uncommitted changes too: {some}", err=True)
-    after = []
+    after = {}
     if cluster.remote:
-        after = [["push", "--run-cache", "--remote", cluster.remote]]
+        after = {"after": lambda name: books.push([name], cluster.remote)}
         read = {name for stage in graph for name in whole.nodes[stage]["inputs"]} - set(graph)
         if read:
-            dvc("push", "--remote", cluster.remote, *read)
-    return [Lane(lambda name: graph.nodes[name]["here"], 1, after=after), *cluster.lanes()]
+            books.push(read, cluster.remote)
+    here = Lane(books, Processes(PRELOADED), lambda name: graph.nodes[name]["here"], 1, **after)
+    return [here, *cluster.lanes()]
 
 
 def report(agenda, stages):

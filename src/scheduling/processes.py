@@ -1,0 +1,127 @@
+"""Commands as processes with a log each, which never outlive this one.
+
+On Linux a command `python SCRIPT ...` starts as a fork of a process that has imported the slow libraries already
+(`multiprocessing`'s fork server). Elsewhere, and for all other commands, a shell runs it as DVC would: on macOS a fork
+of a process that has imported torch is unsafe, and Windows has no fork.
+"""
+
+import contextlib
+import multiprocessing.connection
+import os
+import runpy
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from scheduling import keeper
+
+LOGS = Path(".dvc/tmp/fan_out")
+PLAIN = frozenset("|&;<>()$`\\\"'*?[]#~=%!{}\n")  # a command with one of these is the shell's business
+
+
+def log_of(name: str) -> Path:
+    """Where a stage's output goes, relative to the checkout."""
+    return LOGS / f"{name}.log"
+
+
+def last_line(path: Path) -> str:
+    """The last line of a log, as a terminal would show it; empty where there is none."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 1000))
+            lines = file.read().decode(errors="replace").replace("\r", "\n").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def become(script: str, arguments: list[str], folder: str, environment: dict[str, str], log: str) -> None:
+    """Run `python SCRIPT ARGUMENTS` in this process, a fork, as a new interpreter would."""
+    os.setsid()  # an interrupt at the terminal is for the scheduler, which ends its processes
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), 1)
+    os.dup2(1, 2)
+    sys.argv, sys.path[0] = [script, *arguments], str(Path(script).resolve().parent)
+    runpy.run_path(script, run_name="__main__")
+
+
+class Processes:
+    """Running commands; all end when this process does, by whatever end."""
+
+    def __init__(self, preloaded: Sequence[str] = (), script: Path = Path(keeper.__file__)) -> None:
+        """preloaded: libraries that commands `python SCRIPT ...` find imported, on Linux; script: the file keeper.py.
+
+        Measured on two cores: the import of torch is most of the 2 to 3 seconds that a stage of a second or less takes.
+        """
+        self.context = None
+        if preloaded and sys.platform == "linux":
+            self.context = multiprocessing.get_context("forkserver")
+            self.context.set_forkserver_preload(list(preloaded))
+        self.kept, self.lock, self.stopped = {}, threading.Lock(), False
+        self.keeper = subprocess.Popen(
+            [sys.executable, str(script)], stdin=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    def run(self, command: str, folder: str, environment: dict[str, str], log: Path) -> int:
+        """Run `command` in `folder` with its output appended to `log`; its exit code, negative for a signal."""
+        with self.lock:
+            if self.stopped:
+                return -signal.SIGTERM
+            number, wait = self._start(command, folder, environment, str(log))
+            self.kept[number] = None
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self.kept[number] = psutil.Process(number)
+            self._tell(f"+{number}")
+        try:
+            return wait()
+        finally:
+            with self.lock:
+                del self.kept[number]
+                self._tell(f"-{number}")
+
+    def _start(self, command, folder, environment, log):
+        """(process id, a function that waits for the exit code)."""
+        words = [] if PLAIN & set(command) else shlex.split(command)
+        if self.context and words[:1] == ["python"] and words[1:] and words[1].endswith(".py"):
+            child = self.context.Process(target=become, args=(words[1], words[2:], folder, environment, log))
+            child.start()
+
+            def wait():
+                multiprocessing.connection.wait([child.sentinel])
+                with self.lock:  # starting another one looks at this one too, and its exit code can be read once only
+                    child.join()
+                return child.exitcode
+
+            return child.pid, wait
+        from dvc.stage.run import _make_cmd, get_executable
+
+        shell = get_executable()
+        with open(log, "ab") as output:
+            child = subprocess.Popen(
+                _make_cmd(shell, command), shell=shell is None, cwd=folder, env=environment,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+            )  # fmt: skip
+        return child.pid, child.wait
+
+    def _tell(self, line):
+        with contextlib.suppress(BrokenPipeError):  # without its keeper the work goes on
+            self.keeper.stdin.write(line + "\n")
+            self.keeper.stdin.flush()
+
+    def stop(self) -> None:
+        """End all that runs, and let no more be started."""
+        with self.lock:
+            self.stopped = True
+            running = [process for process in self.kept.values() if process]
+        keeper.end(running)
+        self.keeper.stdin.close()
+        self.keeper.wait()
