@@ -1,5 +1,6 @@
 """Fan-out against serial `dvc repro`, on a pipeline of stages that take no time; what is left after kills."""
 
+import contextlib
 import copy
 import shutil
 import signal
@@ -337,13 +338,19 @@ def test_a_ray_cluster_runs_uncommitted_changes_and_says_so(scratch, ray_cluster
 def test_a_ray_worker_that_is_killed_loses_nothing(scratch, serial, ray_cluster):
     address, nodes = ray_cluster
     process = start(scratch, "--address", address)
-    batches = []
-    await_(
-        lambda: batches.extend(p for n in nodes for p in n.at_work() if "batch.py" in " ".join(p.cmdline())) or batches
-    )
-    batches[0].parent().kill()
+    killed = []
+
+    def kill():
+        for node in nodes:
+            for stage in node.at_work():
+                with contextlib.suppress(psutil.Error):
+                    worker = next(p for p in stage.parents() if p.cmdline()[0].startswith("ray::"))
+                    worker.kill()
+                    killed.append(stage)
+        return killed
+
+    await_(kill)
     code, output = ended(process)
     assert code == 0, output
     assert locked(scratch) == serial
-    psutil.wait_procs(batches, timeout=20)
-    assert not any(batch.is_running() for batch in batches)
+    assert not psutil.wait_procs(killed, timeout=20)[1]

@@ -29,9 +29,8 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
 
+from dvc.utils.serialize import loads_yaml  # noqa: E402
 from small_scale import environment, git, small_scale  # noqa: E402
-
-from scheduling.lockfile import entries  # noqa: E402
 
 
 def free_port():
@@ -88,10 +87,10 @@ class Node:
         family = psutil.Process(self.process.pid).children(recursive=True)
         for process in [psutil.Process(self.process.pid), *family]:
             with contextlib.suppress(psutil.Error):  # some have ended by now
-                if process not in stages and "read _" not in " ".join(process.cmdline()):
+                if process not in stages and "keeper.py" not in " ".join(process.cmdline()):
                     process.kill()
         self.process.wait()
-        return [command for command in commands if command.startswith("src/") and "batch.py" not in command]
+        return [command for command in commands if command.startswith("src/") and "keeper.py" not in command]
 
     def stop(self):
         """End it and all that came of it."""
@@ -138,7 +137,7 @@ def kill_one_at_work(nodes, killed):
     while not killed:
         for node in nodes:
             orphans = node.at_work()
-            if any("batch.py" not in " ".join(p.cmdline()) for p in orphans if alive(p)):
+            if any("src/main.py" in " ".join(p.cmdline()) for p in orphans if alive(p)):
                 killed += node.kill() or ["DVC"]
                 click.echo(f"  kill -9 of {node.folder.name}, at work: {killed}")
                 psutil.wait_procs(orphans, timeout=20)
@@ -188,13 +187,13 @@ def main(stages, small, against, kill, share, keep):
             started = time.monotonic()
             dvc(serial, "repro", *stages)
             click.echo(f"serial dvc repro: {time.monotonic() - started:.0f} s")
-        expected = entries((serial / "dvc.lock").read_text())
+        expected = loads_yaml((serial / "dvc.lock").read_text())["stages"]
         dvc(head, "remote", "add", "--local", "nodes", str(folder / "remote"))
         with cluster(folder) as (address, nodes):
             started = time.monotonic()
             code, output, killed = fan_out(head, address, stages, nodes if kill else None, share)
             seconds = time.monotonic() - started
-        found = entries((head / "dvc.lock").read_text())
+        found = loads_yaml((head / "dvc.lock").read_text())["stages"]
         differ = sorted(name for name in expected | found if expected.get(name) != found.get(name))
         status = dvc(head, "status", *stages).strip()
         partial = [str(path) for path in head.rglob(".*.tmp*") if path.is_file()]
