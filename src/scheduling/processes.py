@@ -114,8 +114,9 @@ class Processes:
 
     def _tell(self, line):
         with contextlib.suppress(BrokenPipeError):  # without its keeper the work goes on
-            self.keeper.stdin.write(line + "\n")
-            self.keeper.stdin.flush()
+            if not self.keeper.stdin.closed:
+                self.keeper.stdin.write(line + "\n")
+                self.keeper.stdin.flush()
 
     def stop(self) -> None:
         """End all that runs, and let no more be started."""
@@ -123,5 +124,6 @@ class Processes:
             self.stopped = True
             running = [process for process in self.kept.values() if process]
         keeper.end(running)
-        self.keeper.stdin.close()
+        with self.lock:
+            self.keeper.stdin.close()
         self.keeper.wait()
