@@ -4,12 +4,16 @@ The score is -noise / sigma_t, and t is 0-based: the paper's t_0 = 2 has sigma_2
 """
 
 import math
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 
-from attractors.denoisers.diffusion import forward_process
+from attractors.denoisers.diffusion import Diffusion, forward_process
+from attractors.landscape import derivatives
 from attractors.randomness import CURVATURE, generator
+
+Progress = Callable[[range], Iterable[int]]  # wraps the loop over groups of patterns or blocks of columns
 
 COLUMNS = 4  # columns of M for each dimension, as in Algs. 2 and 3
 
@@ -30,7 +34,7 @@ def _singular_values(column, patterns, indices, seed, batch, progress):
     return torch.cat(found)
 
 
-def _gram(column, x_0, generators, width, state=None, save=None, progress=lambda blocks: blocks):
+def _gram(column, x_0, generators, width, state=None, save=None, progress=iter):
     """M M^T: [G, N, N] float64 for patterns x_0: [G, C, H, W], summed over blocks of `width` columns.
 
     save: called after each block with what `state` takes to go on there, to the same bytes.
@@ -53,12 +57,15 @@ def _gram(column, x_0, generators, width, state=None, save=None, progress=lambda
 
 
 def _roots(gram):
-    """The singular values of M: [G, N], descending, from M M^T: [G, N, N]."""
+    """The singular values of M: [G, N], descending, from M M^T: [G, N, N] float64."""
     return torch.linalg.eigvalsh(gram).clamp_(min=0).sqrt_().flip(1)
 
 
 @torch.inference_mode()
-def central_difference(model, patterns, indices, seed, t=2, batch=1024, progress=lambda groups: groups):
+def central_difference(
+    model: Diffusion, patterns: torch.Tensor, indices: Sequence[int], seed: int, t: int = 2, batch: int = 1024,
+    progress: Progress = iter,
+) -> torch.Tensor:  # fmt: skip
     """Alg. 2: the singular values of M, M^(i) = (score(x^+) - score(x^-)) / 2: [P, N] float64, descending.
 
     patterns: [P, C, H, W] in [-1, 1], number i perturbed by noise of its own generator (`seed`, CURVATURE,
@@ -76,7 +83,10 @@ def central_difference(model, patterns, indices, seed, t=2, batch=1024, progress
 
 
 @torch.inference_mode()
-def one_sided(model, patterns, indices, seed, t=2, batch=1024, progress=lambda groups: groups):
+def one_sided(
+    model: Diffusion, patterns: torch.Tensor, indices: Sequence[int], seed: int, t: int = 2, batch: int = 1024,
+    progress: Progress = iter,
+) -> torch.Tensor:  # fmt: skip
     """Alg. 3: the singular values of M, M^(i) = score(x^+): [P, N] float64, descending.
 
     Arguments as of `central_difference`. The score at the pattern itself is in every column, and adds one
@@ -86,7 +96,10 @@ def one_sided(model, patterns, indices, seed, t=2, batch=1024, progress=lambda g
 
 
 @torch.inference_mode()
-def one_sided_resumable(model, x_0, index, seed, t, batch, state=None, save=None, progress=lambda blocks: blocks):
+def one_sided_resumable(
+    model: Diffusion, x_0: torch.Tensor, index: int, seed: int, t: int, batch: int, state: dict | None = None,
+    save: Callable[[dict], None] | None = None, progress: Progress = iter,
+) -> torch.Tensor:  # fmt: skip
     """Alg. 3 for one pattern of many dimensions: [N] float64, descending, the values of `one_sided`.
 
     x_0: [1, C, H, W]. Memory: M M^T, N^2 float64, and as much again for its eigenvalues. state: what `save` was last
@@ -101,38 +114,34 @@ def _one_sided_column(model, t):
     return lambda x_0, noise: model.score(forward_process(x_0, noise, t, model.alpha_bar), t)
 
 
-def jacobian(model, patterns, t=2, batch=1024, progress=lambda groups: groups):
-    """(singular values: [P, N], descending; trace: [P]) of the score's Jacobian at sqrt(alpha_bar_t) x_0, in float64.
+def jacobian(
+    model: Diffusion, patterns: torch.Tensor, t: int = 2, batch: int = 1024, progress: Progress = iter
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The singular values of the score's Jacobian J at sqrt(alpha_bar_t) x_0, [P, N] descending, and its trace, [P].
 
     What Algs. 2 and 3 estimate, without noise and from N derivatives in place of 8N evaluations; not in the paper.
-    patterns: [P, C, H, W] in [-1, 1]. batch: derivatives at a time, each a row of a Jacobian by reverse mode.
+    patterns: [P, C, H, W] in [-1, 1]. batch: derivatives at a time, each a row of a Jacobian. Both are float64.
+    The values are the roots of the eigenvalues of J J^T, exact to about 1e-16 s_max^2 / s, which for values down to
+    s_max / 1e8 is below the error of a Jacobian in float32, and a third of the time of a decomposition of J itself.
     """
     centres = forward_process(patterns, torch.zeros_like(patterns), t, model.alpha_bar)
-    dimensions = math.prod(patterns.shape[1:])
-    basis = torch.eye(dimensions, dtype=patterns.dtype, device=patterns.device).reshape(-1, *patterns.shape[1:])
-    group = max(1, batch // dimensions)
+    group = max(1, batch // math.prod(patterns.shape[1:]))
     values, traces = [], []
     for start in progress(range(0, len(patterns), group)):
-        x, rows = centres[start : start + group], []
-        for directions in basis.split(batch):
-            at = x.repeat_interleave(len(directions), 0).requires_grad_()
-            with torch.enable_grad():
-                along = (model.score(at, t) * directions.repeat(len(x), 1, 1, 1)).sum()
-            (row,) = torch.autograd.grad(along, at)
-            rows.append(row.reshape(len(x), len(directions), dimensions))
-        matrix = torch.cat(rows, 1).double()  # [B, N, N]
-        values.append(torch.linalg.svdvals(matrix))
+        x = centres[start : start + group]
+        matrix = derivatives.jacobian(lambda x: model.score(x, t), x, batch).double()  # [G, N, N]
         traces.append(matrix.diagonal(dim1=1, dim2=2).sum(1))
+        values.append(_roots(matrix @ matrix.mT))
     return torch.cat(values), torch.cat(traces)
 
 
-def effective_rank(values):
+def effective_rank(values: torch.Tensor) -> torch.Tensor:
     """exp(entropy) of singular values scaled to sum 1 (Roy and Vetterli): [P] in [1, N], from values: [P, N]."""
     shares = values / values.sum(1, keepdim=True)
     return torch.special.entr(shares).sum(1).exp()
 
 
-def spectral_gap(values, factor=2.0, skip=5):
+def spectral_gap(values: torch.Tensor, factor: float = 2.0, skip: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
     """(dimension: [P] int64, gap: [P]) from singular values: [P, N], descending.
 
     gap: the largest ratio s_i / s_{i+1} of neighbours (drop of the logarithm) after the `skip` largest, which the
@@ -146,7 +155,7 @@ def spectral_gap(values, factor=2.0, skip=5):
     return torch.where(gap >= math.log(factor), dimension, 0), gap.exp()
 
 
-def degrees_of_freedom(trace, sigma, dimensions):
+def degrees_of_freedom(trace: torch.Tensor, sigma: float, dimensions: int) -> torch.Tensor:
     """N + sigma_t^2 tr J: [P], from the trace: [P] of the score's Jacobian; not in the paper.
 
     The trace of d E[sqrt(alpha_bar) x_0 | x_t] / d x_t, the number of directions in which the model keeps what it

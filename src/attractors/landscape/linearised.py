@@ -6,45 +6,39 @@ with N numbers held. Each function takes a model with `score` and `alpha_bar`, a
 """
 
 import math
-import warnings
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator, svds
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from attractors.denoisers.diffusion import forward_process
+from attractors.denoisers.diffusion import Diffusion, forward_process
+from attractors.landscape.derivatives import Field, forward_products, reverse_products
 from attractors.randomness import LANCZOS, PROBES, generator
 
 TOLERANCE = 1e-3  # of Lanczos: residuals relative to the value; its error is of their square
 
 
-def forward_product(model, x, t, directions):
-    """J v for each of directions: [B, C, H, W], by forward-mode differentiation of the score at x: [1, C, H, W]."""
-    with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():  # fused attention has no forward mode
-        warnings.simplefilter("ignore", FutureWarning)  # of torch's own scripted derivatives
-        return torch.func.jvp(lambda x: model.score(x, t), (x.repeat(len(directions), 1, 1, 1),), (directions,))[1]
+def _score(model: Diffusion, t: int) -> Field:
+    return lambda x: model.score(x, t)
 
 
-def reverse_product(model, x, t, directions):
-    """J^T v for each of directions: [B, C, H, W], by reverse-mode differentiation of the score at x: [1, C, H, W]."""
-    with sdpa_kernel(SDPBackend.MATH):
-        return torch.func.vjp(lambda x: model.score(x, t), x.repeat(len(directions), 1, 1, 1))[1](directions)[0]
-
-
-def centre(model, x_0, t):
+def centre(model: Diffusion, x_0: torch.Tensor, t: int) -> torch.Tensor:
     """Where J is taken: sqrt(alpha_bar_t) x_0, the mean of x_t."""
     return forward_process(x_0, torch.zeros_like(x_0), t, model.alpha_bar)
 
 
-def leading_singular_values(model, x_0, count, seed, index=0, t=5, tick=lambda: None):
+def leading_singular_values(
+    model: Diffusion, x_0: torch.Tensor, count: int, seed: int, index: int = 0, t: int = 5,
+    tick: Callable[[], None] = lambda: None,
+) -> tuple[torch.Tensor, int]:  # fmt: skip
     """(the `count` largest singular values of J: [count] float64, descending; products used), by Lanczos on J^T J.
 
     The start is random (`seed`, LANCZOS, index). tick: called after each product.
     Raises ValueError where count is not in 1..N-1.
     """
-    x, dimensions = centre(model, x_0, t), math.prod(x_0.shape[1:])
+    x, dimensions, score = centre(model, x_0, t), math.prod(x_0.shape[1:]), _score(model, t)
     if not 1 <= count < dimensions:
         raise ValueError(f"--leading is {count}; a spectrum of {dimensions} values allows 1 to {dimensions - 1}")
     used = 0
@@ -55,13 +49,14 @@ def leading_singular_values(model, x_0, count, seed, index=0, t=5, tick=lambda: 
             used += 1
             tick()
             direction = torch.from_numpy(np.asarray(vector, np.float64)).to(x).reshape(x.shape)
-            return product(model, x, t, direction).flatten().double().cpu().numpy()
+            return product(direction).flatten().double().cpu().numpy()
 
         return apply
 
     operator = LinearOperator(
-        (dimensions, dimensions), applied(forward_product), rmatvec=applied(reverse_product), dtype=np.float64
-    )
+        (dimensions, dimensions), applied(lambda v: forward_products(score, x, v)),
+        rmatvec=applied(lambda v: reverse_products(score, x, v[None])[1]), dtype=np.float64,
+    )  # fmt: skip
     start = generator(seed, LANCZOS, index).standard_normal(dimensions)
     values = svds(operator, k=count, v0=start, tol=TOLERANCE, return_singular_vectors=False)
     return torch.from_numpy(np.sort(values)[::-1].copy()), used
@@ -76,7 +71,10 @@ class Moments(NamedTuple):
     rms_se: float
 
 
-def hutchinson(model, x_0, probes, seed, index=0, t=5, batch=16, progress=lambda parts: parts):
+def hutchinson(
+    model: Diffusion, x_0: torch.Tensor, probes: int, seed: int, index: int = 0, t: int = 5, batch: int = 16,
+    progress: Callable[[range], Iterable[int]] = iter,
+) -> Moments:  # fmt: skip
     """Hutchinson's estimates E[v^T J v] = tr J and E|J v|^2 = |J|_F^2 over `probes` >= 2 vectors v of random signs.
 
     Signs come from (`seed`, PROBES, index). batch: products at a time.
@@ -86,7 +84,7 @@ def hutchinson(model, x_0, probes, seed, index=0, t=5, batch=16, progress=lambda
     for first in progress(range(0, probes, batch)):
         signs = random.integers(0, 2, (min(batch, probes - first), *x_0.shape[1:]), np.int8)
         v = torch.from_numpy(signs).to(x) * 2 - 1
-        image = forward_product(model, x, t, v).double()
+        image = forward_products(_score(model, t), x, v).double()
         traces.append((v * image).flatten(1).sum(1))
         squares.append(image.square().flatten(1).sum(1))
     trace, square = torch.cat(traces), torch.cat(squares) / dimensions
@@ -95,7 +93,9 @@ def hutchinson(model, x_0, probes, seed, index=0, t=5, batch=16, progress=lambda
 
 
 @torch.inference_mode()
-def rounding(model, reference, x_0, seed, index=0, t=5):
+def rounding(
+    model: Diffusion, reference: Diffusion, x_0: torch.Tensor, seed: int, index: int = 0, t: int = 5
+) -> tuple[float, float]:
     """(relative error of the score, how far it may move the singular values of Alg. 3) of a model in low precision.
 
     Measured at one x_t against `reference` in float32. Errors add a matrix N x 4N to M whose norm bounds the move of

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from scipy.integrate import solve_ivp
 
+from attractors.landscape.derivatives import reverse_products
+
 Score = Callable[[torch.Tensor, float], torch.Tensor]
 Field = Callable[[torch.Tensor, float], tuple[torch.Tensor, torch.Tensor]]  # (score: [B, N], divergence: [B])
 
@@ -40,14 +42,6 @@ def reverse_sde(
     return x
 
 
-def _vector_products(
-    score: Score, x: torch.Tensor, t: float, vectors: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the score at x: [B, N] and vectors: [M, B, N] times its Jacobian from the left: [M, B, N]."""
-    value, pullback = torch.func.vjp(lambda y: score(y, t), x)  # type: ignore[misc]  # its type allows a third output
-    return value, torch.func.vmap(pullback)(vectors)[0]
-
-
 def exact_divergence(score: Score) -> Field:
     """Return the field (x, t) -> (score: [B, N], its divergence: [B]), with the divergence computed exactly (A.3).
 
@@ -56,7 +50,7 @@ def exact_divergence(score: Score) -> Field:
 
     def field(x: torch.Tensor, t: float) -> tuple[torch.Tensor, torch.Tensor]:
         basis = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)[:, None].expand(-1, *x.shape)
-        value, rows = _vector_products(score, x, t, basis)
+        value, rows = reverse_products(lambda y: score(y, t), x, basis)
         return value, torch.einsum("ibi->b", rows)
 
     return field
@@ -70,7 +64,7 @@ def hutchinson_divergence(score: Score, probes: torch.Tensor) -> Field:
     """
 
     def field(x: torch.Tensor, t: float) -> tuple[torch.Tensor, torch.Tensor]:
-        value, products = _vector_products(score, x, t, probes)
+        value, products = reverse_products(lambda y: score(y, t), x, probes)
         return value, (products * probes).sum(2).mean(0)
 
     return field

@@ -11,6 +11,7 @@ from torch import nn
 from attractors.data.subsets import nested_order
 from attractors.denoisers.networks import ResidualBlock
 from attractors.denoisers.training import Settings
+from attractors.landscape.derivatives import jacobian
 from attractors.randomness import CIRCLE, INITIALISATION, generator, integer
 
 
@@ -91,4 +92,4 @@ def score_matching_loss(
 
 def score_jacobian(score: Callable[[torch.Tensor, float], torch.Tensor], x: torch.Tensor, t: float) -> torch.Tensor:
     """Return the Jacobian of score(x, t) at each row of x: [B, N]; entry [B, i, j] is d score_i / d x_j."""
-    return torch.func.vmap(torch.func.jacrev(lambda y: score(y[None], t)[0]))(x)
+    return jacobian(lambda y: score(y, t), x)

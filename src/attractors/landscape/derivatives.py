@@ -1,0 +1,57 @@
+"""Derivatives of a score: products with its Jacobian from either side, and the Jacobian itself.
+
+A field maps x: [B, ...] to values of the same shape, each row from its own row alone, as a score at a fixed time does.
+Its Jacobian J at one row has the entries d field_i / d x_j. All of it, the backward pass included, is in full float32 or
+float64, whatever arithmetic the process has chosen, and by attention that has derivatives of either mode.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+Field = Callable[[torch.Tensor], torch.Tensor]
+
+
+@contextmanager
+def _exact(device: torch.device) -> Iterator[None]:
+    from attractors.denoisers.latent import arithmetic
+
+    with arithmetic("float32", device), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of torch's own scripted derivatives
+        yield
+
+
+def forward_products(field: Field, x: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+    """J v for each of directions v: [M, ...] at one place x: [1, ...], by forward-mode differentiation: [M, ...]."""
+    with _exact(x.device):
+        return torch.func.jvp(field, (x.expand(directions.shape).contiguous(),), (directions,))[1]
+
+
+def reverse_products(field: Field, x: torch.Tensor, directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(field at x: [B, ...], J^T v: [M, B, ...]) for directions v: [M, B, ...], by reverse-mode differentiation.
+
+    The field is evaluated once for all M directions, and what the backward pass needs of it is held once.
+    """
+    with _exact(x.device):
+        value, pullback = torch.func.vjp(field, x)
+        return value, torch.func.vmap(pullback)(directions)[0]
+
+
+def jacobian(field: Field, x: torch.Tensor, batch: int | None = None) -> torch.Tensor:
+    """The Jacobian at each of x: [B, ...], N numbers a row: [B, N, N]; [b, i, j] is d field_i / d x_j at row b.
+
+    Row by row in reverse mode. batch: rows of Jacobians computed at a time.  [default: all of them]
+    """
+    dimensions = math.prod(x.shape[1:])
+    identity = torch.eye(dimensions, dtype=x.dtype, device=x.device).reshape(-1, 1, *x.shape[1:])
+    width = dimensions if batch is None else max(1, batch // len(x))
+    with _exact(x.device):
+        _, pullback = torch.func.vjp(field, x)
+        blocks = [
+            torch.func.vmap(pullback)(rows.expand(-1, *x.shape))[0].flatten(2) for rows in identity.split(width)
+        ]  # each [M, B, N]
+    return torch.cat(blocks).transpose(0, 1)
