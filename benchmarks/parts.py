@@ -32,7 +32,7 @@ from attractors.distances.lpips_embedding import BACKBONES, Embedding, read_embe
 from attractors.distances.neighbours import nearest
 from attractors.landscape.basin import critical_times, evaluations, search_times
 from attractors.landscape.curvature import _gram, _roots, central_difference, jacobian
-from attractors.landscape.patterns import read_inputs
+from attractors.landscape.patterns import read_patterns
 from attractors.theory.likelihood import exact_divergence, flow
 from attractors.theory.toy_landscape import grid
 
@@ -153,20 +153,20 @@ def critical_time(options):
     part = "critical time (Alg. 1), 64 patterns"
     goal, peer, files = 4, "batch-global search", [
         ROOT / folder / "digits" / f"64.{suffix}" for folder, suffix in
-        (("models", "safetensors"), ("data/selections", "json"), ("data/synthetic", "safetensors"))
+        (("models", "safetensors"), ("data/neighbours", "safetensors"), ("data/synthetic", "safetensors"))
     ]  # fmt: skip
     subset = ROOT / "data" / "subsets" / "digits.safetensors"
     if absent := [path.relative_to(ROOT) for path in (*files, subset) if not path.exists()]:
         yield Row(part, peer, None, goal, f"no {absent[0]}: make repro")
         return
-    model, patterns, _ = read_inputs(*files, subset, 16, 16, options.device)
-    x = torch.cat([images for images, _ in patterns.values()])
-    numbers = np.concatenate([numbers for _, numbers in patterns.values()])
+    patterns = read_patterns(*files, subset, 16, 16, 16, 16, SEED, options.device)
+    model, numbers = patterns.model, patterns.numbers
+    x = patterns.tensor(numbers)
     found = critical_times(model, x, numbers, SEED, delta_d=0.6)
     t_c, theirs = batch_global_search(model.cpu(), x.cpu(), numbers, SEED, delta_d=0.6)
     used, _, full = evaluations(found.searched, 20, 10, len(search_times(model.steps, 10)))
     same = (found.t_c.cpu() == t_c).all(1).double().mean().item()
-    kinds = ", ".join(f"{len(images)} {name}" for name, (images, _) in patterns.items())
+    kinds = ", ".join(f"{len(members)} {name}" for name, members in patterns.members.items())
     detail = f"{used:,} evaluations, {theirs:,}; same t_c for {same:.0%}; K = 64: {kinds}"
     yield Row(part, "batch-global search, to the end of the last", theirs / used, goal, detail)
     yield Row(part, "every time of every pattern", full / used, goal, f"{full:,} evaluations")

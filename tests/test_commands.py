@@ -132,9 +132,7 @@ def test_a_sweep_overrides_params_yaml_and_an_option_overrides_both(tmp_path, or
         "sweep": sweep_file(tmp_path, SWEEP + "basin: {trials: 4, delta_d: 0.1}\n"),
         "params": tmp_path / "params.yaml",
     }
-    needed = [
-        part for name in ("model", "selection", "synthetic", "subset", "metrics", "out") for part in (f"--{name}", "x")
-    ]
+    needed = [part for name in ("model", "neighbours", "synthetic", "subset", "out") for part in (f"--{name}", "x")]
     given = [str(part) for name in order for part in (f"--{name}", files[name])]
     settings = basin.main.make_context("basin", [*given, *needed]).params
     assert (settings["trials"], settings["delta_d"]) == (4, 0.1)

@@ -853,35 +853,34 @@ def _(folder, _command):
 # ---- JSON and CSV between stages
 
 
-def landscape(folder, selection):
+def landscape(folder, record, **arrays):
     np.save(folder / "s.npy", np.zeros((2, 1, 8, 8), np.float32))
-    put(folder / "selection.json", selection)
+    names = ("training_distances", "synthetic_distances")
+    write_arrays(folder / "n", {name: arrays.get(name, np.ones((2, 5), np.float32)) for name in names}, **record)
     from attractors.denoisers.models import new_model, write_model
 
     made = new_model(MLP, {}, (1, 8, 8), 0, None)
     write_model(folder / "m", made.state_dict(), network=MLP, diffusion={}, image_shape=[1, 8, 8], size=2, seed=0)
-    return basin, ["--model", folder / "m", "--selection", folder / "selection.json", "--synthetic", folder / "s.npy",
-                   "--subset", folder / "s.npy", "--distance", "l2", "--delta-d", 1,
-                   "--metrics", folder / "metrics.csv"]  # fmt: skip
+    return basin, ["--model", folder / "m", "--neighbours", folder / "n", "--synthetic", folder / "s.npy",
+                   "--subset", folder / "s.npy", "--distance", "l2", "--delta-d", 1]  # fmt: skip
 
 
-SELECTIONS = [
-    ("no JSON", b"\x80\x04N.", "not JSON"),
-    ("a list", b"[]", "no list of memorized samples"),
-    ("nested a million deep", b"[" * 10**6, "not JSON"),
-    ("numbers beyond 64 bits", b'{"memorized": [1e400], "spurious": [], "generalized": []}', "memorized"),
-    ("whole numbers beyond 64 bits", b'{"memorized": [' + b"9" * 30 + b'], "spurious": []}', "memorized"),
-    ("a number of 5,000 digits", b'{"memorized": [' + b"9" * 5000 + b"]}", "not JSON"),
-    ("halves of samples", b'{"memorized": [0.5], "spurious": [], "generalized": []}', "no list of memorized"),
-    ("negative samples", b'{"memorized": [-1], "spurious": [], "generalized": []}', "sample -1 of 2"),
-    ("samples beyond the set", b'{"memorized": [2], "spurious": [], "generalized": []}', "sample 2 of 2"),
-    ("ragged lists", b'{"memorized": [[1], [1, 2]], "spurious": [], "generalized": []}', "no list of memorized"),
+MEASURED = [
+    ("of another K", {"size": 3}, {}, "neighbours at K = 3"),
+    ("a size in words", {"size": "2" * 10**6}, {}, "neighbours at K = 2222"),
+    ("no size", {}, {}, "neighbours at K = None"),
+    ("of other samples", {"size": 2}, {"training_distances": np.ones((3, 5))}, "neighbours of 3 samples"),
+    ("no samples", {"size": 2}, {"training_distances": np.ones((0, 5))}, "not neighbours"),
+    ("one number", {"size": 2}, {"synthetic_distances": np.ones(())}, "not neighbours"),
+    ("whole numbers", {"size": 2}, {"synthetic_distances": np.ones((2, 5), int)}, "not neighbours"),
+    ("NaN", {"size": 2}, {"synthetic_distances": np.full((2, 5), np.nan)}, "not finite"),
+    ("negative distances", {"size": 2}, {"training_distances": np.full((2, 5), -1.0)}, "negative"),
 ]
-for _name, _content, _words in SELECTIONS:
+for _name, _record, _arrays, _words in MEASURED:
 
-    @case(f"selection: {_name}", "selection.json", _words)
-    def _(folder, _command, content=_content):
-        return landscape(folder, content)
+    @case(f"neighbours of what is measured: {_name}", "n: ", _words)
+    def _(folder, _command, record=_record, arrays=_arrays):
+        return landscape(folder, record, **arrays)
 
 
 def distances(folder, record, **arrays):

@@ -3,160 +3,198 @@
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
 
 from attractors.arrays import read_arrays, write_arrays
+from attractors.data.images import ImageFile, read_images
 from attractors.denoisers.models import new_model, write_model
-from attractors.landscape.basin import search_times
-from attractors.landscape.patterns import TRAINING, moments, read_inputs
+from attractors.landscape.patterns import TRAINING, read_patterns
+from attractors.landscape.selection import select
 from attractors.stages import basin, curvature, energy
-from attractors.tables import write_json
 
 SHAPE, K, N = (1, 3, 4), 6, 12
 SIGMA_0, SIGMA_2 = 0.01, math.sqrt(1 - (1 - 1e-4) * (1 - 1e-4 - 0.0199 / 999) * (1 - 1e-4 - 2 * 0.0199 / 999))
+COUNTS = {"nearest": 6, "repeating": 2, "uniform": 3}
+GROUPS = [part for name, count in COUNTS.items() for part in (f"--{name}", str(count))]
+
+
+def distances(a, b, itself=False):
+    """The distance of each of a to its nearest other in b: [n, 1]."""
+    found = np.linalg.norm(a.reshape(len(a), 1, -1) - b.reshape(1, len(b), -1), axis=2)
+    return np.sort(found, 1)[:, int(itself) : int(itself) + 1].astype(np.float32)
 
 
 @pytest.fixture
 def files(tmp_path):
-    """An exact model of K memories, a synthetic set of near copies of them and far images, and a selection."""
+    """An exact model of K memories, a synthetic set of far images and of near copies of memories, and its distances."""
     random = np.random.default_rng(0)
     images = random.uniform(-1, 1, (9, *SHAPE)).astype(np.float32)
     near = np.clip(images[:K] + 0.01 * random.standard_normal((K, *SHAPE)), -1, 1).astype(np.float32)
-    far = random.uniform(-1, 1, (4, *SHAPE)).astype(np.float32)
-    paths = {name: str(tmp_path / f"{name}.safetensors") for name in ("subset", "synthetic", "model")}
-    paths["selection"] = str(tmp_path / "selection.json")
+    far = random.uniform(-1, 1, (6, *SHAPE)).astype(np.float32)
+    far[3] = far[1] + 0.001  # these two repeat each other
+    synthetic = np.concatenate([far, near])
+    paths = {name: str(tmp_path / f"{name}.safetensors") for name in ("subset", "synthetic", "model", "neighbours")}
     write_arrays(paths["subset"], {"images": images})
-    write_arrays(paths["synthetic"], {"images": np.concatenate([far, near])})
-    write_json(paths["selection"], {
-        "memorized": list(range(4, 10)), "spurious": [], "generalized": [2, 0, 3], "left_out": ["spurious"],
-    })  # fmt: skip
+    write_arrays(paths["synthetic"], {"images": synthetic})
+    write_neighbours(paths["neighbours"], distances(synthetic, images[:K]), distances(synthetic, synthetic, True))
     network, record = {"name": "exact"}, {"image_shape": list(SHAPE), "size": K, "seed": 1}
     model = new_model(network, {}, SHAPE, 1, torch.from_numpy(images[:K]))
     write_model(paths["model"], model.state_dict(), network=network, diffusion={}, **record)
     return paths
 
 
-def run(command, files, folder, *options):
-    """Run a stage on files; returns its table, its arrays and what it printed."""
-    folder.mkdir(exist_ok=True)
+def write_neighbours(path, to_training, within, size=K):
+    write_arrays(path, {"training_distances": to_training, "synthetic_distances": within}, size=size, metric="l2")
+
+
+def run(command, files, out, *options):
+    """Run a stage on files; returns its arrays, its record and what it printed."""
     arguments = [part for name, path in files.items() for part in (f"--{name}", path)]
-    arguments += ["--metrics", str(folder / "m.csv"), "--out", str(folder / "o.safetensors"), "--device", "cpu"]
-    result = CliRunner().invoke(command.main, [*arguments, *options])
+    result = CliRunner().invoke(command.main, [*arguments, *GROUPS, "--out", str(out), "--device", "cpu", *options])
     assert result.exit_code == 0, result.output
-    return pd.read_csv(folder / "m.csv"), read_arrays(folder / "o.safetensors")[0], result.output
+    return *read_arrays(out), result.output
 
 
 BASIN = ("--distance", "l2", "--delta-d", "0.2", "--trials", "6", "--stride", "90", "--steps", "4")
 
 
+def test_every_file_names_its_samples_their_groups_and_weights(files, tmp_path):
+    found, _ = read_arrays(files["neighbours"])
+    to_training, within = found["training_distances"][:, 0], found["synthetic_distances"][:, 0]
+    expected = select(to_training, within, **COUNTS, seed=5, size=K)
+    assert set(expected.numbers[expected.nearest]) == set(range(6, 12))
+    assert set(expected.numbers[expected.repeating]) == {1, 3}
+    for command, options in ((basin, BASIN), (curvature, ()), (energy, ())):
+        arrays, record, printed = run(command, files, tmp_path / "o", *options, "--seed", "5", "--training", "4")
+        for name, values in expected._asdict().items():
+            np.testing.assert_array_equal(arrays[name], values)
+        assert arrays["training_numbers"].tolist() == [0, 1, 2, 3]
+        assert (record["size"], record["seed"], record["image_shape"]) == (K, 5, list(SHAPE))
+        assert record["measured"]["repeating"] == {"n": 2, "limit": 2, "reached": None}
+        assert "6 nearest, 2 repeating, 3 uniform, 4 training" in printed
+
+
 def test_basin_of_memories_is_wide_and_of_far_images_none(files, tmp_path):
-    table, arrays, printed = run(basin, files, tmp_path / "a", *BASIN)
-    assert table.type.tolist() == ["memorized", "generalized", "training"] and table.n.tolist() == [6, 3, 6]
-    memorized, generalized, training = table.itertuples()
+    arrays, record, _ = run(basin, files, tmp_path / "o", *BASIN)
+    near = arrays["numbers"] >= 6
     # Memories lie about 2.8 apart: sigma far beyond a half of that over sqrt(N) still brings each back.
-    assert memorized.t_c > 200 and training.t_c > 200 and memorized.unrecovered == training.unrecovered == 0
+    assert arrays["t_c"][near].mean() > 200 and arrays["training_t_c"].mean() > 200
+    assert (arrays["t_c"][near] > 0).all() and (arrays["training_t_c"] > 0).all()
     # Any noise takes a far image to a memory: no trial of it is recovered, and it has no log-volume.
-    assert generalized.t_c == 0 and generalized.unrecovered == 1 and math.isnan(generalized.log_volume)
-    assert generalized.evaluations == 3 * 6 * 4 and generalized.evaluations_full == 3 * 6 * 4 * len(
-        search_times(1000, 90)
+    assert (~near).sum() >= 2 and (arrays["t_c"][~near] == 0).all() and (arrays["searched"][~near] == 1).all()
+    assert np.isnan(arrays["log_volume"][~near]).all()
+    assert arrays["log_volume"][near] == pytest.approx(
+        (N / 2 * math.log(math.pi) - math.lgamma(N / 2 + 1) + N * np.log(arrays["radius"][near])).mean(1)
     )
-    floor = N / 2 * math.log(math.pi) - math.lgamma(N / 2 + 1) + N * math.log(0.2)
-    assert table.log_volume_floor.tolist() == pytest.approx([floor] * 3, rel=1e-5)
-    radius = arrays["memorized_radius"]
-    assert arrays["memorized_log_volume"] == pytest.approx(
-        (N / 2 * math.log(math.pi) - math.lgamma(N / 2 + 1) + N * np.log(radius)).mean(1)
-    )
-    assert memorized.log_volume == pytest.approx(arrays["memorized_log_volume"].mean(), rel=1e-5)
-    assert "left out, too few or none: spurious" in printed
+    assert (record["distance"], record["delta_d"], record["trials"], record["times"]) == ("l2", 0.2, 6, 11)
 
 
-def test_basins_do_not_depend_on_what_else_is_selected(files, tmp_path):
-    _, arrays, _ = run(basin, files, tmp_path / "a", *BASIN)
-    write_json(files["selection"], {"memorized": [9, 5], "spurious": [7], "generalized": [], "left_out": []})
-    _, others, _ = run(basin, files, tmp_path / "b", *BASIN, "--batch", "12")
-    assert (others["memorized_t_c"] == arrays["memorized_t_c"][[5, 1]]).all()
-    assert (others["spurious_t_c"] == arrays["memorized_t_c"][[3]]).all()
+def test_basins_do_not_depend_on_what_else_is_measured(files, tmp_path):
+    arrays, _, _ = run(basin, files, tmp_path / "a", *BASIN)
+    others, _, _ = run(basin, files, tmp_path / "b", *BASIN, "--uniform", "0", "--nearest", "3", "--batch", "12")
+    assert len(others["numbers"]) == 5
+    order = arrays["numbers"].tolist()
+    assert (others["t_c"] == arrays["t_c"][[order.index(i) for i in others["numbers"]]]).all()
     assert (others["training_radius"] == arrays["training_radius"]).all()
 
 
 def test_curvature_of_memories_is_that_of_a_single_memory_at_small_t(files, tmp_path):
-    options = ("--method", "central", "--method", "jacobian", "--spectra", str(tmp_path / "s.csv"), "--training", "4")
-    table, arrays, _ = run(curvature, files, tmp_path / "a", *options)
-    assert table.type.tolist() == [name for name in ("memorized", "generalized", "training") for _ in range(2)]
-    assert table.n.tolist() == [6, 6, 3, 3, 4, 4]
-    np.testing.assert_allclose(arrays["memorized_jacobian"], SIGMA_2**-2, rtol=1e-3)
-    np.testing.assert_allclose(table.degrees_of_freedom[1], 0, atol=1e-2)
-    assert table.dimension.tolist() == [0] * 6 and table.sigma.tolist() == pytest.approx([SIGMA_2] * 6, rel=1e-5)
+    options = ("--method", "central", "--method", "jacobian", "--training", "4")
+    arrays, record, _ = run(curvature, files, tmp_path / "a", *options)
+    near = arrays["numbers"] >= 6
+    np.testing.assert_allclose(arrays["jacobian"][near], SIGMA_2**-2, rtol=1e-3)
+    np.testing.assert_allclose(arrays["jacobian_trace"][near], -N / SIGMA_2**2, rtol=1e-3)
+    assert record["sigma"] == pytest.approx(SIGMA_2, rel=1e-5) and record["methods"] == ["central", "jacobian"]
     # Alg. 2: noise over sigma, so N columns' worth of chi-squared: the mean square is 4N / sigma^2.
-    assert (arrays["memorized_central"] ** 2).mean() == pytest.approx(4 * N / SIGMA_2**2, rel=0.05)
-    spectra = pd.read_csv(tmp_path / "s.csv")
-    part = spectra[(spectra.type == "training") & (spectra.method == "central")]
-    assert part["rank"].tolist() == list(range(1, N + 1))
-    np.testing.assert_allclose(part["mean"], arrays["training_central"].mean(0), rtol=1e-5)
-    np.testing.assert_allclose(part["std"], arrays["training_central"].std(0, ddof=1), rtol=1e-5)
+    assert (arrays["central"] ** 2).mean() == pytest.approx(4 * N / SIGMA_2**2, rel=0.05)
+    assert arrays["training_central"].shape == arrays["training_jacobian"].shape == (4, N)
 
 
 def test_energy_of_copies_is_that_of_training_images_and_of_far_images_half_their_squared_distance(files, tmp_path):
-    table, arrays, _ = run(energy, files, tmp_path / "a", "--references", "2", "--nodes", "1000")
-    assert table[["type", "reference", "n"]].values.tolist() == [
-        [name, reference, n]
-        for name, n in (("memorized", 6), ("generalized", 3), ("training", 6))
-        for reference in (1, 2)
-    ]
+    arrays, record, _ = run(energy, files, tmp_path / "a", "--references", "2", "--nodes", "1000")
+    far = arrays["numbers"] < 6
+    assert len(arrays["references"]) == 2 and record["nodes"] == 1000
     memories = read_arrays(files["subset"])[0]["images"][:K].reshape(K, -1).astype(float)
-    far = read_arrays(files["synthetic"])[0]["images"][[2, 0, 3]].reshape(3, -1)
-    squared = ((far[:, None] - memories) ** 2).sum(2).min(1)
+    images = read_arrays(files["synthetic"])[0]["images"][arrays["numbers"][far]].reshape(far.sum(), -1)
+    squared = ((images[:, None] - memories) ** 2).sum(2).min(1)
     for reference in range(2):
         # u = |x - nearest|^2 / 2 - beta_0 |x|^2 / 4 with beta_0 = 1e-4, up to the error of 1,000 nodes.
-        gaps = arrays["generalized_energy"][:, reference] - arrays["training_energy"][:, reference].mean()
-        np.testing.assert_allclose(gaps, squared / 2, rtol=0.01, atol=0.02)
-        assert abs(table.gap[table.type == "memorized"].iloc[reference]) < 0.01
-    assert (table.gap[table.type == "training"] == 0).all()
-    assert table.gap.iloc[2] == pytest.approx((squared / 2).mean(), abs=0.02)
+        zero = arrays["training_energy"][:, reference].mean()
+        np.testing.assert_allclose(arrays["energy"][far, reference] - zero, squared / 2, rtol=0.01, atol=0.02)
+        assert abs(arrays["energy"][~far, reference].mean() - zero) < 0.01
+
+
+def test_a_group_ends_at_its_precision_in_the_same_order(files, tmp_path, monkeypatch):
+    # Of the nearest samples, which are memories, the log-volume is soon known; of far ones it never is.
+    monkeypatch.setattr("attractors.landscape.measuring.BLOCK", 2)
+    whole, _, _ = run(basin, files, tmp_path / "a", *BASIN)
+    arrays, record, printed = run(basin, files, tmp_path / "b", *BASIN, "--standard-error", "0.2")
+    ended = record["measured"]["nearest"]
+    assert ended["n"] in (2, 4) and 0 < ended["reached"] <= 0.2
+    assert f"{ended['n']} nearest ({ended['reached']:.1%})" in printed
+    found, _ = read_arrays(files["neighbours"])
+    to_training, within = found["training_distances"][:, 0], found["synthetic_distances"][:, 0]
+    expected = select(to_training, within, **(COUNTS | {"nearest": ended["n"]}), seed=3407, size=K)
+    for name, values in expected._asdict().items():
+        np.testing.assert_array_equal(arrays[name], values)
+    order = whole["numbers"].tolist()
+    assert (arrays["t_c"] == whole["t_c"][[order.index(i) for i in arrays["numbers"]]]).all()
+
+
+def read(files, **other):
+    counts = {"nearest": 3, "repeating": 0, "uniform": 1, "training": 2, "seed": 1, "device": "cpu"}
+    return read_patterns(**files, **(counts | other))
 
 
 def test_streams_of_samples_and_training_images_never_meet(files):
-    _, patterns, size = read_inputs(**files, limit=5, training=2, device="cpu")
-    assert size == K and {name: list(numbers) for name, (_, numbers) in patterns.items()} == {
-        "memorized": [4, 5, 6, 7, 8], "generalized": [2, 0, 3], "training": [TRAINING, TRAINING + 1],
-    }  # fmt: skip
+    patterns = read(files)
+    assert patterns.size == K and patterns.members["training"].tolist() == [TRAINING, TRAINING + 1]
+    assert set(patterns.members["nearest"]) <= set(range(6, 12))
+    some = np.array([TRAINING + 1, patterns.members["nearest"][2]])
+    images = np.stack([read_images(files["subset"])[1], read_images(files["synthetic"])[some[1]]])
+    assert (patterns.tensor(some).numpy() == images).all()
+
+
+def test_rows_of_a_file_are_those_of_the_whole(tmp_path):
+    images = np.random.default_rng(0).integers(0, 17, (9, 4, 5, 3)).astype(np.uint8)
+    write_arrays(tmp_path / "rows", {"images": images}, maximum=16)
+    np.save(tmp_path / "whole.npy", images)
+    for path in (tmp_path / "rows", tmp_path / "whole.npy"):
+        file = ImageFile(path)
+        assert len(file) == 9
+        np.testing.assert_array_equal(file.read(np.array([7, 0, 3])), read_images(path)[[7, 0, 3]])
 
 
 @pytest.mark.parametrize(
-    "selection, message",
+    "change, message",
     [
-        ({"memorized": [10], "spurious": [], "generalized": []}, "sample 10 of 10 in .*synthetic"),
-        ({"memorized": [-1], "spurious": [], "generalized": []}, "sample -1 of 10"),
-        ({"memorized": [0], "generalized": []}, "no list of spurious samples; classify.py writes such a selection"),
-        ({"memorized": {"total": 3}, "spurious": [], "generalized": []}, "no list of memorized samples"),
+        (lambda d: {"to_training": d[:5], "within": d[:5]}, "neighbours: neighbours of 5 samples; .* holds 12"),
+        (lambda d: {"to_training": d, "within": d[:5]}, "neighbours of 5 samples"),
+        (lambda d: {"to_training": d, "within": d, "size": 7}, "neighbours at K = 7; the model has K = 6"),
+        (lambda d: {"to_training": -d, "within": d}, "neighbours: distances that are negative"),
+        (lambda d: {"to_training": d[:, 0], "within": d}, "not neighbours as neighbours.py writes them"),
+        (lambda d: {"to_training": d.astype(np.int64), "within": d}, "not neighbours as"),
     ],
 )
-def test_selection_that_does_not_fit_is_refused_in_one_line(files, selection, message):
-    write_json(files["selection"], selection)
+def test_neighbours_that_do_not_fit_are_refused_in_one_line(files, change, message, tmp_path):
+    files["neighbours"] = str(tmp_path / "neighbours")
+    write_neighbours(files["neighbours"], **change(np.ones((12, 2), np.float32)))
     with pytest.raises(ValueError, match=message):
-        read_inputs(**files, limit=5, training=2, device="cpu")
+        read(files)
 
 
 def test_mistakes_are_one_line_that_names_the_option(files, tmp_path):
     arguments = [part for name, path in files.items() for part in (f"--{name}", path)]
-    arguments += ["--metrics", str(tmp_path / "m.csv"), "--out", str(tmp_path / "o")]
+    arguments += ["--out", str(tmp_path / "o")]
     for command, options, message in (
         (basin, [*BASIN, "--stride", "1000"], "stride is 1000; it must be below 999"),
-        (curvature, ["--t0", "1000", "--spectra", str(tmp_path / "s.csv")], "--t0 is 1000; .* has times 0 to 999"),
+        (curvature, ["--t0", "1000"], "--t0 is 1000; .* has times 0 to 999"),
         (energy, ["--references", "10"], "--references is 10; .* holds 9 images"),
     ):
         result = CliRunner().invoke(command.main, [*arguments, *options])
-        assert result.exit_code == 1 and not (tmp_path / "m.csv").exists()
+        assert result.exit_code == 1 and not (tmp_path / "o").exists()
         assert len(result.output.strip().splitlines()) == 1
         with pytest.raises(AssertionError, match=message):
             raise AssertionError(result.output)
-
-
-def test_moments_of_a_table_by_hand():
-    found = moments([[1.0, 3.0], [5.0, np.nan], [np.nan, np.nan]], "x")
-    assert found == {"x": 3.5, "x_std": pytest.approx(2.0), "x_se": pytest.approx(math.sqrt(4.5) / math.sqrt(2))}
-    assert moments([2.0], "x") == {"x": 2.0, "x_std": None, "x_se": None}
-    assert moments([[np.nan]], "x") == {"x": None, "x_std": None, "x_se": None}

@@ -9,7 +9,7 @@ import torch
 
 from attractors.denoisers.diffusion import Diffusion, linear_betas
 from attractors.denoisers.networks import ExactNoise
-from attractors.landscape.potential import circular_path, energy, energy_gap, path_sum, potential_gradient
+from attractors.landscape.potential import circular_path, energy, path_sum, potential_gradient
 
 SHAPE = (1, 2, 3)
 BETAS = linear_betas()
@@ -111,7 +111,3 @@ def test_circle_starts_at_the_target_and_ends_at_the_reference():
     end, v = circular_path(x_1, x_2, math.pi / 2)
     torch.testing.assert_close(end, x_2.expand_as(end))
     torch.testing.assert_close(v, -x_1)
-
-
-def test_energy_gap_is_the_difference_of_means():
-    assert energy_gap(torch.tensor([1.0, 3.0]), torch.tensor([0.5, 0.5, 2.0])) == 1.0

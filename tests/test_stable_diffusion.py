@@ -32,11 +32,10 @@ from attractors.denoisers.models import new_model, write_model
 from attractors.distances.lpips_embedding import BACKBONES, read_embedding, weights_hash
 from attractors.files import file_hash
 from attractors.landscape.curvature import jacobian, one_sided, one_sided_resumable
+from attractors.landscape.derivatives import forward_products, reverse_products
 from attractors.landscape.linearised import (
-    forward_product,
     hutchinson,
     leading_singular_values,
-    reverse_product,
     rounding,
 )
 from attractors.randomness import CURVATURE, generator
@@ -189,7 +188,9 @@ def test_lanczos_finds_the_leading_singular_values_of_the_full_jacobian(tiny, x_
 def test_products_with_the_jacobian_are_each_others_transpose_and_match_differences(conditional, x_0):
     u, v = start_noise(SEED, [10, 11], x_0.shape[1:]).chunk(2)
     x = conditional.alpha_bar[T].sqrt().float() * x_0
-    forward, reverse = forward_product(conditional, x, T, v), reverse_product(conditional, x, T, u)
+    forward = forward_products(lambda x: conditional.score(x, T), x, v)
+    value, (reverse,) = reverse_products(lambda x: conditional.score(x, T), x, u[None])
+    assert torch.allclose(value, conditional.score(x, T), rtol=1e-5, atol=1e-5)
     assert torch.allclose((u * forward).sum(), (reverse * v).sum(), rtol=1e-3, atol=1e-3)
     difference = (conditional.score(x + 0.05 * v, T) - conditional.score(x - 0.05 * v, T)) / 0.1
     assert (difference - forward).norm() < 0.02 * forward.norm()

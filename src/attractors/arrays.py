@@ -73,3 +73,22 @@ def read_arrays(path, *names):
             return {name: file.get_tensor(name) for name in names or sorted(present)}, record
         except (SafetensorError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: holds numbers of a kind that numpy has not ({error})") from None
+
+
+def array_shape(path: str | Path, name: str) -> tuple[int, ...]:
+    """The shape of one array in a file that `write_arrays` wrote, from its header alone."""
+    with _opened(path) as file:
+        if name not in file.keys():  # noqa: SIM118 - a safetensors file is no mapping
+            raise ValueError(f"{path}: holds {', '.join(sorted(file.keys()))}, but not {name}")
+        return tuple(file.get_slice(name).get_shape())
+
+
+def read_rows(path: str | Path, name: str, rows: np.ndarray) -> np.ndarray:
+    """Some rows, in the given order, of one array in a file that `write_arrays` wrote; no other row is read."""
+    with _opened(path) as file:
+        array = file.get_slice(name)
+        try:
+            parts = [array[row : row + 1] for row in rows.tolist()]
+            return np.concatenate(parts) if parts else array[:0]
+        except (SafetensorError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}: holds numbers of a kind that numpy has not ({error})") from None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attractors.arrays import read_arrays
+from attractors.arrays import array_shape, read_arrays, read_record, read_rows
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # others, such as EPS, run programs
@@ -127,3 +127,29 @@ def read_images(path, count=None):
     if count is not None and count > len(images):
         raise ValueError(f"{path}: holds {len(images)} images; {count} were asked for")
     return images
+
+
+class ImageFile:
+    """The images of a file as `read_images` takes it, of which some rows are read: a set may be larger than memory.
+
+    Only safetensors files are read by rows. What people bring, an archive or a folder, is read at once.
+    Raises ValueError naming the file where it is none, or where rows are read that are no images.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path, self._images = Path(path), None
+        if self.path.is_dir() or self.path.suffix in (".npz", ".npy"):
+            self._images = read_images(self.path)
+            self._count = len(self._images)
+        else:
+            self._maximum = read_record(self.path).get("maximum")
+            self._count = (*array_shape(self.path, "images"), 0)[0]
+
+    def __len__(self) -> int:
+        return self._count
+
+    def read(self, numbers: np.ndarray) -> np.ndarray:
+        """The images numbered `numbers`: [m], each in 0..len - 1, as [m, C, H, W] float32 in [-1, 1]."""
+        if self._images is not None:
+            return self._images[numbers]
+        return as_images(read_rows(self.path, "images", numbers), self.path, self._maximum)

@@ -1,8 +1,8 @@
 """Derivatives of a score: products with its Jacobian from either side, and the Jacobian itself.
 
 A field maps x: [B, ...] to values of the same shape, each row from its own row alone, as a score at a fixed time does.
-Its Jacobian J at one row has the entries d field_i / d x_j. All of it, the backward pass included, is in full float32 or
-float64, whatever arithmetic the process has chosen, and by attention that has derivatives of either mode.
+Its Jacobian J at one row has the entries d field_i / d x_j. All of it, the backward pass included, is computed in full
+float32 or float64, whatever arithmetic the process has chosen, and with attention that has derivatives of either mode.
 """
 
 import math

@@ -1,82 +1,172 @@
-"""What the stages that measure the energy landscape share: their inputs, and the patterns they measure."""
+"""What the stages that measure the energy landscape share: their inputs, the patterns they measure, and their files."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import click
 import numpy as np
 import torch
 
-from attractors.data.images import read_images
+from attractors.arrays import array_hash, read_arrays, write_arrays
+from attractors.cli.progress import progress
+from attractors.data.images import ImageFile
+from attractors.denoisers.checkpoints import Checkpoint
+from attractors.denoisers.diffusion import Diffusion
 from attractors.denoisers.models import read_model
-from attractors.distances.detection import TYPES
-from attractors.tables import read_json
+from attractors.files import file_hash
+from attractors.landscape.measuring import Measured, Results, measure
+from attractors.landscape.selection import GROUPS, interleave, members_of, select
 
 TRAINING = 1 << 40  # random streams of training image i are numbered TRAINING + i, those of sample i by i
 
 
-def inputs(function):
-    """The options --model, --selection, --synthetic and --subset."""
-    for name, text in (
-        ("subset", "Images in subset order: the first K are the training set S."),
-        ("synthetic", "The synthetic set S'."),
-        ("selection", "The samples of each type, as classify.py selects them."),
-        ("model", "The trained model."),
-    ):
-        function = click.option(f"--{name}", type=click.Path(dir_okay=False), required=True, help=text)(function)
-    return function
+def inputs(training: int) -> Callable:
+    """The options of inputs, and of how many patterns are measured: by default `training` training images."""
+    options = (
+        click.option("--model", type=click.Path(dir_okay=False), required=True, help="The trained model."),
+        click.option("--neighbours", type=click.Path(dir_okay=False), required=True, help="As neighbours writes them."),
+        click.option("--synthetic", type=click.Path(), required=True, help="The synthetic set S'."),
+        click.option("--subset", type=click.Path(), required=True, help="Images in subset order: S is the first K."),
+        click.option("--nearest", type=click.IntRange(0), default=512, help="Samples nearest to S."),
+        click.option("--repeating", type=click.IntRange(0), default=512, help="Samples that repeat each other."),
+        click.option("--uniform", type=click.IntRange(0), default=512, help="Samples drawn from all of S'."),
+        click.option("--training", type=click.IntRange(1), default=training, help="Training images."),
+        click.option(
+            "--standard-error", type=click.FloatRange(0), default=0.0,
+            help="End a group where its mean has this relative standard error; 0: only at the numbers above.",
+        ),
+    )  # fmt: skip
+
+    def decorate(function):
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
 
 
-def read_inputs(model, selection, synthetic, subset, limit, training, device):
-    """(model, {type: (patterns: [n, C, H, W] in [-1, 1] on device, numbers: [n])}, K).
+@dataclass(frozen=True)
+class Patterns:
+    """A model of K training images, samples of its synthetic set, and the training images beside them.
 
-    Types are those of the selection that are not left out, up to `limit` samples of each, then `training`: the
-    first `training` images of S. numbers address random streams, the same for a sample whatever else is selected.
-    Raises ValueError, naming the file, where selection, images and model do not belong together.
+    members: the numbers of each group's patterns; of training image i it is TRAINING + i. These address random streams,
+    the same for a sample whatever else is measured.
+    """
+
+    path: str  # of the model
+    model: Diffusion
+    size: int  # K
+    to_training: np.ndarray  # [N'], the distance of each sample to S
+    within: np.ndarray  # [N'], and to its nearest other sample
+    seed: int
+    members: dict[str, np.ndarray]
+    images: np.ndarray  # [n, C, H, W] float32 in [-1, 1], of all members in the order of `numbers`
+    device: torch.device
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """All members, each once: [n]."""
+        return interleave(list(self.members.values()))
+
+    def tensor(self, numbers: np.ndarray) -> torch.Tensor:
+        """The patterns so numbered: [m, C, H, W] in [-1, 1] on the device."""
+        row = {number: row for row, number in enumerate(self.numbers.tolist())}
+        return torch.from_numpy(self.images[[row[number] for number in numbers.tolist()]]).to(self.device)
+
+
+def read_distances(path: str, size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The distance of each of `count` samples to S, and to its nearest other sample: two arrays [N'].
+
+    Raises ValueError, naming the file, where it holds none or is of another K than `size` or another number of samples.
+    """
+    arrays, record = read_arrays(path, "training_distances", "synthetic_distances")
+    if any(array.ndim != 2 or 0 in array.shape or array.dtype.kind != "f" for array in arrays.values()):
+        raise ValueError(f"{path}: not neighbours as neighbours.py writes them")
+    if record.get("size") != size:
+        raise ValueError(f"{path}: neighbours at K = {str(record.get('size'))[:20]}; the model has K = {size}")
+    if other := {len(array) for array in arrays.values()} - {count}:
+        raise ValueError(f"{path}: neighbours of {max(other)} samples; the synthetic set holds {count}")
+    return arrays["training_distances"][:, 0], arrays["synthetic_distances"][:, 0]
+
+
+def read_patterns(
+    model: str, neighbours: str, synthetic: str, subset: str, nearest: int, repeating: int, uniform: int, training: int,
+    seed: int, device: torch.device,
+) -> Patterns:  # fmt: skip
+    """The patterns to measure: samples by `selection`, and the first `training` images of S.
+
+    Raises ValueError, naming the file, where neighbours, images and model do not belong together.
     """
     path, (model, record) = model, read_model(model, device)
-    images, chosen, size = read_images(synthetic), read_json(selection), record["size"]
-    patterns = {}
-    for name in TYPES:
-        try:
-            if not all(type(number) is int for number in chosen[name]):
-                raise TypeError
-            numbers = np.array(chosen[name], np.int64).reshape(-1)[:limit]
-        except (KeyError, TypeError, OverflowError):
-            raise ValueError(f"{selection}: no list of {name} samples; classify.py writes such a selection") from None
-        if len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(images):
-            wrong = numbers.min() if numbers.min() < 0 else numbers.max()
-            raise ValueError(f"{selection}: sample {wrong} of {len(images)} in {synthetic}")
-        if len(numbers):
-            patterns[name] = (images[numbers], numbers)
-    first = read_images(subset, min(size, training))
-    patterns["training"] = (first, TRAINING + np.arange(len(first)))
-    for file, found in ((synthetic, images), (subset, first)):
-        if found.shape[1:] != tuple(record["image_shape"]):
-            raise ValueError(f"{file}: images of shape {found.shape[1:]}; {path} takes {tuple(record['image_shape'])}")
-    return model, {name: (torch.from_numpy(x).to(device), numbers) for name, (x, numbers) in patterns.items()}, size
+    size, samples, images = record["size"], ImageFile(synthetic), ImageFile(subset)
+    to_training, within = read_distances(neighbours, size, len(samples))
+    try:
+        members = members_of(to_training, within, nearest, repeating, uniform, seed, size)
+    except ValueError as error:
+        raise ValueError(f"{neighbours}: {error}") from None
+    first = min(size, training)
+    if len(images) < size:
+        raise ValueError(f"{subset}: holds {len(images)} images; {path} was trained on {size}")
+    members["training"] = TRAINING + np.arange(first)
+    numbers, shape = interleave(list(members.values())), tuple(record["image_shape"])
+    read = np.empty((len(numbers), *shape), np.float32)
+    for file, where, offset in ((samples, numbers < TRAINING, 0), (images, numbers >= TRAINING, TRAINING)):
+        if where.any():
+            found = file.read(numbers[where] - offset)
+            if found.shape[1:] != shape:
+                raise ValueError(f"{file.path}: images of shape {found.shape[1:]}; {path} takes {shape}")
+            read[where] = found
+    return Patterns(path, model, size, to_training, within, seed, members, read, torch.device(device))
 
 
-def check_time(t0, model, path):
+def check_time(t0: int, model: Diffusion, path: str) -> None:
     """Raise ValueError where the model in `path` has no time t0."""
     if t0 >= model.steps:
         raise ValueError(f"--t0 is {t0}; {path} has times 0 to {model.steps - 1}")
 
 
-def left_out(patterns):
-    """A remark on the types that are not among patterns."""
-    missing = [name for name in TYPES if name not in patterns]
-    return f"; left out, too few or none: {', '.join(missing)}" if missing else ""
+def measure_patterns(
+    out: str, patterns: Patterns, evaluate: Callable[[np.ndarray], Results],
+    precise: Callable[[Results], list[np.ndarray]], chunk: int, standard_error: float, label: str,
+    beside: Results | None = None, **record,
+) -> Measured:  # fmt: skip
+    """Measure all patterns, going on where a killed run with the same settings stopped, and write the file `out`.
 
-
-def moments(values, name):
-    """Columns of a table: mean and standard deviation of values: [n] or [n, M], and the mean's standard error.
-
-    The deviation is over all values, the error over n means: trials of one pattern are not independent.
-    NaN marks values that are not there. What cannot be said of so few is left empty.
+    evaluate, precise, chunk: as of `measuring.measure`. It holds `numbers`, `nearest`, `repeating`, `uniform` and
+    `weight` of the samples as of `selection.Selection`, a row of each result for each sample, the same of training
+    images with names that begin with `training_`, and `beside`. record: settings for the header and for the identity of
+    what a killed run leaves.
     """
-    values = np.asarray(values, np.float64).reshape(len(values), -1)
-    present = values[np.isfinite(values)]
-    means = np.array([row[np.isfinite(row)].mean() for row in values if np.isfinite(row).any()])
-    return {
-        name: means.mean() if len(means) else None,
-        f"{name}_std": present.std(ddof=1) if len(present) > 1 else None,
-        f"{name}_se": means.std(ddof=1) / np.sqrt(len(means)) if len(means) > 1 else None,
-    }
+    record |= {"model_sha256": file_hash(patterns.path), "seed": patterns.seed, "size": patterns.size}
+    record |= {"image_shape": list(patterns.images.shape[1:]), "standard_error": standard_error}
+    inputs = {"images_sha256": array_hash(patterns.images), "numbers_sha256": array_hash(patterns.numbers)}
+    checkpoint = Checkpoint(out, device=patterns.device.type, chunk=chunk, **record, **inputs)
+    with progress(None, label, "pattern", total=len(patterns.numbers)) as bar:
+        found = measure(
+            patterns.members, evaluate, precise, chunk, standard_error, checkpoint.load("cpu"), checkpoint.save,
+            bar.update,
+        )  # fmt: skip
+    chosen = select(
+        patterns.to_training, patterns.within, **{name: found.counts[name] for name in GROUPS}, seed=patterns.seed,
+        size=patterns.size,
+    )  # fmt: skip
+    sample = found.numbers < TRAINING
+    arrays = chosen._asdict() | {"training_numbers": found.numbers[~sample] - TRAINING} | (beside or {})
+    for name, values in found.results.items():
+        arrays |= {name: values[sample], f"training_{name}": values[~sample]}
+    measured = {
+        name: {"n": found.counts[name], "limit": len(members), "reached": found.reached[name]}
+        for name, members in patterns.members.items()
+    }  # fmt: skip
+    write_arrays(out, arrays, measured=measured, **record)
+    checkpoint.remove()
+    return found
+
+
+def summary(patterns: Patterns, found: Measured) -> str:
+    """How many patterns were measured, in words."""
+    groups = [
+        f"{found.counts[name]} {name}" + ("" if (error := found.reached[name]) is None else f" ({error:.1%})")
+        for name in patterns.members
+    ]
+    return f"{len(found.numbers)} patterns at K={patterns.size}: {', '.join(groups)}"

@@ -4,25 +4,29 @@ import math
 
 import torch
 
+from attractors.denoisers.diffusion import Diffusion
 
-def circular_path(x_1, x_2, alpha):
+
+def circular_path(x_1: torch.Tensor, x_2: torch.Tensor, alpha: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Eq. 45 and its derivative by alpha: (cos(alpha) x_1 + sin(alpha) x_2, -sin(alpha) x_1 + cos(alpha) x_2)."""
     return math.cos(alpha) * x_1 + math.sin(alpha) * x_2, math.cos(alpha) * x_2 - math.sin(alpha) * x_1
 
 
-def potential_gradient(model, x, t=0):
+def potential_gradient(model: Diffusion, x: torch.Tensor, t: int = 0, beta: float | None = None) -> torch.Tensor:
     """The gradient of u, Eq. 44, at x: [B, ...] and t, 0-based: -beta_t x / 2 - beta_t grad log p_t(x), like x.
 
     In generative time T - t the drift is -grad u, so that u = -beta_t log p_t - beta_t |x|^2 / 4: line 17 of Alg. 4 is
     right, and Eqs. 38, 39 and 44 carry the other sign of log p. What line 16 divides by sqrt(beta_0) = sigma_0 is the
-    predicted noise.
+    predicted noise. beta: beta_t as a number, for callers that evaluate many x and read it from the device once.
     """
-    beta = model.betas[t].item()
+    beta = model.betas[t].item() if beta is None else beta
     return -beta / 2 * x - beta * model.score(x, t)
 
 
 @torch.inference_mode()
-def path_sum(model, targets, reference, t=0, nodes=20, batch=1024):
+def path_sum(
+    model: Diffusion, targets: torch.Tensor, reference: torch.Tensor, t: int = 0, nodes: int = 20, batch: int = 1024
+) -> torch.Tensor:
     """Alg. 4, to the letter at t = 0: its relative energy of each of targets: [P, C, H, W] in [-1, 1]: [P] float64.
 
     reference: [C, H, W]. The sum runs from the target (alpha = 0) to the reference (pi/2), so it approximates
@@ -32,24 +36,21 @@ def path_sum(model, targets, reference, t=0, nodes=20, batch=1024):
     the forward process gives x_0, taken as of t = 0, so scaled by sqrt(alpha_bar_t / alpha_bar_0).
     """
     scale, width = (model.alpha_bar[t] / model.alpha_bar[0]).sqrt().item(), math.pi / 2 / (nodes - 1)
-    energies = []
+    beta, energies = model.betas[t].item(), []
     for x_1 in (scale * targets).split(batch):
         energy = x_1.new_zeros(len(x_1), dtype=torch.float64)
         for node in range(nodes):
             x, v = circular_path(x_1, scale * reference, node * width)
-            energy += (potential_gradient(model, x, t) * v).flatten(1).double().sum(1) * width  # Eq. 47
+            energy += (potential_gradient(model, x, t, beta) * v).flatten(1).double().sum(1) * width  # Eq. 47
         energies.append(energy)
     return torch.cat(energies)
 
 
-def energy(model, targets, reference, t=0, nodes=20, batch=1024):
+def energy(
+    model: Diffusion, targets: torch.Tensor, reference: torch.Tensor, t: int = 0, nodes: int = 20, batch: int = 1024
+) -> torch.Tensor:
     """u(target) - u(reference), the negative of Alg. 4's value: [P] float64; lower is more stable.
 
     Arguments as of `path_sum`. u / beta_t = -log p_t - |x|^2 / 4 is in nats; beta_0 is 1e-4.
     """
     return -path_sum(model, targets, reference, t, nodes, batch)
-
-
-def energy_gap(targets, training):
-    """Eq. 48: the mean energy of targets: [P] above that of training images: [P'], to one reference."""
-    return targets.mean() - training.mean()

@@ -67,6 +67,22 @@ def weights(members: list[np.ndarray], numbers: np.ndarray, count: int) -> np.nd
     return np.where(targeted, 1.0, outside / max(drawn, 1))
 
 
+def members_of(
+    to_training: np.ndarray, within: np.ndarray, nearest: int, repeating: int, uniform: int, seed: int, size: int
+) -> dict[str, np.ndarray]:
+    """The numbers of the samples in each of the three GROUPS, the first ones first, from the arguments of `select`."""
+    to_training, within = np.asarray(to_training), np.asarray(within)
+    if to_training.ndim != 1 or to_training.shape != within.shape or not len(within):
+        raise ValueError(f"distances of shapes {to_training.shape} and {within.shape}; both must be [N']")
+    if not (np.isfinite(to_training).all() and np.isfinite(within).all() and min(to_training.min(), within.min()) >= 0):
+        raise ValueError("distances that are negative or not finite; S' needs at least two samples")
+    limits = (nearest, repeating, uniform)
+    if min(limits) < 0:
+        raise ValueError(f"nearest, repeating and uniform are {limits}; none may be negative")
+    ranked = rankings(to_training, within, seed, size)
+    return {name: ranking[:limit] for name, ranking, limit in zip(GROUPS, ranked, limits, strict=True)}
+
+
 def select(
     to_training: np.ndarray, within: np.ndarray, nearest: int, repeating: int, uniform: int, seed: int, size: int
 ) -> Selection:
@@ -78,16 +94,7 @@ def select(
     each selects comes first, in the same order. Where all of S' is selected every weight is 1.
     Raises ValueError for distances of different lengths or below 0, for none, and for a negative number.
     """
-    to_training, within = np.asarray(to_training), np.asarray(within)
-    if to_training.ndim != 1 or to_training.shape != within.shape or not len(within):
-        raise ValueError(f"distances of shapes {to_training.shape} and {within.shape}; both must be [N']")
-    if not (np.isfinite(to_training).all() and np.isfinite(within).all() and min(to_training.min(), within.min()) >= 0):
-        raise ValueError("distances that are negative or not finite; S' needs at least two samples")
-    limits = (nearest, repeating, uniform)
-    if min(limits) < 0:
-        raise ValueError(f"nearest, repeating and uniform are {limits}; none may be negative")
-    ranked = rankings(to_training, within, seed, size)
-    members = [ranking[:limit] for ranking, limit in zip(ranked, limits, strict=True)]
+    members = list(members_of(to_training, within, nearest, repeating, uniform, seed, size).values())
     numbers = interleave(members)
     flags = [np.isin(numbers, group) for group in members]
     return Selection(numbers, *flags, weights(members, numbers, len(within)))
