@@ -13,13 +13,13 @@ from contextlib import contextmanager
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from attractors.devices import arithmetic
+
 Field = Callable[[torch.Tensor], torch.Tensor]
 
 
 @contextmanager
 def _exact(device: torch.device) -> Iterator[None]:
-    from attractors.denoisers.latent import arithmetic
-
     with arithmetic("float32", device), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch's own scripted derivatives
         yield

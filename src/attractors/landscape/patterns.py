@@ -126,25 +126,25 @@ def check_time(t0: int, model: Diffusion, path: str) -> None:
 
 
 def measure_patterns(
-    out: str, patterns: Patterns, evaluate: Callable[[np.ndarray], Results],
+    out: str, script: str, patterns: Patterns, evaluate: Callable[[np.ndarray], Results],
     precise: Callable[[Results], list[np.ndarray]], chunk: int, standard_error: float, label: str,
     beside: Results | None = None, **record,
 ) -> Measured:  # fmt: skip
     """Measure all patterns, going on where a killed run with the same settings stopped, and write the file `out`.
 
-    evaluate, precise, chunk: as of `measuring.measure`. It holds `numbers`, `nearest`, `repeating`, `uniform` and
-    `weight` of the samples as of `selection.Selection`, a row of each result for each sample, the same of training
-    images with names that begin with `training_`, and `beside`. record: settings for the header and for the identity of
-    what a killed run leaves.
+    script: the stage's own file. evaluate, precise, chunk: as of `measuring.measure`. The file holds `numbers`,
+    `nearest`, `repeating`, `uniform` and `weight` of the samples as of `selection.Selection`, a row of each result for
+    each sample, the same of training images with names that begin with `training_`, and `beside`.
+    record: settings for the header and for the identity of what a killed run leaves.
     """
     record |= {"model_sha256": file_hash(patterns.path), "seed": patterns.seed, "size": patterns.size}
     record |= {"image_shape": list(patterns.images.shape[1:]), "standard_error": standard_error}
     inputs = {"images_sha256": array_hash(patterns.images), "numbers_sha256": array_hash(patterns.numbers)}
-    checkpoint = Checkpoint(out, device=patterns.device.type, chunk=chunk, **record, **inputs)
+    checkpoint = Checkpoint(out, script, patterns.device, chunk=chunk, **record, **inputs)
     with progress(None, label, "pattern", total=len(patterns.numbers)) as bar:
         found = measure(
-            patterns.members, evaluate, precise, chunk, standard_error, checkpoint.load("cpu"), checkpoint.save,
-            bar.update,
+            patterns.members, evaluate, precise, chunk, standard_error, checkpoint.load(torch.device("cpu")),
+            checkpoint.save, bar.update,
         )  # fmt: skip
     chosen = select(
         patterns.to_training, patterns.within, **{name: found.counts[name] for name in GROUPS}, seed=patterns.seed,

@@ -70,7 +70,7 @@ def main(
         }  # fmt: skip
 
     found = measure_patterns(
-        out, patterns, search_basins, lambda results: [results["log_volume"][:, None]], CHUNK, standard_error,
+        out, __file__, patterns, search_basins, lambda results: [results["log_volume"][:, None]], CHUNK, standard_error,
         f"basin {sweep['name'] if sweep else ''} K={patterns.size}", distance=distance, times=times, **search,
     )  # fmt: skip
     used, together, full = evaluations(found.results["searched"], search["trials"], search["steps"], times)

@@ -49,8 +49,9 @@ def main(
 
     dimensions = math.prod(patterns.images.shape[1:])
     found = measure_patterns(
-        out, patterns, spectra, lambda results: [results[method] for method in methods], max(1, batch // dimensions),
-        standard_error, f"curvature {sweep['name'] if sweep else ''} K={patterns.size}", methods=list(methods), t0=t0,
+        out, __file__, patterns, spectra, lambda results: [results[method] for method in methods],
+        max(1, batch // dimensions), standard_error,
+        f"curvature {sweep['name'] if sweep else ''} K={patterns.size}", methods=list(methods), t0=t0,
         sigma=patterns.model.sigma(t0).item(), batch=batch,
     )  # fmt: skip
     click.echo(f"{out}: spectra of {dimensions} values at t={t0} of {summary(patterns, found)}")

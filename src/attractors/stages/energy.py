@@ -49,7 +49,7 @@ def main(
         return {"energy": torch.stack(found, 1).cpu().numpy()}
 
     found = measure_patterns(
-        out, patterns, energies, lambda results: [results["energy"]], CHUNK, standard_error,
+        out, __file__, patterns, energies, lambda results: [results["energy"]], CHUNK, standard_error,
         f"energy {sweep['name'] if sweep else ''} K={patterns.size}", {"references": chosen}, t0=t0, nodes=nodes,
         batch=batch,
     )  # fmt: skip
