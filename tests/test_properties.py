@@ -61,7 +61,7 @@ def test_every_sample_has_one_type_whatever_the_thresholds(both, delta_m, delta_
     assert math.isclose(fractions(codes).sum(), 1)
     np.testing.assert_array_equal(codes == 0, to_s <= np.float32(delta_m))
     chosen = selection(codes, to_s, within, limit=40, rare=0)
-    assert sorted(number for kind in TYPES for number in chosen[kind]) == list(range(len(codes)))
+    assert sorted(number for numbers in chosen.values() for number in numbers) == list(range(len(codes)))
 
 
 @quick

@@ -28,19 +28,19 @@ def wilson(share, count, z=1.96):
     return np.maximum(centre - half, 0), np.minimum(centre + half, 1)
 
 
-def selection(codes, distance_to_training, distance_to_synthetic, limit=512, rare=0.001):
+def selection(
+    codes: np.ndarray, to_training: np.ndarray, within: np.ndarray, limit: int = 512, rare: float = 0.001
+) -> dict[str, np.ndarray]:
     """C.2: up to `limit` samples of each type, nearest first by the distance that its metric thresholds.
 
-    Memorized and generalized samples are sorted by their distance to S, spurious ones by that to S'. Types with
-    less than a share `rare` of S' are left out. Returns {type: indices, left_out: types}: no totals, so that a
-    threshold which changes them alone changes nothing downstream.
+    codes: [N'] into TYPES. to_training, within: [N'] distances to the nearest image of S and to the nearest other
+    sample. Memorized and generalized samples are sorted by their distance to S, spurious ones by that within S'.
+    Returns {type: numbers of samples, int64} without the types that are less than a share `rare` of S'.
     """
-    chosen = {"left_out": []}
+    chosen = {}
     for code, name in enumerate(TYPES):
         members = np.flatnonzero(codes == code)
-        if len(members) < rare * len(codes):
-            chosen["left_out"].append(name)
-            members = members[:0]
-        distance = (distance_to_synthetic if name == "spurious" else distance_to_training)[members]
-        chosen[name] = members[np.argsort(distance, kind="stable")[:limit]].tolist()
+        if len(members) and len(members) >= rare * len(codes):
+            distance = (within if name == "spurious" else to_training)[members]
+            chosen[name] = members[np.argsort(distance, kind="stable")[:limit]]
     return chosen

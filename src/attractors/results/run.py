@@ -67,6 +67,14 @@ class Run:
         """`peak` of every learned sweep that was classified, by name."""
         return {name: self.peak(name) for name in self.learned if self.table("fractions", name) is not None}
 
+    def sizes(self, name: str) -> list[int]:
+        """The K at which sweep `name` was classified, ascending. Raises ValueError where there is none."""
+        folder = Path(self.data) / "types" / name
+        found = sorted(int(path.stem) for path in folder.glob("*.safetensors") if path.stem.isdecimal())
+        if not found:
+            raise ValueError(f"{folder}: no types (K.safetensors); python src/main.py classify writes them")
+        return found
+
     def codes(self, name: str, size: int) -> np.ndarray:
         """The types of all samples of the run (sweep `name`, K = `size`) as classify wrote them: [N'] int8 into TYPES.
 

@@ -188,7 +188,8 @@ def main(sweep, neighbours, name, delta_m, delta_s, limit, rare, seed, types, se
             record = {"size": size, "count": len(codes), "delta_m": m.value, "delta_s": s.value}
             write_arrays(types / f"{size}.safetensors", {"codes": codes}, **record)
         if selections:
-            write_json(selections / f"{size}.json", selection(codes, to_training, within, limit, rare))
+            chosen = selection(codes, to_training, within, limit, rare)
+            write_json(selections / f"{size}.json", {kind: chosen.get(kind, codes[:0]).tolist() for kind in TYPES})
 
     table, limits = pd.DataFrame(rows), pd.DataFrame(limits)
     if sweep and f"{sweep.get('dataset')}-128" in TABLE_2:

@@ -1,0 +1,186 @@
+"""Measurements joined with types: the estimate of a mean over all samples of a type from those that were measured.
+
+Which samples are measured follows from their distances alone (`landscape.selection`), their types from the thresholds.
+Each measured sample has a weight, the number of samples of S' that it stands for. A weighted mean over the measured
+samples of a type estimates the mean over all samples of that type (Hajek's estimator), whatever the thresholds are.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from attractors.distances.detection import TYPES, selection
+from attractors.landscape.summaries import degrees_of_freedom, effective_rank, log_volume, spectral_gap
+
+RANKS = 512  # ranks of a mean spectrum in a table, evenly spaced where there are more
+METHODS = ("central", "one_sided", "jacobian")
+Arrays = dict[str, np.ndarray]
+
+
+class Kind(NamedTuple):
+    """The measured samples of one type, or the measured training images."""
+
+    name: str
+    prefix: str  # of the names of its arrays in a file of measurements: training_, or nothing
+    rows: np.ndarray  # [n] int64, its rows in these arrays
+    weights: np.ndarray  # [n] float64, how many samples each stands for
+    nearest: np.ndarray  # [n] bool, whether the paper would measure it (C.2)
+    total: int  # samples of the type in S', or K
+
+    @property
+    def counts(self) -> dict[str, object]:
+        """The first columns of a row of a table: type, n (measured) and total."""
+        return {"type": self.name, "n": len(self.rows), "total": self.total}
+
+
+def kinds(
+    codes: np.ndarray,
+    to_training: np.ndarray,
+    within: np.ndarray,
+    arrays: Arrays,
+    size: int,
+    limit: int = 512,
+    rare: float = 0.001,
+) -> list[Kind]:
+    """The measured samples of each type, and the training images last.
+
+    codes: [N'] into TYPES. to_training, within: [N'] distances. arrays: a file of measurements, of which `numbers`,
+    `weight` and `training_numbers` are read. size: K. limit, rare: as of `detection.selection`; types that are rarer
+    than `rare`, and those of which nothing was measured, are left out.
+    Raises ValueError where the measurements are not of samples of this S'.
+    """
+    numbers, weight = arrays["numbers"], arrays["weight"]
+    if len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(codes):
+        raise ValueError(f"measurements of sample {numbers.max()}; there are {len(codes)}")
+    if not len(codes) == len(to_training) == len(within):
+        raise ValueError(f"{len(codes)} types and {len(to_training)} distances")
+    found = []
+    for name, members in selection(codes, to_training, within, limit, rare).items():
+        code = TYPES.index(name)
+        rows = np.flatnonzero(codes[numbers] == code)
+        total = int((codes == code).sum())
+        if len(rows):
+            found.append(Kind(name, "", rows, weight[rows], np.isin(numbers[rows], members), total))
+    rows = np.arange(len(arrays["training_numbers"]))
+    return [*found, Kind("training", "training_", rows, np.ones(len(rows)), np.zeros(len(rows), bool), size)]
+
+
+def estimate(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hajek's estimate of the mean of a population from n weighted members: (mean, deviation, standard error).
+
+    values: [n, ...]. weights: [n] > 0. The mean is sum w y / sum w. With e = y - mean, the deviation between members is
+    sqrt(sum w e^2 / sum w) and the standard error sqrt(sum w^2 e^2) / sum w, which counts both the draw of the members
+    and that of the population by the model (linearisation); both times sqrt(n / (n - 1)). With equal weights they are
+    the mean, the standard deviation and its root-n-th. For fewer than two members what cannot be said is nan.
+    """
+    count, weights = len(values), weights.reshape(-1, *[1] * (values.ndim - 1))
+    if not count:
+        return (np.full(values.shape[1:], np.nan),) * 3
+    total = weights.sum()
+    mean = (weights * values).sum(0) / total
+    if count == 1:
+        return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+    squares, more = np.square(values - mean), count / (count - 1)
+    deviation = np.sqrt(more * (weights * squares).sum(0) / total)
+    return mean, deviation, np.sqrt(more * (weights**2 * squares).sum(0)) / total
+
+
+def columns(name: str, values: np.ndarray, kind: Kind) -> dict[str, float]:
+    """The columns of one quantity: NAME, NAME_std, NAME_se over the type, and NAME_nearest, NAME_nearest_se as in C.2.
+
+    values: [n] of the kind's members; those that are not finite are left out. C.2 takes the samples of a type which are
+    nearest by the distance that defines it: the mean over these is estimated from those of them that were measured.
+    """
+    there = np.isfinite(values)
+    mean, deviation, error = estimate(values[there], kind.weights[there])
+    there &= kind.nearest
+    nearest, _, nearest_error = estimate(values[there], kind.weights[there])
+    found = {"": mean, "_std": deviation, "_se": error, "_nearest": nearest, "_nearest_se": nearest_error}
+    return {f"{name}{suffix}": float(value) for suffix, value in found.items()}
+
+
+def basin_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) -> pd.DataFrame:
+    """One row for each type: t_c (Alg. 1), log_volume (Eq. 34), and the share of trials that were not recovered.
+
+    arrays, record: of data/basin/SWEEP/K.safetensors. A sample's t_c is the mean over its trials, 0 for one that was
+    not recovered; its log-volume is that over the trials that were, and samples without any are left out of the mean.
+    """
+    rows = []
+    for kind in found:
+        t_c = arrays[f"{kind.prefix}t_c"][kind.rows]
+        logs = arrays[f"{kind.prefix}log_volume"][kind.rows].astype(np.float64)
+        rows.append({
+            "K": size, **kind.counts, **columns("t_c", t_c.mean(1), kind), **columns("log_volume", logs, kind),
+            "unrecovered": float(estimate((t_c == 0).mean(1), kind.weights)[0]),
+        })  # fmt: skip
+    table = pd.DataFrame(rows)
+    if record.get("distance") == "l2":  # the ball of a pattern that comes back only from within delta_d
+        table["log_volume_floor"] = float(log_volume(record["delta_d"], math.prod(record["image_shape"])))
+    return table
+
+
+def curvature_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) -> pd.DataFrame:
+    """One row for each type and method: summaries of the spectrum of each sample (Algs. 2 and 3, the Jacobian).
+
+    arrays, record: of data/curvature/SWEEP/K.safetensors.
+    """
+    rows = []
+    for kind in found:
+        for method in METHODS:
+            if f"{kind.prefix}{method}" not in arrays:
+                continue
+            values = arrays[f"{kind.prefix}{method}"][kind.rows]
+            dimension, gap = spectral_gap(values)
+            told = {
+                "largest": values[:, 0], "median": np.median(values, 1), "smallest": values[:, -1],
+                "effective_rank": effective_rank(values), "dimension": dimension, "gap": gap,
+            }  # fmt: skip
+            if method == "jacobian":
+                trace = arrays[f"{kind.prefix}jacobian_trace"][kind.rows]
+                told["degrees_of_freedom"] = degrees_of_freedom(trace, record["sigma"], values.shape[1])
+            row = {"K": size, **kind.counts, "method": method, "t0": record["t0"], "sigma": record["sigma"]}
+            for name, value in told.items():
+                row |= columns(name, value.astype(np.float64), kind)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def spectra_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) -> pd.DataFrame:
+    """The mean spectrum of each type by each method (Figs. 5A and 20-23): one row for each rank, at most RANKS of them.
+
+    arrays: of data/curvature/SWEEP/K.safetensors. Columns are those of `columns`, for the quantity `mean`, without its
+    name in std, se, nearest and nearest_se.
+    """
+    parts = []
+    for kind in found:
+        for method in METHODS:
+            if f"{kind.prefix}{method}" not in arrays:
+                continue
+            dimensions = arrays[f"{kind.prefix}{method}"].shape[1]
+            ranks = np.unique(np.linspace(1, dimensions, min(RANKS, dimensions)).round().astype(int))
+            values = arrays[f"{kind.prefix}{method}"][kind.rows][:, ranks - 1]
+            mean, deviation, error = estimate(values, kind.weights)
+            nearest, _, nearest_error = estimate(values[kind.nearest], kind.weights[kind.nearest])
+            parts.append(pd.DataFrame({
+                "K": size, **kind.counts, "method": method, "rank": ranks, "mean": mean, "std": deviation, "se": error,
+                "nearest": nearest, "nearest_se": nearest_error,
+            }))  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def energy_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) -> pd.DataFrame:
+    """One row for each type and reference image: the energy u(sample) - u(reference) (Alg. 4), its gap to S (Eq. 48).
+
+    arrays, record: of data/energy/SWEEP/K.safetensors. gap: the mean energy less that of the training images.
+    """
+    rows, training = [], arrays["training_energy"].mean(0)
+    for kind in found:
+        values = arrays[f"{kind.prefix}energy"][kind.rows].astype(np.float64)
+        for index, image in enumerate(arrays["references"]):
+            told = columns("energy", values[:, index], kind)
+            gaps = {f"gap{part}": told[f"energy{part}"] - float(training[index]) for part in ("", "_nearest")}
+            row = {"K": size, **kind.counts, "reference": index + 1, "image": int(image), "t0": record["t0"]}
+            rows.append({**row, **told, **gaps})
+    return pd.DataFrame(rows)
