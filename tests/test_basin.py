@@ -10,7 +10,8 @@ import torch
 from attractors.denoisers.diffusion import Diffusion, forward_process, linear_betas
 from attractors.denoisers.networks import ExactNoise, ResidualMLP
 from attractors.denoisers.samplers import ddim
-from attractors.landscape.basin import critical_times, evaluations, log_volume, search_times
+from attractors.landscape.basin import critical_times, evaluations, search_times
+from attractors.landscape.summaries import log_volume
 from attractors.randomness import BASIN, generator
 
 SHAPE = (1, 3, 3)
@@ -106,18 +107,17 @@ def test_stride_beyond_the_schedule_is_refused():
 
 
 def test_log_volume_is_the_area_of_a_disc_and_the_volume_of_a_ball():
-    radius = torch.tensor([0.0, 0.5, 3.0])
-    expected = torch.tensor([-math.inf, math.log(math.pi * 0.25), math.log(math.pi * 9)], dtype=torch.float64)
-    torch.testing.assert_close(log_volume(radius, 2), expected)
-    ball = torch.tensor([-math.inf, math.log(4 / 3 * math.pi / 8), math.log(36 * math.pi)], dtype=torch.float64)
-    torch.testing.assert_close(log_volume(radius, 3), ball)
+    radius = np.array([0.0, 0.5, 3.0])
+    np.testing.assert_allclose(log_volume(radius, 2), [-np.inf, math.log(math.pi * 0.25), math.log(math.pi * 9)])
+    ball = [-np.inf, math.log(4 / 3 * math.pi / 8), math.log(36 * math.pi)]
+    np.testing.assert_allclose(log_volume(radius, 3), ball)
 
 
 def test_log_volume_of_the_largest_images_by_recursion_of_the_dimension():
     # V_N(R) = 2 pi R^2 / N V_{N-2}(R), which overflows float64 long before N = 12,288.
     dimensions, radius = 12_288, 40.0
     expected = sum(math.log(2 * math.pi * radius**2 / n) for n in range(2, dimensions + 1, 2))
-    assert log_volume(torch.tensor(radius), dimensions).item() == pytest.approx(expected, rel=1e-12)
+    assert log_volume(radius, dimensions) == pytest.approx(expected, rel=1e-12)
 
 
 def test_evaluations_are_those_counted_by_the_network():

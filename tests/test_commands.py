@@ -54,7 +54,7 @@ def cases(folder, subset):
     unknown.write_text(SWEEP.replace("mlp", "resnet"))
     notyaml = folder / "notyaml.yaml"
     notyaml.write_text("a: [1, 2")
-    classify = ["--selections", folder / "out", "--out", folder / "out"]
+    classify = ["--types", folder / "out", "--out", folder / "out"]
     pair = lambda s: ["--synthetic", folder / s, "--training", subset, "--out", folder / "out.safetensors"]  # noqa: E731
     return [
         ("unknown dataset", ["unknown dataset 'digit'", "digits"], 1, "subset", ["digit", "--out", folder / "out.x"]),

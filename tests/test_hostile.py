@@ -730,14 +730,14 @@ for _name, _text, _words in SETTINGS:
 def _(folder, _command):
     put(folder / "sweep.yaml", b"dataset: digits\nsizes: {a: x, b: 3, total: 9}\n")
     (folder / "n").mkdir()
-    return classify, [folder / "n", "--sweep", folder / "sweep.yaml", "--selections", folder / "s"]
+    return classify, [folder / "n", "--sweep", folder / "sweep.yaml", "--types", folder / "s"]
 
 
 @case("YAML: a grid of 10^18 sizes", "sizes is")
 def _(folder, _command):
     put(folder / "sweep.yaml", b"dataset: digits\nsizes: {a: 2, b: 3, total: 1000000000000000000}\n")
     (folder / "n").mkdir()
-    return classify, [folder / "n", "--sweep", folder / "sweep.yaml", "--selections", folder / "s"]
+    return classify, [folder / "n", "--sweep", folder / "sweep.yaml", "--types", folder / "s"]
 
 
 NO_MODEL = "no such folder" if find_spec("diffusers") and find_spec("transformers") else "needs diffusers"
@@ -889,7 +889,7 @@ def distances(folder, record, **arrays):
     (folder / "n").mkdir()
     write_arrays(folder / "n" / "4.safetensors",
                  {name: arrays.get(name, np.ones(shapes[name], np.float32)) for name in names}, **record)  # fmt: skip
-    return classify, [folder / "n", "--selections", folder / "s"]
+    return classify, [folder / "n", "--types", folder / "s"]
 
 
 NEIGHBOURS = [

@@ -111,3 +111,27 @@ def test_the_weights_a_run_waits_for_are_those_its_metric_reads():
     from attractors.commands.scale import backbone
 
     assert [backbone(metric) for metric in ("l2", "lpips_alex", "lpips_vgg")] == ["none", "alex", "vgg"]
+
+
+@pytest.mark.parametrize("scale", ["laptop", "paper"])
+def test_a_threshold_changes_nothing_that_reads_a_model(graph, scale):
+    """From delta_m and delta_s one reaches types, joined tables, groups of samples, figures and the report, no more."""
+    before, _ = graph(scale)
+    stages = load("dvc.yaml")["stages"]
+    read = {name for name, stage in stages.items() if {"delta_m", "delta_s"} & set(map(str, stage_params(stage)))}
+    assert read == {"classify"}
+    reached = {stage for stage in before if stage.split("@")[0] in read}
+    while more := {stage for stage, inputs in before.items() if inputs & reached} - reached:
+        reached |= more
+    kinds = {stage.split("@")[0] for stage in reached}
+    assert {"classify", "join", "clusters", "figure_transition", "figure_basin", "report"} <= kinds
+    assert {kind for kind in kinds if not kind.startswith("figure_")} == {"classify", "join", "clusters", "report"}
+    for kind in kinds:
+        entry = stages[kind].get("do", stages[kind])
+        models = [dep for dep in entry["deps"] if dep.startswith("models/") and not dep.startswith("models/lpips/")]
+        assert models == [], kind  # and so none of them takes a GPU for long
+
+
+def stage_params(stage):
+    """The names of the parameters of params.yaml that a stage of dvc.yaml depends on."""
+    return [entry for entry in stage.get("do", stage).get("params", []) if isinstance(entry, str)]

@@ -17,8 +17,8 @@ from attractors.denoisers.training import batch_indices
 from attractors.distances.detection import TYPES, classify, fractions, selection, wilson
 from attractors.distances.neighbours import nearest
 from attractors.distances.thresholds import Valley, choose, copy_bound
-from attractors.landscape.basin import log_volume
 from attractors.landscape.potential import circular_path
+from attractors.landscape.summaries import log_volume
 from attractors.results.run import crossings
 from attractors.tables import read_csv, read_json, write_csv, write_json
 from attractors.theory.associative_memory import energy, retrieved, score
@@ -182,7 +182,7 @@ def test_the_circular_path_joins_its_ends_and_keeps_the_length_of_orthogonal_one
 @quick
 @given(st.floats(1e-3, 1e3), st.floats(1e-3, 1e3), st.integers(1, 5000))
 def test_volumes_scale_with_the_power_of_the_dimension(radius, factor, dimensions):
-    pair = log_volume(torch.tensor([radius, radius * factor], dtype=torch.float64), dimensions)
+    pair = log_volume([radius, radius * factor], dimensions)
     expected = dimensions * math.log(factor)
     assert math.isclose((pair[1] - pair[0]).item(), expected, rel_tol=1e-9, abs_tol=1e-8 * dimensions)
 

@@ -139,7 +139,7 @@ def test_the_command_run_by_classify_gives_the_table_on_screen(page, run, tmp_pa
     drag(page, "s", 40)
     settings = re.findall(r"-S (delta_[ms])=(\S+)", page.input_value("#command"))
     options = [word for name, value in settings for word in (f"--{name.replace('_', '-')}", value)]
-    main([str(run[0] / "data/neighbours/fake"), "--name", "fake", *options, "--selections", str(tmp_path / "s"),
+    main([str(run[0] / "data/neighbours/fake"), "--name", "fake", *options,
           "--out", str(tmp_path)], standalone_mode=False)  # fmt: skip
     table = pd.read_csv(tmp_path / "fractions/fake.csv")[list(TYPES)].to_numpy()
     np.testing.assert_allclose(shown(page) / 1000, table, atol=1e-6)

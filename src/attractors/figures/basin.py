@@ -1,12 +1,14 @@
 """Figs. 4B and 16-19: log-volumes of basins and critical times against K, beside the fractions of each type."""
 
+from pathlib import Path
+
 import click
 
 from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
 from attractors.figures.style import COLOURS, plt, save
-from attractors.figures.tables import ORDER, read_control, read_runs, wide
-from attractors.tables import read_csv, write_csv
+from attractors.results.run import ORDER, Run, wide
+from attractors.tables import write_csv
 
 
 def draw(axis, table, control, column):
@@ -29,9 +31,10 @@ def draw(axis, table, control, column):
 @click.option("--table", "plotted", required=True, help="The table to write: what is drawn, one row for each K.")
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
 def main(name, metrics, plotted, out):
-    """Draw METRICS/basin/SWEEP/K.csv and METRICS/fractions/SWEEP.csv; dashed, the exact control SWEEP-exact."""
-    table, control = read_runs(f"{metrics}/basin/{name}"), read_control(f"{metrics}/basin/{name}")
-    fractions = read_csv(f"{metrics}/fractions/{name}.csv", "K", *TYPES)
+    """Draw METRICS/basin/SWEEP.csv and METRICS/fractions/SWEEP.csv; dashed, the exact control SWEEP-exact."""
+    run = Run(Path(metrics))
+    table, control = run.needed("basin", name, "K"), run.control("basin", name)
+    fractions = run.needed("fractions", name, "K", *TYPES)
     figure, (volume, time, share) = plt.subplots(1, 3, figsize=(11, 3.4), sharex=True, layout="constrained")
     draw(volume, table, control, "log_volume")
     draw(time, table, control, "t_c")

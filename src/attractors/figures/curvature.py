@@ -1,14 +1,15 @@
 """Fig. 5A: spectra of each type where spurious samples are most frequent, those of training images as K grows."""
 
+from pathlib import Path
+
 import click
 import numpy as np
 
 from attractors.cli.stage import Stage
-from attractors.distances.detection import TYPES
 from attractors.figures.spectra import TITLES, curves
 from attractors.figures.style import COLOURS, plt, save
-from attractors.figures.tables import ORDER, read_control, read_runs, wide
-from attractors.tables import read_csv, write_csv
+from attractors.results.run import ORDER, Run, wide
+from attractors.tables import write_csv
 
 SUMMARIES = {"jacobian": "degrees_of_freedom", "central": "effective_rank", "one_sided": "effective_rank"}
 
@@ -45,12 +46,12 @@ def against_size(axis, table, control, column):
 @click.option("--table", "plotted", required=True, help="The table to write: what is drawn, one row for each K.")
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
 def main(name, metrics, skip, plotted, out):
-    """Draw METRICS/spectra/SWEEP/K.csv and METRICS/curvature/SWEEP/K.csv; dashed, the exact control SWEEP-exact."""
-    spectra, control = read_runs(f"{metrics}/spectra/{name}"), read_control(f"{metrics}/spectra/{name}")
-    summaries, exact = read_runs(f"{metrics}/curvature/{name}"), read_control(f"{metrics}/curvature/{name}")
+    """Draw METRICS/spectra/SWEEP.csv and METRICS/curvature/SWEEP.csv; dashed, the exact control SWEEP-exact."""
+    run = Run(Path(metrics))
+    spectra, control = run.needed("spectra", name, "K"), run.control("spectra", name)
+    summaries, exact = run.needed("curvature", name, "K"), run.control("curvature", name)
     spectra, control = (None if table is None else table[table["rank"] > skip] for table in (spectra, control))
-    fractions = read_csv(f"{metrics}/fractions/{name}.csv", "K", *TYPES)
-    peak = int(fractions.K[fractions.spurious.idxmax()])
+    peak = int(run.peak(name).K)
     methods = [method for method in TITLES if method in set(spectra.method)]
     figure, axes = plt.subplots(len(methods), 3, figsize=(11, 3.2 * len(methods)), squeeze=False, layout="constrained")
     for method, (left, middle, right) in zip(methods, axes, strict=True):

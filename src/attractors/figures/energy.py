@@ -1,10 +1,12 @@
 """Figs. 6 and 26-30: the energy of each type of sample above that of training images against K, for each reference."""
 
+from pathlib import Path
+
 import click
 
 from attractors.cli.stage import Stage
 from attractors.figures.style import COLOURS, plt, save
-from attractors.figures.tables import ORDER, read_control, read_runs, wide
+from attractors.results.run import ORDER, Run, wide
 from attractors.tables import write_csv
 
 
@@ -27,8 +29,9 @@ def draw(axis, table, control):
 @click.option("--table", "plotted", required=True, help="The table to write: what is drawn, one row for each K.")
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
 def main(name, metrics, plotted, out):
-    """Draw METRICS/energy/SWEEP/K.csv, one panel for each reference; dashed, the exact control SWEEP-exact."""
-    table, control = read_runs(f"{metrics}/energy/{name}"), read_control(f"{metrics}/energy/{name}")
+    """Draw METRICS/energy/SWEEP.csv, one panel for each reference; dashed, the exact control SWEEP-exact."""
+    run = Run(Path(metrics))
+    table, control = run.needed("energy", name, "K"), run.control("energy", name)
     references = sorted(table.reference.unique())
     figure, axes = plt.subplots(
         1, len(references), figsize=(3 * len(references), 3.2), sharey=True, squeeze=False, layout="constrained"

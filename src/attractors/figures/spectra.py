@@ -1,10 +1,12 @@
 """Figs. 20-23: mean spectra of memorized, spurious and generalized samples and of training images at every K."""
 
+from pathlib import Path
+
 import click
 
 from attractors.cli.stage import Stage
 from attractors.figures.style import COLOURS, plt, save
-from attractors.figures.tables import ORDER, read_runs
+from attractors.results.run import ORDER, Run
 
 TITLES = {"central": "Alg. 2", "one_sided": "Alg. 3", "jacobian": "Jacobian"}
 
@@ -28,8 +30,8 @@ def curves(axis, table):
 @click.option("--skip", type=click.IntRange(0), default=5, help="Largest values left out (D.2).")
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
 def main(name, metrics, method, skip, out):
-    """Draw METRICS/spectra/SWEEP/K.csv, one panel for each K."""
-    table = read_runs(f"{metrics}/spectra/{name}")
+    """Draw METRICS/spectra/SWEEP.csv, one panel for each K."""
+    table = Run(Path(metrics)).needed("spectra", name, "K")
     method = method or next(name for name in TITLES if name in set(table.method))
     table = table[(table.method == method) & (table["rank"] > skip)]
     if table.empty:

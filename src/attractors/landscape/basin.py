@@ -1,6 +1,5 @@
 """Basins of attraction: the critical time of a pattern (Alg. 1) and the volume of its ball (Eqs. 12 and 34)."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -80,14 +79,6 @@ def critical_times(
         searched[rows] += 1
         goes_on &= searched[rows] < len(times)
         active = {row: active[row] for row in rows[goes_on].tolist()}
-
-
-def log_volume(radius: torch.Tensor, dimensions: int) -> torch.Tensor:
-    """Eqs. 12 and 34: the logarithm of the volume of a ball of `radius` in N = `dimensions`: float64, -inf at 0.
-
-    ln V = N/2 ln pi - ln Gamma(N/2 + 1) + N ln R.
-    """
-    return dimensions / 2 * math.log(math.pi) - math.lgamma(dimensions / 2 + 1) + dimensions * radius.double().log()
 
 
 def evaluations(searched: torch.Tensor, trials: int, steps: int, times: int) -> tuple[int, int, int]:

@@ -133,32 +133,3 @@ def jacobian(
         traces.append(matrix.diagonal(dim1=1, dim2=2).sum(1))
         values.append(_roots(matrix @ matrix.mT))
     return torch.cat(values), torch.cat(traces)
-
-
-def effective_rank(values: torch.Tensor) -> torch.Tensor:
-    """exp(entropy) of singular values scaled to sum 1 (Roy and Vetterli): [P] in [1, N], from values: [P, N]."""
-    shares = values / values.sum(1, keepdim=True)
-    return torch.special.entr(shares).sum(1).exp()
-
-
-def spectral_gap(values: torch.Tensor, factor: float = 2.0, skip: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
-    """(dimension: [P] int64, gap: [P]) from singular values: [P, N], descending.
-
-    gap: the largest ratio s_i / s_{i+1} of neighbours (drop of the logarithm) after the `skip` largest, which the
-    paper leaves out too: a ridge or the mean score sets a few far above the rest. dimension: the N - i values below it,
-    the directions in which the score pulls weakly, which span the manifold (D.1); 0 where no drop reaches `factor`,
-    as around an isolated memory.
-    """
-    logs = values[:, min(skip, values.shape[1] - 2) :].clamp(min=torch.finfo(values.dtype).tiny).log()
-    gap, at = (logs[:, :-1] - logs[:, 1:]).max(1)
-    dimension = logs.shape[1] - 1 - at
-    return torch.where(gap >= math.log(factor), dimension, 0), gap.exp()
-
-
-def degrees_of_freedom(trace: torch.Tensor, sigma: float, dimensions: int) -> torch.Tensor:
-    """N + sigma_t^2 tr J: [P], from the trace: [P] of the score's Jacobian; not in the paper.
-
-    The trace of d E[sqrt(alpha_bar) x_0 | x_t] / d x_t, the number of directions in which the model keeps what it
-    is given: 0 at an isolated memory, d on a flat manifold of d dimensions that is wide beside sigma_t.
-    """
-    return dimensions + sigma**2 * trace

@@ -42,9 +42,6 @@ class Run:
         """
         path = f"{kind}/{name}.csv" if name else f"{kind}.csv"
         content = self.read(path)
-        if content is None and (parts := list((Path(self.metrics) / kind / name).glob("[0-9]*.csv"))):
-            parts = [parse_csv(part, part, *columns) for part in sorted(parts, key=lambda part: int(part.stem))]
-            return pd.concat(parts, ignore_index=True)
         return None if content is None else parse_csv(BytesIO(content), Path(self.metrics) / path, *columns)
 
     def needed(self, kind: str, name: str, *columns: str) -> pd.DataFrame:

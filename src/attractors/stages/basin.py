@@ -4,14 +4,16 @@ import math
 
 import click
 import numpy as np
+import torch
 
 from attractors.cli.devices import device_option, find_device
 from attractors.cli.settings import ROOT
 from attractors.cli.stage import out_option, seed_option, stage
 from attractors.distances.lpips_embedding import read_embedding
-from attractors.landscape.basin import critical_times, euclidean, evaluations, log_volume, search_times
+from attractors.landscape.basin import critical_times, euclidean, evaluations, search_times
 from attractors.landscape.measuring import Results
 from attractors.landscape.patterns import inputs, measure_patterns, read_patterns, summary
+from attractors.landscape.summaries import log_volume
 
 LPIPS = ROOT / "models" / "lpips" / "vgg.safetensors"
 CHUNK = 128  # patterns that are searched between two states from which a killed run goes on
@@ -62,7 +64,7 @@ def main(
         found = critical_times(
             patterns.model, patterns.tensor(numbers), numbers, seed, distance=measure, **search
         )  # fmt: skip
-        logs = log_volume(found.radius, dimensions)
+        logs = torch.from_numpy(log_volume(found.radius.numpy(), dimensions))
         logs[found.t_c == 0] = math.nan  # no ball
         return {
             "t_c": found.t_c.numpy(), "radius": found.radius.numpy(), "log_volume": logs.nanmean(1).numpy(),

@@ -12,7 +12,7 @@ from attractors.arrays import read_arrays, write_arrays
 from attractors.cli.settings import ROOT
 from attractors.cli.stage import seed_option, stage
 from attractors.data.subsets import sizes
-from attractors.distances.detection import METRICS, TYPES, classify, fractions, selection, wilson
+from attractors.distances.detection import METRICS, TYPES, classify, fractions, wilson
 from attractors.distances.thresholds import Threshold, choose, copy_bound, find_valley, given_thresholds
 from attractors.randomness import BOOTSTRAP, generator
 from attractors.results.paper import TABLE_2
@@ -153,13 +153,10 @@ def summary(table, limits):
 @click.option("--name", help="Name of the tables.  [default: the sweep's, or samples]")
 @click.option("--delta-m", type=Delta(), default="auto", help="Memorized at or below this distance to S (Eq. 9).")
 @click.option("--delta-s", type=Delta(), default="auto", help="Spurious at or below this distance within S' (Eq. 10).")
-@click.option("--limit", type=click.IntRange(1), default=512, help="Samples of each type in a selection (C.2).")
-@click.option("--rare", type=click.FloatRange(0, 1), default=0.001, help="Leave out types below this share (C.2).")
 @seed_option
 @click.option("--types", type=click.Path(file_okay=False, path_type=Path), help="Folder of K.safetensors, the types.")
-@click.option("--selections", type=click.Path(file_okay=False, path_type=Path), help="Folder of K.json.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the tables.")
-def main(sweep, neighbours, name, delta_m, delta_s, limit, rare, seed, types, selections, out):
+def main(sweep, neighbours, name, delta_m, delta_s, seed, types, out):
     """Classify all samples of NEIGHBOURS: files written by neighbours.py, or a folder of them, one for each K.
 
     Writes the type of every sample, TYPES/K.safetensors, and tables: OUT/{fractions,thresholds,histograms}/NAME.csv,
@@ -187,9 +184,6 @@ def main(sweep, neighbours, name, delta_m, delta_s, limit, rare, seed, types, se
         if types:
             record = {"size": size, "count": len(codes), "delta_m": m.value, "delta_s": s.value}
             write_arrays(types / f"{size}.safetensors", {"codes": codes}, **record)
-        if selections:
-            chosen = selection(codes, to_training, within, limit, rare)
-            write_json(selections / f"{size}.json", {kind: chosen.get(kind, codes[:0]).tolist() for kind in TYPES})
 
     table, limits = pd.DataFrame(rows), pd.DataFrame(limits)
     if sweep and f"{sweep.get('dataset')}-128" in TABLE_2:
