@@ -1,8 +1,11 @@
-"""Arrays on disk: safetensors with one JSON record in the header. No pickle is read, and no torch imported."""
+"""Arrays on disk, as safetensors with one JSON record in the header. Pickles are never read, and torch is not
+imported.
+"""
 
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +16,16 @@ from safetensors.numpy import save as serialise
 from attractors.files import atomic
 
 
-def array_hash(array):
-    """The sha256 of an array's bytes in C order."""
+def array_hash(array: np.ndarray) -> str:
+    """Return the sha256 of an array's bytes in C order, in hexadecimal."""
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
-def write_arrays(path, arrays, **record):
-    """Write named numpy arrays as safetensors with `record` (JSON values) in the header.
+def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], **record: Any) -> None:
+    """Write named numpy arrays to `path` as safetensors, with `record` (JSON values) in the header.
 
-    The record is one header entry: safetensors orders several at random, which would change the file's hash.
+    The record is a single header entry, because safetensors writes several entries in random order, which would change
+    the file's hash.
     """
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     with atomic(path) as partial:
@@ -40,7 +44,10 @@ def rows_header(name: str, shape: tuple[int, ...], record: dict[str, Any]) -> by
     return len(text).to_bytes(8, "little") + text
 
 
-def _opened(path):
+def _opened(path: str | Path) -> safe_open:
+    """Open a safetensors file for reading. Raises ValueError naming it where it is missing, truncated or of another
+    format.
+    """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
@@ -50,8 +57,11 @@ def _opened(path):
         raise ValueError(f"{path}: not a safetensors file, or a truncated one ({error})") from None
 
 
-def read_record(path):
-    """The record in the header of a file that `write_arrays` wrote."""
+def read_record(path: str | Path) -> dict[str, Any]:
+    """Return the record in the header of a file that `write_arrays` wrote.
+
+    Raises ValueError naming the file where it is missing, damaged or of another program.
+    """
     with _opened(path) as file:
         try:
             record = json.loads(file.metadata()["record"])
@@ -62,8 +72,11 @@ def read_record(path):
     return record
 
 
-def read_arrays(path, *names):
-    """(arrays by name, record) of a file that `write_arrays` wrote. Raises ValueError where a name is missing."""
+def read_arrays(path: str | Path, *names: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return (arrays by name, record) of a file that `write_arrays` wrote. Without `names`, all arrays are read.
+
+    Raises ValueError naming the file where it is missing or damaged, or lacks one of the names.
+    """
     record = read_record(path)
     with _opened(path) as file:
         present = set(file.keys())

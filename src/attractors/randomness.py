@@ -7,15 +7,16 @@ INITIALISATION, SHUFFLING, TRAINING, SAMPLING, BOOTSTRAP, BASIN, CURVATURE, REFE
 LATENT, PROBES, LANCZOS, SELECTION = range(10, 14)
 
 
-def generator(seed, stream, index=0):
-    """The numpy generator number `index` of a `stream`.
+def generator(seed: int, stream: int, index: int = 0) -> np.random.Generator:
+    """Return the numpy generator number `index` of a stream.
 
-    Counter-based (Philox): streams that differ in any of the three integers never overlap, unlike
-    the 32-bit seeds of a Mersenne twister, of which two among 200,000 samples would collide.
+    seed, stream and index are whole numbers from 0, with index below 2^56. The generator is counter-based (Philox):
+    streams that differ in any of the three integers never overlap. The 32-bit seeds of a Mersenne twister would collide
+    for some two among 200,000 samples.
     """
     return np.random.Generator(np.random.Philox(key=[seed, (stream << 56) | index]))
 
 
-def integer(seed, stream, index=0):
-    """A 63-bit seed for a torch generator, a function of the three integers."""
+def integer(seed: int, stream: int, index: int = 0) -> int:
+    """Return a 63-bit seed for a torch generator, determined by the three integers."""
     return int(np.random.SeedSequence([seed, stream, index]).generate_state(1, np.uint64)[0] >> 1)

@@ -1,19 +1,25 @@
 """Small results on disk: JSON, and tables as CSV."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 from attractors.files import atomic
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def write_json(path, value):
-    """Write `value` as indented JSON with sorted keys; NaN is refused."""
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` to `path` as indented JSON with sorted keys. Raises ValueError for NaN and infinity."""
     with atomic(path) as partial:
         partial.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n", "utf-8", newline="\n")
 
 
-def read_json(path):
-    """Read a JSON file. Raises ValueError naming it when it is missing or malformed."""
+def read_json(path: str | Path) -> Any:
+    """Return the content of a JSON file. Raises ValueError naming the file where it is missing or malformed."""
     try:
         return json.loads(Path(path).read_text("utf-8"))
     except FileNotFoundError:
@@ -22,8 +28,8 @@ def read_json(path):
         raise ValueError(f"{path}: not JSON ({error})") from None
 
 
-def parse_csv(source, path, *columns):
-    """The table in `source`, a path or an open text file, as a pandas frame; errors name it as `path`.
+def parse_csv(source: str | Path | TextIO, path: str | Path, *columns: str) -> pd.DataFrame:
+    """Return the table in `source`, a path or an open text file, as a pandas frame. Errors name it as `path`.
 
     Raises ValueError where it is not a table, or lacks one of `columns`, which must hold numbers.
     """
@@ -44,12 +50,12 @@ def parse_csv(source, path, *columns):
     return frame
 
 
-def read_csv(path, *columns):
-    """`parse_csv` of a file."""
+def read_csv(path: str | Path, *columns: str) -> pd.DataFrame:
+    """Return the table in a CSV file as a pandas frame; see `parse_csv` for `columns` and errors."""
     return parse_csv(path, path, *columns)
 
 
-def write_csv(path, frame):
-    """Write a pandas frame without its index, numbers to six significant digits."""
+def write_csv(path: str | Path, frame: pd.DataFrame) -> None:
+    """Write a pandas frame as CSV without its index, with numbers to six significant digits."""
     with atomic(path) as partial:
         frame.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")

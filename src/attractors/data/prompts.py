@@ -1,12 +1,15 @@
-"""Case studies: a file as in prompts/, with a model and prompts by name, each of a candidate type."""
+"""Case studies: files, as in prompts/, of a model and named prompts, each of a candidate type."""
+
+from pathlib import Path
 
 from attractors.distances.detection import TYPES
 
 
-def prompts_of(content, path):
-    """{name: {type, prompt, source}} of a study's file; an empty prompt is of a model without text.
+def prompts_of(content: dict, path: str | Path) -> dict[str, dict]:
+    """Return {name: {type, prompt, source}} from the content of a study's file.
 
-    content: what the file at `path` holds. Raises ValueError naming the file and the entry.
+    An empty prompt is for a model without text. path is where the content was read from, for messages. Raises
+    ValueError naming the file and the entry.
     """
     entries = content.get("prompts")
     if not isinstance(entries, dict) or not entries:
@@ -25,8 +28,10 @@ def prompts_of(content, path):
     return entries
 
 
-def prompt_of(content, name, path):
-    """The entry `name` of a study's file. Raises ValueError listing those there are."""
+def prompt_of(content: dict, name: str, path: str | Path) -> dict:
+    """Return the entry `name` of a study's file. Raises ValueError listing the entries where there is none of this
+    name.
+    """
     entries = prompts_of(content, path)
     if name not in entries:
         raise ValueError(f"{path}: no prompt {name}; it has {', '.join(entries)}")

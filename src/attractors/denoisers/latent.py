@@ -1,5 +1,4 @@
-"""Latent pipelines of `diffusers` (4.2, D.2) as a Diffusion on latents, so that pixel and latent models share all
-measures.
+"""Latent pipelines of `diffusers` (4.2, D.2) as a Diffusion on latents, which all measures of pixel models accept.
 
 A latent is x: [B, C, h, w], for Stable Diffusion 1.4 [B, 4, 64, 64]; t is 0-based, as in the pipeline's own schedule.
 """

@@ -1,11 +1,14 @@
 """LPIPS (B.2, C.1) as an embedding: the squared Euclidean distance of two embeddings is the LPIPS distance.
 
 Zhang et al. compare unit-normalised feature maps f, layer by layer: sum_l mean_hw sum_c w_lc (f_lc - f'_lc)^2.
-With every w >= 0 that is |e - e'|^2 for e = the f_lc sqrt(w_lc / (H_l W_l)) of all layers side by side.
+With every w >= 0 this equals |e - e'|^2, where e is made of the f_lc sqrt(w_lc / (H_l W_l)) of all layers side by side.
 """
 
 import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -29,13 +32,18 @@ CENTRE, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # ImageNet's, f
 
 
 class Embedding(nn.Module):
-    """Images [n, C, H, W] in [-1, 1] to their LPIPS embeddings [n, D] float32.
+    """The network that maps images [n, C, H, W] in [-1, 1] to their LPIPS embeddings [n, D] float32.
 
-    Grey images are repeated to three channels and sides below 32 enlarged to 32 (nearest-exact), as the authors do.
-    backbone: `alex` (B.2: neighbours) or `vgg` (C.1: basins). weights: by the names of `lpips_weights.py`.
+    Grey images are repeated to three channels, and images with a side below 32 are enlarged until the shorter side is
+    32 (nearest-exact), as the authors do. backbone is `alex` (B.2, for neighbours) or `vgg` (C.1, for basins). weights
+    have the names that `stages/lpips_weights.py` gives them. Raises ValueError for a negative head weight, with which
+    LPIPS is not a squared distance.
     """
 
-    def __init__(self, backbone, weights):
+    centre: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, backbone: str, weights: Mapping[str, torch.Tensor]) -> None:
         super().__init__()
         self.backbone, self.layers = backbone, BACKBONES[backbone]
         self.weights = nn.ParameterList(weights[f"convolution_{i}.weight"] for i in range(len(self.layers)))
@@ -47,7 +55,8 @@ class Embedding(nn.Module):
         self.register_buffer("scale", torch.tensor(SCALE)[:, None, None])
         self.eval().requires_grad_(False)
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map images: [n, C, H, W] in [-1, 1] to embeddings: [n, D]. Differentiable."""
         x = images.expand(-1, 3, -1, -1)
         if min(x.shape[2:]) < SMALLEST:
             larger = [SMALLEST * side // min(x.shape[2:]) for side in x.shape[2:]]
@@ -64,27 +73,27 @@ class Embedding(nn.Module):
         return torch.cat(parts, 1)
 
     @torch.inference_mode()
-    def batches(self, images):
-        """The embeddings of images: [n, C, H, W], a tensor or an array, BATCH rows at a time."""
+    def batches(self, images: torch.Tensor | np.ndarray) -> Iterator[torch.Tensor]:
+        """Yield the embeddings of images: [n, C, H, W] in [-1, 1], a tensor or an array, BATCH rows at a time."""
         for start in range(0, len(images), BATCH):
             part = torch.as_tensor(images[start : start + BATCH]).to(self.centre.device)
             padded = F.pad(part, (0, 0) * 3 + (0, BATCH - len(part)))
             yield self(padded)[: len(part)]
 
-    def dimensions(self, shape):
-        """D for images of shape (C, H, W)."""
+    def dimensions(self, shape: tuple[int, ...]) -> int:
+        """Return D, the length of the embedding of an image of shape (C, H, W)."""
         with torch.inference_mode():
             return self(torch.zeros(1, *shape, device=self.centre.device)).shape[1]
 
-    def distance(self, x, y):
-        """LPIPS of pairs of images: [n]. x, y: [n, C, H, W] in [-1, 1]. Differentiable."""
+    def distance(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Return the LPIPS distances of pairs of images: [n], from x, y: [n, C, H, W] in [-1, 1]. Differentiable."""
         return (self(x) - self(y)).square().sum(1)
 
 
-def read_embedding(path, device="cpu"):
-    """The Embedding stored in a file that `lpips_weights.py` wrote, on the device.
+def read_embedding(path: str | Path, device: torch.device | str = "cpu") -> Embedding:
+    """Return the Embedding stored in a file that `stages/lpips_weights.py` wrote, on the device.
 
-    Raises ValueError for another file, and for one whose weights are not those its header vouches for.
+    Raises ValueError for another file, and for weights whose hash is not the one in the header.
     """
     weights, record = read_arrays(path)
     if record.get("backbone") not in BACKBONES:
@@ -98,8 +107,8 @@ def read_embedding(path, device="cpu"):
         raise ValueError(f"{path}: no weights {error}") from None
 
 
-def weights_hash(weights):
-    """The sha256 of all weights in the order of their names."""
+def weights_hash(weights: Mapping[str, np.ndarray]) -> str:
+    """Return the sha256 of all weights, in the order of their names, in hexadecimal."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(weights[name].tobytes())

@@ -1,25 +1,28 @@
-"""Rows of numbers on disk for the length of a process: features of more images than memory holds."""
+"""Rows of numbers that stay on disk while a process runs: features of more images than fit in memory."""
 
 import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 
 class Scratch:
-    """[n, D] float32, written once from `blocks` of rows, then read by slice or index.
+    """A table of float32: [n, D], written once from `blocks` of rows, then read by slice or index.
 
-    The file has no name: it vanishes with the process, however that ends. Nothing stays in memory between reads.
-    folder: where there is room for n x D x 4 bytes.
+    The file has no name, so it disappears when the process ends, for whatever reason. Nothing stays in memory between
+    reads. folder must have room for n x D x 4 bytes.
     """
 
-    def __init__(self, blocks, shape, folder):
+    def __init__(self, blocks: Iterable[np.ndarray], shape: tuple[int, int], folder: str | Path) -> None:
         self.shape, self.file = shape, tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed with the object)
         for block in blocks:
             self.file.write(np.ascontiguousarray(block, np.float32).data)
         self.file.flush()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> np.ndarray:
         return np.memmap(self.file, np.float32, "r", shape=self.shape)[index]

@@ -1,7 +1,7 @@
-"""Where to draw delta_m and delta_s: valleys of log-distance histograms, bounded by what real images allow.
+"""Choose delta_m and delta_s from valleys of log-distance histograms, bounded by the distances of real images.
 
-The paper picks both by eye, per K, between the two peaks of each histogram (B.3). Here a valley counts only
-where resampling says that there are two peaks, and only between a peak of copies and one that can't be copies.
+The paper picks both by eye, for each K, between the two peaks of each histogram (B.3). Here a valley counts only where
+resampling confirms two peaks, and only between a peak of copies and a peak of distances too large for copies.
 """
 
 import difflib
@@ -30,7 +30,7 @@ class Valley:
 
 @dataclass(frozen=True)
 class Threshold:
-    """A threshold, and why it is where it is."""
+    """A threshold, and the reason for its value."""
 
     value: float
     source: str  # given, valley, borrowed from K=..., or spacing
@@ -85,26 +85,27 @@ def given_thresholds(
     return [entries.get(size, entries.get(DEFAULT)) for size in sizes]
 
 
-def copy_bound(spacing):
-    """The largest distance at which a sample is a copy: a quarter of the typical spacing of real images.
+def copy_bound(spacing: np.ndarray) -> float:
+    """Return the largest distance at which a sample counts as a copy: a quarter of the typical spacing of real images.
 
-    spacing: [K] distance of each training image to its nearest other training image. A sample at d <= spacing / 4
-    from its original is at least spacing - d >= 3 d from any other image: the factor of three by which Yoon et al.
-    (whom the paper follows) define memorized samples, turned into a distance. LPIPS is the square of a distance: there
-    a quarter is half the distance of the features, within which a sample has one original. On CIFAR-10 that is 0.030
-    (K = 2) to 0.018 (1,024), and Table 2 has 0.01 to 0.04; the factor of three in features would allow 0.007.
+    spacing: [K] is the distance of each training image to its nearest other training image. A sample at d <= spacing /
+    4 from its original is at least spacing - d >= 3 d from any other image. That is the factor of three by which Yoon
+    et al., whom the paper follows, define memorized samples, turned into a distance. LPIPS is the square of a distance,
+    where a quarter corresponds to half the distance of the features, and within that a sample has only one original. On
+    CIFAR-10 the bound is 0.030 (K = 2) to 0.018 (K = 1,024), and Table 2 has 0.01 to 0.04; the factor of three in
+    features would give 0.007.
     """
     return float(np.median(spacing)) / 4
 
 
-def grid(distances, bound):
-    """Edges of the log10 bins of a histogram: from the pile to past the largest distance."""
-    low = np.floor(np.log10(bound * PILE) * BINS_PER_DECADE)
-    high = np.ceil(np.log10(max(distances.max(), bound) * 2) * BINS_PER_DECADE)
+def grid(distances: np.ndarray, bound: float) -> np.ndarray:
+    """Return the edges of the log10 bins of a histogram, from the smallest distance told apart to past the largest."""
+    low: float = np.floor(np.log10(bound * PILE) * BINS_PER_DECADE)
+    high: float = np.ceil(np.log10(max(distances.max(), bound) * 2) * BINS_PER_DECADE)
     return np.arange(low - BINS_PER_DECADE // 2, high + 1) / BINS_PER_DECADE
 
 
-def _smooth(counts, bandwidth):
+def _smooth(counts: np.ndarray, bandwidth: float) -> np.ndarray:
     from scipy.ndimage import (
         gaussian_filter1d,
     )  # here: it takes half a second that thresholds which are given can spare
@@ -112,8 +113,12 @@ def _smooth(counts, bandwidth):
     return gaussian_filter1d(counts.astype(float), bandwidth * BINS_PER_DECADE, mode="constant")
 
 
-def _deepest(density, bound_bin):
-    """(valley bin, depth) between the highest peak at or below bound_bin and the highest above; depth 1: none."""
+def _deepest(density: np.ndarray, bound_bin: int) -> tuple[int | None, float]:
+    """Return (bin of the valley, its depth) between the highest peak at or below bound_bin and the highest peak above
+    it.
+
+    Without peaks on both sides the result is (None, 1).
+    """
     from scipy.signal import find_peaks  # here: as above
 
     peaks, _ = find_peaks(density)
@@ -125,13 +130,13 @@ def _deepest(density, bound_bin):
     return bottom, density[bottom] / min(density[left], density[right])
 
 
-def find_valley(distances, bound, random):
-    """The valley of the density of log-distances between the highest peaks on either side of `bound`, or None.
+def find_valley(distances: np.ndarray, bound: float, random: np.random.Generator) -> Valley | None:
+    """Return the valley of the density of log-distances between the highest peaks on either side of `bound`, or None.
 
-    distances: [n]. The density is a Gaussian kernel estimate with Silverman's bandwidth. The p-value says
-    how rarely resamples of the density with the valley filled to the lower peak are as deep.
-    Distances come in equal pairs where two samples are each other's nearest: resamples have as many points as
-    there are different distances. random: a numpy generator.
+    distances: [n]. The density is a Gaussian kernel estimate with Silverman's bandwidth. The p-value is the share of
+    resamples, drawn from the density with the valley filled to the lower peak, that have a valley at least as deep.
+    Two samples that are each other's nearest have the same distance, so resamples have only as many points as there are
+    different distances. random: a numpy generator.
     """
     from scipy.signal import find_peaks  # here: as above
 
@@ -143,7 +148,7 @@ def find_valley(distances, bound, random):
         return None
     bandwidth = 0.9 * spread * points**-0.2
     counts = np.histogram(logs, edges)[0]
-    density, bound_bin = _smooth(counts, bandwidth), np.searchsorted(edges, np.log10(bound)) - 1
+    density, bound_bin = _smooth(counts, bandwidth), int(np.searchsorted(edges, np.log10(bound))) - 1
     bottom, depth = _deepest(density, bound_bin)
     if bottom is None:
         return None
@@ -161,11 +166,11 @@ def find_valley(distances, bound, random):
     return Valley(float(centre[bottom]), float(low), float(high), float(depth), (1 + deeper) / (1 + RESAMPLES))
 
 
-def choose(sizes, valleys, bounds):
-    """A threshold for every K of a sweep: its own valley, else that of the nearest K (in log K) with one,
-    else the bound; never above the bound.
+def choose(sizes: Sequence[int], valleys: Sequence[Valley | None], bounds: Sequence[float]) -> list[Threshold]:
+    """Return a threshold for every K of a sweep.
 
-    sizes: ascending K. valleys: a Valley or None for each. bounds: `copy_bound` for each.
+    It is the valley of that K; or else the valley of the K nearest in log K that has one; or else the bound. It never
+    exceeds the bound. sizes: the K, ascending. valleys: a Valley or None for each. bounds: `copy_bound` for each.
     """
     known = [
         (size, valley) for size, valley in zip(sizes, valleys, strict=True) if valley and valley.p_value < SIGNIFICANT

@@ -15,7 +15,7 @@ from attractors.figures.style import plt, save
 @click.option("--nodes", type=click.IntRange(2), default=10, help="Images from the target to the reference.")
 @click.option("--pairs", type=click.IntRange(1), default=2, help="Pairs from each dataset.")
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(subsets, nodes, pairs, out):
+def main(subsets: tuple[str, ...], nodes: int, pairs: int, out: str) -> None:
     """Draw cos(alpha) x_1 + sin(alpha) x_2 for the first pairs of images of SUBSETS, one file a dataset."""
     rows = [
         (Path(path).stem, *pair)

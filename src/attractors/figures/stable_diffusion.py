@@ -4,6 +4,7 @@ import textwrap
 
 import click
 import numpy as np
+from matplotlib.axes import Axes
 
 from attractors.arrays import read_arrays
 from attractors.cli.settings import read_yaml
@@ -17,8 +18,12 @@ from attractors.tables import read_csv
 LINES = ("-", "--", ":", "-.")
 
 
-def spectra(axis, found, kind, suffix, first):
-    """Singular values `{kind}_{suffix}` by rank, from rank `first` on: a colour for a type, a style for a prompt."""
+def spectra(axis: Axes, found: dict[str, tuple], kind: str, suffix: str, first: int) -> None:
+    """Draw the singular values `{kind}_{suffix}` of every prompt by rank, from rank `first` on.
+
+    Each type has a colour, and each prompt a line style. found: {name of a prompt: (its entry in the study, its arrays,
+    their record)}.
+    """
     count = dict.fromkeys(TYPES, 0)
     for name, (entry, arrays, _) in found.items():
         values, style = arrays.get(f"{kind}_{suffix}"), LINES[count[entry["type"]] % len(LINES)]
@@ -38,7 +43,9 @@ def spectra(axis, found, kind, suffix, first):
 @click.option("--skip", type=click.IntRange(0), default=50, help="Largest values left out of the clipped panel (D.2).")
 @click.option("--clip", type=click.FloatRange(0, min_open=True), default=1500, help="Its upper end (D.2).")
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(study, latents, folder, stability, kind, noises, skip, clip, out):
+def main(
+    study: str, latents: str, folder: str, stability: str, kind: str, noises: int, skip: int, clip: float, out: str
+) -> None:
     """Draw the prompts of STUDY, a file as in prompts/."""
     entries = prompts_of(read_yaml(study), study)
     table = read_csv(stability).set_index("prompt")

@@ -1,6 +1,7 @@
-"""One look for all figures: colours, and files that are the same bytes whenever they show the same numbers."""
+"""The common look of all figures: colours, and files whose bytes depend only on what they show."""
 
 import matplotlib
+from matplotlib.figure import Figure
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -24,8 +25,8 @@ plt.rcParams.update(
 )
 
 
-def save(figure, out):
-    """Write the figure as out.png and out.pdf, without dates or program versions; return the two paths."""
+def save(figure: Figure, out: str) -> str:
+    """Write the figure as out.png and out.pdf, without dates or program versions; return the two paths in words."""
     from attractors.files import atomic
 
     for suffix, metadata in (

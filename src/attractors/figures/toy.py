@@ -1,7 +1,11 @@
 """Fig. 2: the toy model's learned energy for each K, with the prior of A.2 and the exact one, and its exact answer."""
 
+from typing import Any
+
 import click
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 
 from attractors.arrays import read_arrays
 from attractors.cli.stage import Stage
@@ -17,8 +21,11 @@ ROWS = {
 }
 
 
-def landscape(axis, x, energy, force):
-    """Colours: energy: [B] above its minimum on the grid x: [B, 2]; arrows: force = -grad E: [B, 2]."""
+def landscape(axis: Axes, x: np.ndarray, energy: np.ndarray, force: np.ndarray) -> QuadMesh:
+    """Draw an energy in colours and a force in arrows; return the image, for the colour bar.
+
+    x: [B, 2] is a square grid; energy: [B] is drawn above its minimum; force = -grad E: [B, 2].
+    """
     side = round(len(x) ** 0.5)
     grid = [a.reshape(side, side) for a in (x[:, 0], x[:, 1], energy - energy.min())]
     image = axis.pcolormesh(*grid, shading="gouraud", cmap="cividis", vmin=0, vmax=E_MAX, rasterized=True)
@@ -27,22 +34,24 @@ def landscape(axis, x, energy, force):
     return image
 
 
-def points(axis, data):
-    """The training points, white as in the paper."""
+def points(axis: Axes, data: dict[str, np.ndarray]) -> None:
+    """Draw the training points in white, as in the paper."""
     few = len(data["memories"]) < 50
     axis.scatter(*data["memories"].T, s=22 if few else 2, color="white", ec="black" if few else "none", lw=0.6,
                  rasterized=not few, label="training points", zorder=3)  # fmt: skip
 
 
-def minima(axis, places, shared):
-    """Minima of one training point's own, and spurious ones."""
+def minima(axis: Axes, places: np.ndarray, shared: np.ndarray) -> None:
+    """Draw minima at places: [M, 2], those with one training point of their own (shared == 1) apart from spurious
+    ones.
+    """
     for name, own in (("memorized", shared == 1), ("spurious", shared != 1)):
         axis.scatter(*places[own].T, s=34, marker="D", color=COLOURS[name], ec="white", lw=0.8, zorder=5,
                      label=f"minimum of E, {name}")  # fmt: skip
 
 
-def clusters(axis, data, prior):
-    """Samples, and the centroids of their clusters with energies above the grid's minimum."""
+def clusters(axis: Axes, data: dict[str, np.ndarray], prior: str) -> None:
+    """Draw the samples and the centroids of their clusters, labelled with their energies above the grid's minimum."""
     axis.scatter(*data["samples"].T, s=3, color=COLOURS["generalized"], lw=0, rasterized=True, zorder=2,
                  label="samples")  # fmt: skip
     energies = data[f"centroid_energy_{prior}"] - data[f"energy_{prior}"].min()
@@ -52,8 +61,8 @@ def clusters(axis, data, prior):
                       color="white", ha="center", va="center", fontsize=6, zorder=6)  # fmt: skip
 
 
-def profile(axis, data, beta):
-    """Energy against distance from the centre: every grid point of one K, and the line of Eq. 15."""
+def profile(axis: Axes, data: dict[str, np.ndarray], beta: float) -> None:
+    """Draw energy against distance from the centre: every grid point of one K, and the line of Eq. 15."""
     R = np.linspace(0, 2, 200)
     for name, colour in (("gaussian_prior", COLOURS["spurious"]), ("exact_prior", COLOURS["memorized"])):
         energy = data[f"energy_{name}"]
@@ -68,7 +77,7 @@ def profile(axis, data, beta):
 @click.command(cls=Stage)
 @click.argument("arrays", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(arrays, out):
+def main(arrays: tuple[str, ...], out: str) -> None:
     """Draw the evaluated toy models in ARRAYS, a column each, by the size of their training sets."""
     runs = sorted((read_arrays(path) for path in arrays), key=lambda run: len(run[0]["memories"]))
     figure, axes = plt.subplots(
@@ -95,7 +104,7 @@ def main(arrays, out):
         axis.set_title(f"$K\\to\\infty$, Eq. 15, $\\beta$ = {b:.3g} ({name})")
     profile(axes[1, -1], data, beta)
     axes[1, -1].set_title(f"K = {len(data['memories'])}: every grid point")
-    labelled = {}
+    labelled: dict[str, Any] = {}
     for axis in axes[:2, 0]:
         handles, labels = axis.get_legend_handles_labels()
         labelled |= dict(zip(labels, handles, strict=True))

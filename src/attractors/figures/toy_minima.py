@@ -2,14 +2,19 @@
 
 import click
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 
 from attractors.cli.stage import Stage
 from attractors.figures.style import COLOURS, plt, save
 from attractors.tables import read_csv, read_json
 
 
-def counts(axis, table, learned, t):
-    """Minima, and spurious ones, at time t: lines for the exact energy, circles for the learned."""
+def counts(axis: Axes, table: pd.DataFrame, learned: list[dict], t: float) -> None:
+    """Draw the numbers of all and of spurious minima at time t.
+
+    Lines are for the exact energy, and circles for the learned.
+    """
     for name, colour in (("minima", COLOURS["training"]), ("spurious", COLOURS["spurious"])):
         axis.plot(
             table.K, table[name], "-", lw=1.2, color=colour, label=f"exact, {'all' if name == 'minima' else name}"
@@ -25,7 +30,7 @@ def counts(axis, table, learned, t):
 @click.argument("table", type=click.Path(exists=True, dir_okay=False))
 @click.argument("learned", nargs=-1, type=click.Path(exists=True, dir_okay=False))
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(table, learned, out):
+def main(table: str, learned: tuple[str, ...], out: str) -> None:
     """Draw TABLE, the exact energy's minima, and the metrics LEARNED of the toy models."""
     table, learned = read_csv(table, "t", "K", "minima", "spurious"), [read_json(path) for path in learned]
     times = sorted(table.t.unique())

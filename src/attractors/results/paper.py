@@ -4,7 +4,9 @@ from typing import NamedTuple
 
 
 class Points(NamedTuple):
-    """Table 1; for widths other than 128, B.5. Where B.5 names no points (LSUN, 96), Table 1's."""
+    """The points A and B of Table 1. For widths other than 128 they are those of B.5, or Table 1's where B.5 gives
+    none.
+    """
 
     a: int
     b: int
@@ -12,16 +14,16 @@ class Points(NamedTuple):
 
 
 class Thresholds(NamedTuple):
-    """Table 2: the least and greatest of the paper's thresholds over all K, in the units of B.2's distance."""
+    """Table 2: the least and the greatest of the paper's thresholds over all K, in the units of B.2's distance."""
 
-    delta_m: tuple
-    delta_s: tuple
+    delta_m: tuple[float, float]
+    delta_s: tuple[float, float]
 
 
 class Configuration(NamedTuple):
-    """Table 3; its numbers of parameters are cut off, not rounded. Dropout from B.4, delta_d from C.2."""
+    """Table 3, whose numbers of parameters are cut off, not rounded. Dropout is from B.4, and delta_d from C.2."""
 
-    multipliers: tuple
+    multipliers: tuple[int, ...]
     parameters: str
     batch: int
     iterations: int

@@ -1,4 +1,4 @@
-"""The curvature around an image of one prompt (Figs. 5B, 24): Alg. 3 on the latent score, and cheaper exact options."""
+"""Measure the curvature around an image of one prompt (Figs. 5B, 24) by Alg. 3 and by cheaper estimates."""
 
 import math
 
@@ -24,8 +24,11 @@ METHODS = ("one_sided", "lanczos", "hutchinson")
 SKIP = 50  # of the largest values, which the paper does not draw
 
 
-def spectrum_columns(values, complete):
-    """Columns of the table of summaries for values: [n], descending; the lower ones only where all N are there."""
+def spectrum_columns(values: np.ndarray, complete: bool) -> dict[str, float]:
+    """Return columns of the table of summaries for singular values: [n], descending.
+
+    The lower quantiles are given only where the spectrum is complete.
+    """
     columns = {"largest": values[0], f"rank_{SKIP + 1}": values[SKIP] if len(values) > SKIP else math.nan}
     return columns | ({"median": np.median(values), "smallest": values[-1]} if complete else {})
 
@@ -55,9 +58,25 @@ def spectrum_columns(values, complete):
 @click.option("--metrics", type=click.Path(dir_okay=False), required=True, help="The table of summaries to write.")
 @out_option
 def main(
-    sweep, name, latents, model, sample, kinds, methods, t0, guidance, leading, probes, batch, products, precision,
-    seed, device, metrics, out,
-):  # fmt: skip
+    sweep: dict,
+    name: str,
+    latents: str,
+    model: str | None,
+    sample: int,
+    kinds: tuple[str, ...],
+    methods: tuple[str, ...],
+    t0: int,
+    guidance: float | None,
+    leading: int,
+    probes: int,
+    batch: int,
+    products: int,
+    precision: str,
+    seed: int,
+    device: str,
+    metrics: str,
+    out: str,
+) -> None:
     """Find singular values of the score around image --sample of --latents.
 
     --out holds {kind}_one_sided: [N] and {kind}_lanczos: [leading], descending. Alg. 3 goes on where it was killed,

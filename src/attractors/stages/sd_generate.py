@@ -20,8 +20,18 @@ from attractors.denoisers.latent import generate, read_pipeline, start_noise
 @seed_option
 @device_option
 @out_option
-def main(sweep, name, model, noises, steps, guidance, seed, device, out):
-    """Generate images of a prompt in --sweep, a file as in prompts/; noise number i is the same for every prompt."""
+def main(
+    sweep: dict,
+    name: str,
+    model: str | None,
+    noises: int,
+    steps: int,
+    guidance: float,
+    seed: int,
+    device: str,
+    out: str,
+) -> None:
+    """Generate images of a prompt in --sweep, a file as in prompts/. Noise number i is the same for every prompt."""
     entry, device = prompt_of(sweep, name, sweep["name"]), find_device(device)
     source = model or sweep["model"]
     pipeline = read_pipeline(source, device)

@@ -1,4 +1,4 @@
-"""Do different noises give the same image? The paper's sign of a stable attractor (Fig. 5B) as numbers."""
+"""Measure whether different noises give the same image, the paper's sign of a stable attractor (Fig. 5B)."""
 
 from pathlib import Path
 
@@ -14,19 +14,24 @@ from attractors.cli.settings import ROOT
 from attractors.cli.stage import out_option, stage
 from attractors.data.images import read_images
 from attractors.data.prompts import prompts_of
-from attractors.distances.lpips_embedding import read_embedding
+from attractors.distances.lpips_embedding import Embedding, read_embedding
 from attractors.tables import write_csv
 
 LPIPS = ROOT / "models" / "lpips" / "alex.safetensors"
 
 
-def pair_distances(vectors):
-    """Euclidean distances of all pairs of rows i < j: [n (n - 1) / 2], by direct difference."""
+def pair_distances(vectors: np.ndarray) -> np.ndarray:
+    """Return the Euclidean distances of all pairs of rows i < j, by direct difference: [n (n - 1) / 2]. vectors: [n,
+    D].
+    """
     return np.array([np.linalg.norm(a - b) for i, a in enumerate(vectors) for b in vectors[i + 1 :]])
 
 
-def embeddings(embedding, images, device):
-    """LPIPS embeddings: [n, D], one image at a time: those of large images are large."""
+def embeddings(embedding: Embedding, images: np.ndarray, device: torch.device) -> np.ndarray:
+    """Return LPIPS embeddings: [n, D], computed one image at a time, because those of large images are large.
+
+    images: [n, C, H, W] in [-1, 1].
+    """
     with torch.inference_mode():
         return np.concatenate([embedding(torch.from_numpy(image[None]).to(device)).cpu().numpy() for image in images])
 
@@ -39,7 +44,7 @@ def embeddings(embedding, images, device):
 )  # fmt: skip
 @device_option
 @out_option
-def main(sweep, folder, lpips, device, out):
+def main(sweep: dict, folder: Path, lpips: str, device: str, out: str) -> None:
     """Measure how much the images of each prompt in FOLDER, which sd_generate.py wrote, differ from noise to noise.
 
     Columns: LPIPS and Euclidean distance of latents, mean, least and greatest over pairs of noises, then `other`,

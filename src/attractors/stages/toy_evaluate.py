@@ -1,6 +1,9 @@
 """Compare the toy model of one K with its exact answer: energy, score, minima and samples (Fig. 2)."""
 
+from pathlib import Path
+
 import click
+import numpy as np
 import torch
 
 from attractors.arrays import read_arrays, write_arrays
@@ -15,8 +18,11 @@ from attractors.theory.toy import ScoreNetwork, circle
 from attractors.theory.toy_landscape import compare, grid
 
 
-def read_score_network(path):
-    """(network on the CPU, its training points: [K, 2]). Raises ValueError naming a file that is no toy model."""
+def read_score_network(path: str | Path) -> tuple[ScoreNetwork, np.ndarray]:
+    """Return (network on the CPU, its training points: [K, 2]) from a file of `toy_train`.
+
+    Raises ValueError naming the file where it is not a toy model.
+    """
     weights, record = read_arrays(path)
     try:
         model = ScoreNetwork(record["seed"], **record["network"])
@@ -48,7 +54,21 @@ def read_score_network(path):
 @device_option
 @click.option("--metrics", type=click.Path(dir_okay=False), required=True, help="The metrics to write.")
 @out_option
-def main(model, t, extent, side, samples, steps, cluster_distance, delta, times, seed, device, metrics, out):
+def main(
+    model: str,
+    t: float,
+    extent: float,
+    side: int,
+    samples: int,
+    steps: int,
+    cluster_distance: float,
+    delta: float,
+    times: tuple[float, ...],
+    seed: int,
+    device: str,
+    metrics: str,
+    out: str,
+) -> None:
     """Write maps of energy and score, samples and clusters to OUT, and their errors to METRICS."""
     path, device, (model, memories) = model, find_device(device), read_score_network(model)
     noise = sample_noise(seed, range(samples), (2,), steps - 1, device)

@@ -1,4 +1,4 @@
-"""How many minima the exact energy of K points on the circle has, and how many of them are no training point."""
+"""Count the minima of the exact energy of K points on the circle, and those that are not a training point."""
 
 import click
 import numpy as np
@@ -29,7 +29,7 @@ SIZES = (*range(1, 11), 12, 16, 24, 32, 48, 64, 100, 200, 500, 1000)
 @click.option("--sigma", type=click.FloatRange(0, min_open=True), default=1.0, help="dx = sigma dw.")
 @seed_option
 @out_option
-def main(sizes, times, points, sigma, seed, out):
+def main(sizes: tuple[int, ...], times: tuple[float, ...], points: int, sigma: float, seed: int, out: str) -> None:
     """Count the minima of E^DM (Eq. 5) for each of SIZES and TIMES.
 
     A minimum is spurious if not exactly one training point descends into it (Eq. 7).

@@ -1,6 +1,7 @@
 """Train the score network of the 2-D toy model on K points of the unit circle (A.2)."""
 
 from dataclasses import asdict
+from typing import Any
 
 import click
 import torch
@@ -33,15 +34,26 @@ from attractors.theory.toy import ScoreNetwork, circle, score_matching_loss
 @seed_option
 @device_option
 @out_option
-def main(size, points, sigma, width, blocks, scale, seed, device, out, **settings):
+def main(
+    size: int,
+    points: int,
+    sigma: float,
+    width: int,
+    blocks: int,
+    scale: float,
+    seed: int,
+    device: str,
+    out: str,
+    **settings: Any,
+) -> None:
     """Train on the first SIZE points and write the averaged weights.
 
-    Resumes by itself after a kill, and ends with the same bytes.
+    A killed run continues where it stopped, and ends with the same bytes.
     """
     if size > points:
         raise ValueError(f"--size {size}: there are --points {points:,}")
     settings, device = Settings(**settings), find_device(device)
-    network = {"width": width, "blocks": blocks, "scale": scale, "sigma": sigma}
+    network: dict[str, Any] = {"width": width, "blocks": blocks, "scale": scale, "sigma": sigma}
     memories = circle(points, seed)[:size]
     model = ScoreNetwork(seed, **network).to(device)
     record = {
