@@ -1,5 +1,6 @@
-"""Arrays on disk, as safetensors with one JSON record in the header. Pickles are never read, and torch is not
-imported.
+"""Arrays on disk, as safetensors with one JSON record in the header.
+
+Pickles are never read, and torch is not imported.
 """
 
 import hashlib
@@ -45,8 +46,9 @@ def rows_header(name: str, shape: tuple[int, ...], record: dict[str, Any]) -> by
 
 
 def _opened(path: str | Path) -> safe_open:
-    """Open a safetensors file for reading. Raises ValueError naming it where it is missing, truncated or of another
-    format.
+    """Open a safetensors file for reading.
+
+    Raises ValueError naming it where it is missing, truncated or of another format.
     """
     path = Path(path)
     if not path.is_file():
