@@ -1,6 +1,9 @@
 """The stages basin, curvature and energy on the exact denoiser of a few memories, whose answers are known."""
 
 import math
+import os
+import signal
+import threading
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from click.testing import CliRunner
 
 from attractors.arrays import read_arrays, write_arrays
 from attractors.data.images import ImageFile, read_images
+from attractors.denoisers import checkpoints
 from attractors.denoisers.models import new_model, write_model
 from attractors.landscape.patterns import TRAINING, read_patterns
 from attractors.landscape.selection import select
@@ -141,6 +145,54 @@ def test_a_group_ends_at_its_precision_in_the_same_order(files, tmp_path, monkey
         np.testing.assert_array_equal(arrays[name], values)
     order = whole["numbers"].tolist()
     assert (arrays["t_c"] == whole["t_c"][[order.index(i) for i in arrays["numbers"]]]).all()
+
+
+def killed(command, arguments, delay):
+    """Run a stage in a process that kills itself `delay` seconds after it first saves its state; whether it was."""
+    process = os.fork()
+    if process == 0:
+        save = checkpoints.Checkpoint.save
+
+        def save_and_die(self, state):
+            save(self, state)
+            if delay == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+        checkpoints.Checkpoint.save = save_and_die
+        try:
+            command.main(arguments, standalone_mode=False)
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(process, 0)[1])
+
+
+@pytest.mark.parametrize(
+    "command, options",
+    [
+        (basin, BASIN),
+        (curvature, ("--batch", "12", "--method", "central", "--method", "jacobian")),
+        (energy, ("--nodes", "200")),
+    ],
+    ids=["basin", "curvature", "energy"],
+)
+def test_a_stage_killed_three_times_ends_with_the_same_bytes(files, tmp_path, monkeypatch, command, options):
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(basin, "CHUNK", 2)
+    monkeypatch.setattr(energy, "CHUNK", 2)
+    run(command, files, tmp_path / "whole", *options)
+    arguments = [part for name, path in files.items() for part in (f"--{name}", path)]
+    arguments += [*GROUPS, "--out", str(tmp_path / "killed"), "--device", "cpu", *options]
+    random = np.random.default_rng()  # no result depends on when
+    deaths = [killed(command, arguments, delay) for delay in (0, *random.uniform(0, 0.02, 2))]
+    left = len(list((tmp_path / ".resume").glob("[!.]*.pt")))  # none where the third was done before it was killed
+    assert deaths[0] and left == deaths[2]
+    resumed, load = [], torch.load
+    monkeypatch.setattr(torch, "load", lambda *a, **k: resumed.append(load(*a, **k)) or resumed[-1])
+    run(command, files, tmp_path / "killed", *options)
+    assert len(resumed) == left and all(state["count"] >= 1 for state in resumed)  # it went on from there
+    assert (tmp_path / "killed").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert list((tmp_path / ".resume").iterdir()) == []
 
 
 def read(files, **other):
