@@ -76,7 +76,10 @@ class LockFile:
 
 
 class Books:
-    """A repository of DVC held open. Its stages may be reproduced from several threads; the bookkeeping takes turns."""
+    """A repository of DVC held open, whose folder must be the current one.
+
+    Its stages may be reproduced from several threads; the bookkeeping takes turns.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         self.repo = Repo(str(folder))

@@ -1,5 +1,6 @@
 """What a worker of a cluster does. Ray carries this module's functions by value: it needs no installation there."""
 
+import contextlib
 import io
 import os
 import shutil
@@ -91,13 +92,16 @@ def perform(snapshot, job, board):
     if job["token"] and not Path(job["token"]).exists():
         return {"refused": f"worker {where}: does not see the shared cache {Path(job['token']).parents[1]}; "
                            "--cache names one that all machines see, --remote goes without"}  # fmt: skip
-    base = Path(os.environ.get("ATTRACTORS_WORKERS") or f"{tempfile.gettempdir()}/attractors-{os.getuid()}")
+    base = Path(os.environ.get("ATTRACTORS_WORKERS") or f"{tempfile.gettempdir()}/attractors-{os.getuid()}").absolute()
     folder, cache = own_folder(base), job["cache"] or str(base / "cache")
     job["config"] += f"[cache]\n    dir = {cache}\n"
-    over, processes, books = threading.Event(), None, None
-    try:
+    with contextlib.ExitStack() as opened:
+        opened.callback(shutil.rmtree, folder, ignore_errors=True)
         unpack(folder, snapshot, job, Path(cache) / "fan_out" / "resume")
-        processes, books = Processes(script=folder / job["keeper"]), Books(folder)
+        opened.enter_context(contextlib.chdir(folder))  # DVC takes some paths from there
+        processes, books, over = Processes(script=folder / job["keeper"]), Books(folder), threading.Event()
+        for end in (books.close, processes.stop, over.set):
+            opened.callback(end)
         results, current = {}, [next(iter(job["inside"]))]
 
         def report():
@@ -119,12 +123,6 @@ def perform(snapshot, job, board):
             "files": contents(folder, [path for name in done for path in job["uncached"][name]]),
             "logs": {name: log[-LOG_BYTES:] for name in results for log in contents(folder, [log_of(name)]).values()},
         }
-    finally:
-        over.set()
-        for opened in (processes and processes.stop, books and books.close):
-            if opened:
-                opened()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def reproduced(books, processes, name, log, job):

@@ -160,7 +160,7 @@ def test_dvc_and_its_stage_are_killed_at_a_random_moment(stage, number, whole, c
     forget(copy, stage)
     process = start(copy, "repro", TARGET)
     output, deadline = copy / OUTPUTS[stage][0], time.monotonic() + 120
-    while not output.exists() and b"src/%s.py" % stage.encode() not in children(process.pid) \
+    while not output.exists() and b"src/main.py\0%s\0" % stage.encode() not in children(process.pid) \
             and time.monotonic() < deadline:  # fmt: skip
         time.sleep(0.05)
     time.sleep(random.Random(f"dvc {stage} {number}").random() * 0.8 * seconds[stage])

@@ -72,11 +72,12 @@ class Node:
             time.sleep(0.1)
 
     def at_work(self):
-        """Processes in the node's folder: DVC and stages."""
+        """The stages that run: processes in the node's folder other than Ray's own and their keepers."""
         found = []
         for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.cwd().startswith(str(self.folder)) and alive(process):
+            with contextlib.suppress(psutil.Error, IndexError):  # a kernel's thread has no command
+                own = process.cmdline()[0].startswith("ray::") or "keeper.py" in " ".join(process.cmdline())
+                if process.cwd().startswith(str(self.folder)) and alive(process) and not own:
                     found.append(process)
         return found
 
@@ -90,7 +91,7 @@ class Node:
                 if process not in stages and "keeper.py" not in " ".join(process.cmdline()):
                     process.kill()
         self.process.wait()
-        return [command for command in commands if command.startswith("src/") and "keeper.py" not in command]
+        return [command for command in commands if command.startswith("src/")]
 
     def stop(self):
         """End it and all that came of it."""
