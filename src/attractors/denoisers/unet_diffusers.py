@@ -74,31 +74,51 @@ def config_of(settings, image_shape):
         "down_block_types": ["AttnDownBlock2D" if attend else "DownBlock2D" for attend in attending],
         "up_block_types": ["AttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(attending)],
         "downsample_padding": 0, "flip_sin_to_cos": False, "freq_shift": 1, "layers_per_block": settings["blocks"],
-        "in_channels": image_shape[0], "out_channels": image_shape[0], "sample_size": image_shape[1],
+        "in_channels": image_shape[0], "out_channels": image_shape[0],
+        "sample_size": image_shape[1] if image_shape[1] == image_shape[2] else list(image_shape[1:]),
         "norm_eps": 1e-6, "norm_num_groups": 32, "time_embedding_type": "positional", "dropout": settings["dropout"],
     }  # fmt: skip
 
 
-def settings_of(config):
+def sides_of(sample_size: object, given: tuple[int, int] | None) -> tuple[int, int]:
+    """(H, W) of a configuration's sample_size: one number, a pair, or None, for which `given` stands.
+
+    Raises ValueError where it is None and none is given, and where both are there and differ.
+    """
+    pair = [sample_size] * 2 if isinstance(sample_size, int) else sample_size
+    if pair is None:
+        if given is None:
+            raise ValueError("sample_size is null; --image-size says how large its images are")
+        return given
+    if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(type(n) is int and 0 < n < 2**14 for n in pair):
+        raise ValueError(f"sample_size is {str(sample_size)[:80]!r}; a side, or a height and a width are read")
+    if given not in (None, tuple(pair)):
+        raise ValueError(f"sample_size is {pair}, and --image-size is {list(given)}")
+    return pair[0], pair[1]
+
+
+def settings_of(config: dict, image_size: tuple[int, int] | None = None) -> tuple[dict, tuple[int, int, int]]:
     """Our network settings and image shape from a UNet2DModel's config.json: ({name: unet, ...}, (C, H, W)).
 
-    Raises ValueError naming a setting of theirs for which the U-Net of B.4 has no counterpart.
+    image_size: (H, W), where the configuration has none. Raises ValueError naming a setting of theirs for which the
+    U-Net of B.4 has no counterpart.
     """
-    channels, size = config["block_out_channels"], config.get("sample_size") or 32
+    channels, sides = config["block_out_channels"], sides_of(config.get("sample_size"), image_size)
     width = channels[0]
     settings = {
         "name": "unet", "width": width, "multipliers": [c / width if c % width else c // width for c in channels],
         "blocks": config.get("layers_per_block", 2), "dropout": config.get("dropout", 0.0),
-        "attention": [size // 2**i for i, kind in enumerate(config["down_block_types"]) if kind.startswith("Attn")],
+        "attention": [sides[0] // 2**i for i, kind in enumerate(config["down_block_types"]) if kind.startswith("Attn")],
     }  # fmt: skip
-    expected = config_of(settings, (config["in_channels"], size, size)) | FIXED
+    shape = (config["in_channels"], *sides)
+    expected = config_of(settings, shape) | FIXED | {"sample_size": config.get("sample_size")}
     for name, value in expected.items():
         found = config.get(name, DEFAULTS.get(name, value))
         if name == "attention_head_dim" and all(c == found for c in _attending_channels(config)):
             continue  # heads as wide as the layer: one head
         if (list(found) if isinstance(found, tuple) else found) != value:
             raise ValueError(f"{name} is {found!r}; the U-Net of B.4 has {value!r}")
-    return settings, (config["in_channels"], size, size)
+    return settings, shape
 
 
 def _attending_channels(config):

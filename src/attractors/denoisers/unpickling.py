@@ -1,9 +1,13 @@
-"""Read pickles of plain numpy arrays safely. A pickle that asks for anything else is refused before anything is
-called.
+"""Read pickles of plain numpy arrays, and files of torch.save, safely.
+
+One that asks for anything else is refused before anything is called.
 """
 
+import argparse
 import io
 import pickle
+import re
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -49,3 +53,55 @@ def numpy_pickle(content: bytes, name: str, encoding: str = "ASCII") -> Any:
     except Exception as error:  # of a dozen kinds, by the opcode
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"{name}: not a pickle of plain numpy arrays ({reason})") from None
+
+
+class Options:
+    """Stands in for a class of a checkpoint's options: attributes, and no behaviour."""
+
+    def __init__(self, *_):
+        pass
+
+
+class Kind:
+    """Stands in for numpy.dtype: the kind of number that a scalar of numpy is."""
+
+    def __init__(self, code: str, *_):
+        self.code, self.order = code, "="
+
+    def __setstate__(self, state):
+        self.order = state[1] if state[1] in ("<", ">") else "="
+
+
+def _scalar(kind, content):
+    """A scalar of numpy as a plain number. Raises UnpicklingError for what is none, such as an object."""
+    if not isinstance(kind, Kind) or not re.fullmatch(r"[biuf][1-8]", str(kind.code)) or not isinstance(content, bytes):
+        raise pickle.UnpicklingError("a scalar of numpy that is no number")
+    return np.frombuffer(content, np.dtype(kind.order + kind.code), 1)[0].item()
+
+
+STAND_INS = [
+    (argparse.Namespace, "argparse.Namespace"),
+    (Kind, "numpy.dtype"), (_scalar, "numpy.core.multiarray.scalar"), (_scalar, "numpy._core.multiarray.scalar"),
+    *((Options, name) for name in (
+        "parse_utils.DataOptions", "parse_utils.TrainOptions", "parse_utils.ModelOptions", "pathlib.PosixPath",
+        "pathlib._local.PosixPath", "pathlib.WindowsPath",
+    )),
+]  # fmt: skip
+
+
+def read_torch(path: str | Path) -> object:
+    """What torch.save wrote, if it is tensors and plain values. Raises ValueError for anything else, without effect."""
+    import torch
+
+    try:
+        with torch.serialization.safe_globals(STAND_INS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except pickle.UnpicklingError as error:
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it asks for {asked[1]}, which is refused" if asked else str(error).splitlines()[0]
+        raise ValueError(f"{path}: more than weights; {reason}") from None
+    except (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
+        reason = (str(error).splitlines() or ["it ends too soon"])[0]
+        raise ValueError(f"{path}: not a file of torch.save, or a truncated one ({reason})") from None

@@ -7,10 +7,11 @@ import torch
 
 from attractors.arrays import array_hash, write_arrays
 from attractors.cli.devices import device_option, find_device
+from attractors.cli.images import range_option
 from attractors.cli.progress import progress
 from attractors.cli.settings import ROOT
 from attractors.cli.stage import out_option, stage
-from attractors.data.images import read_images
+from attractors.data.images import brought_together, open_images
 from attractors.distances.detection import METRICS
 from attractors.distances.lpips_embedding import BATCH, read_embedding
 from attractors.distances.neighbours import nearest
@@ -34,8 +35,11 @@ def budget(memory, device):
 
 
 @stage("neighbours", sweep=True)
-@click.option("--synthetic", type=click.Path(), required=True, help="S': a synthetic set, .npz, .npy or folder.")
+@click.option(
+    "--synthetic", type=click.Path(), required=True, help="S': a synthetic set, .npz, .npy, .pt, .zip or folder."
+)
 @click.option("--training", type=click.Path(), required=True, help="S, or images in subset order.")
+@range_option
 @click.option("--size", type=click.IntRange(1), help="K: S is the first K training images.  [default: all]")
 @click.option("--k", type=click.IntRange(1), default=5, help="Neighbours of each sample.")
 @click.option(
@@ -47,16 +51,18 @@ def budget(memory, device):
 @click.option("--memory", type=click.IntRange(1), help="MiB for intermediates.  [default: 512; a quarter of a GPU's]")
 @device_option
 @out_option
-def main(sweep, synthetic, training, size, k, metric, lpips, memory, device, out):
+def main(sweep, synthetic, training, values, size, k, metric, lpips, memory, device, out):
     """Find the K nearest neighbours of every image of SYNTHETIC in SIZE images of TRAINING and in SYNTHETIC itself.
 
     A sample is not its own neighbour, but an exact copy of it is. Distances are in the units of Table 2: Euclidean
     for l2, and LPIPS itself, which is a squared Euclidean distance of features, for lpips_*.
     """
     device = find_device(device)
-    s, s_prime = read_images(training, size), read_images(synthetic)
-    if s.shape[1:] != s_prime.shape[1:]:
-        raise ValueError(f"{synthetic}: images of shape {s_prime.shape[1:]}; those of {training} are {s.shape[1:]}")
+    sets = open_images(training, size, values), open_images(synthetic, values=values)
+    sets = brought_together(*sets, (training, synthetic), vouched=values is not None)
+    for label, path, images in zip(("S ", "S'"), (training, synthetic), sets, strict=True):
+        click.echo(f"{label} {path}: {images.said}")
+    s, s_prime = (images.array for images in sets)
     record = {"training_sha256": array_hash(s), "synthetic_sha256": array_hash(s_prime)}
     if backbone := METRICS[metric]:
         path = lpips or ROOT / "models" / "lpips" / f"{backbone}.safetensors"

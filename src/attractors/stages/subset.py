@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from attractors.arrays import array_hash, write_arrays
+from attractors.cli.images import range_option
 from attractors.cli.progress import progress
 from attractors.cli.settings import ROOT
 from attractors.cli.stage import out_option, seed_option, stage
@@ -12,19 +13,39 @@ from attractors.data import datasets
 from attractors.data.subsets import nested_order
 
 
+def places(root: Path, dataset: str) -> list[Path]:
+    """The folders of `root` in which a dataset's files may lie, that of its name first: also torchvision's own, data/.
+
+    A temporary copy that `dvc exp run --temp` or --queue makes inside a checkout has none of the files that git does
+    not know, so the checkout's own folders count too.
+    """
+    homes = [root]
+    for parent in root.parents:
+        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
+            homes.append(Path(*parent.parts[:-3]))
+    named = [home / "data" / "raw" / dataset for home in homes]
+    first = next((folder for folder in named if folder.exists()), named[0])
+    return [first, *(home / folder for home in homes for folder in ("data/raw", "data"))]
+
+
 @stage("subset")
 @click.argument("dataset")
-@click.option("--source", type=click.Path(exists=True, path_type=Path), help="Its files.  [default: data/raw/DATASET]")
+@click.option("--source", type=click.Path(path_type=Path), help="Its files.  [default: data/raw/DATASET]")
+@range_option
 @seed_option
 @out_option
-def main(dataset, source, seed, out):
+def main(dataset, source, values, seed, out):
     """Order the images of DATASET by a random permutation: nested subsets of every size are its prefixes.
 
-    DATASET: digits, mnist, fashion_mnist, cifar10, lsun_church, or any name for images of your own: one .npz or
-    pictures in SOURCE. Known ones are downloaded where SOURCE does not hold them.
+    DATASET: digits, mnist, fashion_mnist, cifar10, lsun_church, or any name for images of your own: SOURCE is, or
+    holds, one .npz, .npy, .pt or .zip of them (FILE:NAME is one of its arrays), or pictures. Known ones are downloaded
+    where they are not on this machine.
     """
-    folder = source or ROOT / "data" / "raw" / dataset
-    images, maximum, source = datasets.load(dataset, folder, lambda steps: progress(steps, f"read {dataset}", "image"))
+    images, maximum, source = datasets.load(
+        dataset, *([source] if source else places(ROOT, dataset)),
+        progress=lambda steps: progress(steps, f"read {dataset}", "image"),
+        say=lambda line: click.echo(line, err=True), values=values,
+    )  # fmt: skip
     order = nested_order(len(images), seed)
     images = images[order]
     write_arrays(

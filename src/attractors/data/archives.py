@@ -1,0 +1,135 @@
+"""Arrays in the files that people bring: .npy and .npz of NumPy, and tensors of torch.save, none of which runs code."""
+
+import math
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from attractors.data.pictures import check_unpacked, members
+from attractors.denoisers.unpickling import read_torch
+
+TORCH = (".pt", ".pth", ".bin", ".ckpt")
+
+
+def _header(file):
+    """(shape, dtype, the bytes that the whole file must have) as an open .npy file announces them."""
+    major, _ = np.lib.format.read_magic(file)
+    if major > 2:
+        raise ValueError("its array has named fields")
+    shape, _, dtype = (np.lib.format.read_array_header_1_0, np.lib.format.read_array_header_2_0)[major - 1](file)
+    return shape, dtype, file.tell() + math.prod(shape) * dtype.itemsize
+
+
+def _array(file, size):
+    """The array in an open .npy file of `size` bytes, which must be what its header announces. Raises ValueError."""
+    _, dtype, announced = _header(file)
+    if not dtype.hasobject and announced != size:  # objects are a pickle, which is refused below
+        raise ValueError(f"{size} bytes, but its header announces {announced}")
+    file.seek(0)
+    return np.lib.format.read_array(file, allow_pickle=False)
+
+
+class UndecidedError(ValueError):
+    """An archive of arrays of which none, or more than one, can be the images."""
+
+
+def choose(kinds: dict[str, tuple[tuple[int, ...], object]], name: str | None, path: Path) -> str:
+    """The name of the one array of images among several. kinds: (shape, type) by name.
+
+    Images are arrays of numbers with three or four axes: labels and options are none.
+    Raises UndecidedError, listing all, where `name` is none of them, or is None and not exactly one can be images.
+    """
+    parts = [(key, " x ".join(map(str, shape)) or "one", kind) for key, (shape, kind) in kinds.items()]
+    listed = "; ".join("{}: {} {}".format(*part) for part in parts)
+    if name is not None:
+        if name not in kinds:
+            raise UndecidedError(f"no array {name} ({listed[:500]})")
+        return name
+    fit = [key for key, (shape, kind) in kinds.items() if len(shape) in (3, 4) and re.match("u?int|b?float", str(kind))]
+    if len(fit) > 1:
+        raise UndecidedError(f"{len(fit)} arrays may be the images; {path}:{fit[0]} takes one ({listed[:500]})")
+    if not fit and len(kinds) > 1:
+        raise UndecidedError(f"none of its arrays can be images ({listed[:500]})")
+    return (fit or list(kinds))[0]
+
+
+def _npz(file, path, name):
+    with zipfile.ZipFile(file) as archive:
+        found = {member.filename: member for member in members(archive)}
+        arrays = {key.removesuffix(".npy"): found[key] for key in found if key.endswith(".npy")} or found
+        if not arrays:
+            raise ValueError("it is empty")
+        chosen, kinds = next(iter(arrays)), {}
+        if len(arrays) > 1 or name:
+            for key, member in arrays.items():
+                with archive.open(member) as opened:
+                    kinds[key] = _header(opened)[:2]
+            chosen = choose(kinds, name, path)
+        check_unpacked(arrays[chosen], path)
+        with archive.open(arrays[chosen]) as member:
+            return _array(member, arrays[chosen].file_size), chosen
+
+
+def read_numpy(path: Path, name: str | None = None) -> tuple[np.ndarray, str]:
+    """(the array of images, its name or "") in a .npy or .npz file.
+
+    name: which of several arrays; without one exactly one must be an array that can be images. Raises ValueError, and
+    before a lie about sizes costs memory.
+    """
+    try:
+        with open(path, "rb") as file:
+            if file.read(2) == b"PK":
+                return _npz(file, path, name)
+            file.seek(0)
+            return _array(file, path.stat().st_size), ""
+    except UndecidedError as error:
+        raise ValueError(f"{path}: {error}") from None
+    except Exception as error:  # of a dozen kinds, by the library that finds out
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"{path}: not an .npy or .npz file of plain numbers ({reason})") from None
+
+
+def tensors(content: object, name: str = "") -> dict:
+    """The tensors in what torch.save wrote, by the keys and numbers under which they lie: {"data.images": ...}."""
+    import torch
+
+    if isinstance(content, torch.Tensor):
+        return {name: content}
+    pairs = content.items() if isinstance(content, dict) else ()
+    pairs = enumerate(content) if isinstance(content, list | tuple) else pairs
+    parts = [tensors(value, f"{name}.{key}".lstrip(".")) for key, value in pairs]
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def joined(content: object) -> object:
+    """A list of tensors, which are images or batches of them, as one tensor [n, ...]; anything else as it is."""
+    import torch
+
+    if not isinstance(content, list | tuple) or not all(isinstance(part, torch.Tensor) for part in content):
+        return content
+    shapes = {part.shape for part in content}
+    if len(content) > 2 and len(shapes) == 1 and content[0].ndim in (2, 3):
+        return torch.stack(list(content))
+    batches = len({shape[1:] for shape in shapes}) == 1 and content[0].ndim == 4
+    return torch.cat(list(content)) if batches else content
+
+
+def read_tensors(path: Path, name: str | None = None) -> tuple[np.ndarray, str]:
+    """(the tensor of images as an array, its name or "") in a file of torch.save: one, or several in lists or mappings.
+
+    A list of images, or of batches of them, is one set. Nothing in the file is run. Raises ValueError naming it.
+    """
+    found = tensors(joined(read_torch(path)))
+    if not found:
+        raise ValueError(f"{path}: holds no tensors")
+    kinds = {key: (tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")) for key, tensor in found.items()}
+    try:
+        chosen = choose(kinds, name, path)
+        tensor = found[chosen].detach()
+        return (tensor.float() if kinds[chosen][1] == "bfloat16" else tensor).contiguous().numpy(), chosen
+    except UndecidedError as error:
+        raise ValueError(f"{path}: {error}") from None
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"{path}: a tensor of {kinds[chosen][1]} that is no plain array ({error})") from None
