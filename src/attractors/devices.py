@@ -38,13 +38,13 @@ def full_precision(deterministic: bool) -> None:
     deterministic: take only kernels that give the same bits each time; an operator that has none raises RuntimeError.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it products may differ between runs
-    _allow_tf32(False)
+    allow_tf32(False)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     torch.use_deterministic_algorithms(deterministic)
     torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
 
 
-def _allow_tf32(allowed: bool) -> tuple[bool, bool]:
+def allow_tf32(allowed: bool) -> tuple[bool, bool]:
     """Set whether products and convolutions may take TF32; return what was set before."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
@@ -60,7 +60,7 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
     """
     if precision == "tf32" and device.type != "cuda":
         raise ValueError(f"--precision tf32 is a mode of CUDA devices; this one is {device}")
-    before = _allow_tf32(precision == "tf32")
+    before = allow_tf32(precision == "tf32")
     half = precision in ("bfloat16", "float16")
     try:
         with torch.autocast(device.type, getattr(torch, precision) if half else None, enabled=half):

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.utils._triton import has_triton  # `import torch` alone does not import this module
 
+from attractors.devices import allow_tf32
+
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
 
 
@@ -49,16 +51,20 @@ def options(function: Callable) -> Callable:
 
 
 def chosen(
-    device: torch.device, precision: str = "auto", channels_last: bool | None = None, compile: bool | None = None
-) -> Acceleration:
+    device: torch.device, precision: str = "auto", channels_last: bool | None = None, compile: bool | None = None,
+    network: str | None = None,
+) -> Acceleration:  # fmt: skip
     """Return the Acceleration for a device, where `auto` and None stand for its defaults.
 
-    On a CPU the default is the reference. On CUDA it is TF32 and, where a compiler is found, compilation.
+    On a CPU the default is the reference. On CUDA it is TF32 and, where a compiler is found, compilation. The exact
+    denoiser (network: its name) is the reference everywhere: its softmax divides errors of products by sigma_t^2.
     Raises ValueError for a precision that the device does not have.
     """
     cuda = device.type == "cuda"
     if precision == "tf32" and not cuda:
         raise ValueError(f"--precision tf32 is a mode of CUDA devices; this one is {device}")
+    if network == "exact":
+        return Acceleration()
     if precision == "auto":
         precision = "tf32" if cuda else "float32"
     compilable = cuda and has_triton() and any(
@@ -73,7 +79,7 @@ def accelerate(network: nn.Module, acceleration: Acceleration) -> nn.Module:
 
     TF32 is a setting of the whole process. Without it, convolutions too compute in full float32.
     """
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = acceleration.precision == "tf32"
+    allow_tf32(acceleration.precision == "tf32")
     if acceleration in (Acceleration(), Acceleration("tf32")):
         return network
     forward, half = network.forward, acceleration.precision == "bfloat16"

@@ -61,11 +61,12 @@ def read_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[Di
             raise ValueError("image_shape, size and seed must be whole numbers")
         with torch.device("meta"):  # of no size, in case the record claims more than the file holds
             claimed = new_model(record["network"], record["diffusion"], shape, seed, torch.zeros(size, *shape))
+        memories = torch.zeros(size if "network.memories" in weights else 0, *shape)  # other networks take none
         if other := {name: tuple(value.shape) for name, value in claimed.state_dict().items()}.items() ^ {
             (name, value.shape) for name, value in weights.items()
         }:
             raise ValueError("weights other than its record claims: {} of shape {}".format(*min(other)))
-        model = new_model(record["network"], record["diffusion"], shape, seed, torch.zeros(size, *shape))
+        model = new_model(record["network"], record["diffusion"], shape, seed, memories)
         model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: not a model of this repository ({' '.join(str(error).split())[:200]})") from None

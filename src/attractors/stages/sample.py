@@ -29,7 +29,7 @@ def main(sweep, model, ratio, floor, batch, seed, device, out, precision, channe
     """
     device = find_device(device)
     path, (model, trained) = model, read_model(model, device)
-    faster = acceleration.chosen(device, precision, channels_last, compile)
+    faster = acceleration.chosen(device, precision, channels_last, compile, trained["network"]["name"])
     acceleration.accelerate(model.network, faster)
     count, shape = max(int(ratio * trained["size"]), floor), tuple(trained["image_shape"])
     record = {"model_sha256": file_hash(path), "seed": seed, "ratio": ratio, "floor": floor, **faster.record()}

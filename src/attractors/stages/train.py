@@ -41,7 +41,9 @@ def main(sweep, subset, size, seed, device, out, precision, channels_last, compi
     """
     device = find_device(device)
     with started_by_torchrun(device):
-        faster = acceleration.chosen(device, precision, channels_last, compile)
+        network = sweep.get("network")
+        name = network.get("name") if isinstance(network, dict) else None
+        faster = acceleration.chosen(device, precision, channels_last, compile, name)
         run(sweep, subset, size, seed, device, out, faster, Settings(**settings))
 
 

@@ -1,0 +1,300 @@
+"""Every stage that takes --device on CUDA against the same stage on the CPU: values, resuming, arithmetic, waiting.
+
+On a machine with a CUDA device these tests run there and compare values. Without one, test_simulated_cuda.py runs this
+module in a process of its own on a simulated device, where in float32 the bytes are those of the CPU.
+"""
+
+import importlib
+import os
+from collections import Counter
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from simulated_cuda import simulated_cuda
+
+from attractors.arrays import read_arrays, write_arrays
+from attractors.denoisers import checkpoints, training
+from attractors.denoisers.models import new_model, write_model
+from attractors.denoisers.samplers import ancestral, ddim, sample_noise
+from attractors.devices import open_device
+from attractors.distances.lpips_embedding import BACKBONES, weights_hash
+from attractors.distances.neighbours import nearest
+from attractors.landscape.potential import energy
+
+SIMULATED = os.environ.get("ATTRACTORS_SIMULATED_CUDA") == "1"
+pytestmark = [
+    pytest.mark.skipif(not SIMULATED and not torch.cuda.is_available(), reason="no CUDA device"),
+    pytest.mark.filterwarnings("ignore"),
+]
+SHAPE, K = (1, 8, 8), 4
+NETWORK = {"name": "unet", "width": 32, "multipliers": [1, 1], "blocks": 1, "attention": [], "dropout": 0.1}
+SWEEP = """\
+dataset: digits
+network: {name: unet, width: 32, multipliers: [1, 1], blocks: 1, attention: [], dropout: 0.1}
+diffusion: {steps: 6}
+"""
+
+
+def cuda(**options):
+    """The context in which a CUDA device is there; it yields what the simulated one logs."""
+    return simulated_cuda(**options) if SIMULATED else nullcontext()
+
+
+def invoke(stage, arguments):
+    main = importlib.import_module(f"attractors.stages.{stage}").main
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+
+
+def random_weights(backbone):
+    random, weights, inputs = np.random.default_rng(0), {}, 3
+    widths = {"alex": ((64, 11), (192, 5), (384, 3), (256, 3), (256, 3))}.get(backbone) or tuple(
+        (width, 3) for width in (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
+    )
+    for i, (outputs, side) in enumerate(widths):
+        weight = random.standard_normal((outputs, inputs, side, side)) * (2 / (inputs * side**2)) ** 0.5
+        weights |= {f"convolution_{i}.weight": weight.astype(np.float32)}
+        weights |= {f"convolution_{i}.bias": np.zeros(outputs, np.float32)}
+        inputs = outputs
+    compared = [outputs for (outputs, _), (*_, head) in zip(widths, BACKBONES[backbone], strict=True) if head]
+    return weights | {f"head_{i}": random.random(width).astype(np.float32) for i, width in enumerate(compared)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Inputs of all stages: images, a model that is not trained but whose outputs are not zero, S', LPIPS weights."""
+    path, random = tmp_path_factory.mktemp("inputs"), np.random.default_rng(0)
+    (path / "sweep.yaml").write_text(SWEEP)
+    images = random.uniform(-1, 1, (12, *SHAPE)).astype(np.float32)
+    write_arrays(path / "subset.safetensors", {"images": images})
+    close = images[[0, 0, 1, 2, 5, 6, 7, 8]] + random.normal(0, 0.02, (8, *SHAPE)).astype(np.float32)
+    write_arrays(path / "synthetic.safetensors", {"images": close.clip(-1, 1)})
+    for name, network in (("model", NETWORK), ("exact", {"name": "exact"})):
+        model = new_model(network, {"steps": 6}, SHAPE, 3, torch.from_numpy(images[:K]))
+        for p in model.parameters():
+            torch.nn.init.normal_(p, 0, 0.1, generator=torch.Generator().manual_seed(p.numel()))
+        write_model(
+            path / f"{name}.safetensors", model.state_dict(), network=network, diffusion={"steps": 6},
+            image_shape=list(SHAPE), size=K, seed=3,
+        )  # fmt: skip
+    for backbone in BACKBONES:
+        weights = random_weights(backbone)
+        record = {"backbone": backbone, "weights_sha256": weights_hash(weights)}
+        write_arrays(path / f"{backbone}.safetensors", weights, **record)
+    invoke("neighbours", [*arguments_of("neighbours", path), "--device", "cpu", "--out", path / "neighbours"])
+    invoke("toy_train", [*arguments_of("toy_train", path), "--device", "cpu", "--out", path / "toy.safetensors"])
+    return path
+
+
+def arguments_of(case, path):
+    """The command line of a case, without --device and --out."""
+    sweep, model = ["--sweep", path / "sweep.yaml"], ["--model", path / "model.safetensors"]
+    s, s_prime = path / "subset.safetensors", path / "synthetic.safetensors"
+    near = [*sweep, "--synthetic", s_prime, "--training", s, "--size", K, "--k", 2]
+    measured = [*model, "--neighbours", path / "neighbours", "--synthetic", s_prime, "--subset", s]
+    measured += ["--nearest", 2, "--repeating", 2, "--uniform", 1, "--training", 2, *sweep]
+    basin = [*measured, "--trials", 2, "--steps", 2, "--stride", 2, "--delta-d", 3.0]
+    toy = ["--width", 16, "--blocks", 1, "--iterations", 30, "--batch", 8]
+    train = [*sweep, "--subset", s, "--size", K, "--iterations", 4, "--batch", 3]
+    return {
+        "train": train,
+        "train exact": [*train, "--sweep", path / "exact.yaml"],
+        "sample": [*sweep, *model, "--floor", 6, "--batch", 4],
+        "sample exact": [*sweep, "--model", path / "exact.safetensors", "--floor", 6, "--batch", 4],
+        "neighbours": near,
+        "neighbours lpips": [*near, "--metric", "lpips_alex", "--lpips", path / "alex.safetensors"],
+        "basin": [*basin, "--distance", "l2"],
+        "basin lpips": [*basin, "--distance", "lpips_vgg", "--lpips", path / "vgg.safetensors"],
+        "curvature": [*measured, *(part for m in ("central", "one_sided", "jacobian") for part in ("--method", m))],
+        "energy": [*measured, "--nodes", 3, "--references", 2],
+        "toy_train": ["--size", 9, *toy],
+        "toy_evaluate": ["--model", path / "toy.safetensors", "--samples", 6, "--steps", 8, "--side", 4,
+                         "--metrics", path / "m.json"],
+    }[case]  # fmt: skip
+
+
+MEASURING = ["neighbours", "neighbours lpips", "basin", "basin lpips", "curvature", "energy", "sample exact"]
+CASES = ["train", "sample", *MEASURING, "toy_train", "toy_evaluate"]
+
+
+def run(case, folder, out, device, *more):
+    """Run a case; return (arrays, record) of what it wrote."""
+    precision = ["--precision", "float32", "--no-compile"] if case in ("train", "sample") and not more else []
+    arguments = [*arguments_of(case, folder), "--device", device, *precision, *more, "--out", out]
+    invoke(case.split()[0], arguments)
+    return read_arrays(out)
+
+
+def compare(found, expected, exactly, tolerance=1e-4):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        if exactly:
+            assert found[name].tobytes() == value.tobytes(), name
+        else:
+            np.testing.assert_allclose(found[name], value, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_stage_computes_on_cuda_what_it_computes_on_a_cpu(case, folder, tmp_path):
+    expected, record = run(case, folder, tmp_path / "cpu.safetensors", "cpu")
+    with cuda():
+        found, other = run(case, folder, tmp_path / "cuda.safetensors", "cuda")
+    compare(found, expected, SIMULATED and case != "curvature", 1e-9 if SIMULATED else 1e-3)
+    assert other == record
+
+
+@pytest.mark.skipif(not SIMULATED, reason="a real device does not count")
+@pytest.mark.parametrize("case", MEASURING)
+def test_no_convolution_or_product_of_a_measurement_may_use_tf32(case, folder, tmp_path):
+    """torch allows TF32 in convolutions by default, so here it is allowed before the stage starts."""
+    with cuda() as log:
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+        run(case, folder, tmp_path / "o.safetensors", "cuda")
+        used = Counter(key[:2] for key in log.arithmetic)
+    assert {precision for _, precision in used} <= {"float32"}
+    assert used or case == "neighbours"
+
+
+@pytest.mark.parametrize("precision", ["auto", "bfloat16"])
+@pytest.mark.parametrize("case", ["train", "sample"])
+def test_training_and_sampling_may_be_faster_and_say_so_in_the_file(case, precision, folder, tmp_path):
+    expected, _ = run(case, folder, tmp_path / "cpu.safetensors", "cpu")
+    with cuda(rounding=True) as log:
+        found, record = run(
+            case, folder, tmp_path / "cuda.safetensors", "cuda", "--precision", precision, "--no-compile"
+        )
+    name = "tf32" if precision == "auto" else precision
+    assert record["acceleration"] == {"precision": name, "channels_last": False, "compile": False}
+    compare(found, expected, False, 0.3 if precision == "bfloat16" else 0.03)
+    assert any(found[name].tobytes() != value.tobytes() for name, value in expected.items())
+    if SIMULATED and name == "tf32":
+        assert {key[1] for key in log.arithmetic} == {"tf32"}
+
+
+def test_the_defaults_of_cuda_train_and_sample(folder, tmp_path):
+    """TF32 and, where a compiler is found, compilation and channels last."""
+    for case in ("train", "sample"):
+        with cuda() as log:
+            _, record = run(case, folder, tmp_path / f"{case}.safetensors", "cuda", "--precision", "auto")
+            if SIMULATED and record["acceleration"]["compile"]:
+                assert log.operators["torch.compile"] == 1
+        assert record["acceleration"]["channels_last"] == record["acceleration"]["compile"]
+
+
+class Killed(BaseException):
+    """Stands for a kill."""
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_killed_training_goes_on_to_the_same_bytes(precision, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECK_EVERY", 2)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0)
+    save, how = checkpoints.Checkpoint.save, ["--precision", precision, "--no-compile"]
+
+    def dies(self, state):
+        self.cost = 0.0
+        save(self, state)
+        if state["step"] == 2:
+            raise Killed
+
+    with cuda():
+        whole, _ = run("train", folder, tmp_path / "whole" / "m.safetensors", "cuda", *how)
+        monkeypatch.setattr(checkpoints.Checkpoint, "save", dies)
+        with pytest.raises(Killed):
+            run("train", folder, tmp_path / "m.safetensors", "cuda", *how)
+        monkeypatch.setattr(checkpoints.Checkpoint, "save", save)
+        found, _ = run("train", folder, tmp_path / "m.safetensors", "cuda:0", *how)
+    compare(found, whole, True)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_killed_sampling_goes_on_to_the_same_bytes(precision, folder, tmp_path, monkeypatch):
+    append, how = checkpoints.Rows.append, ["--precision", precision, "--no-compile"]
+
+    def dies(self, rows):
+        append(self, rows)
+        raise Killed
+
+    with cuda():
+        run("sample", folder, tmp_path / "whole" / "s.safetensors", "cuda", *how)
+        monkeypatch.setattr(checkpoints.Rows, "append", dies)
+        with pytest.raises(Killed):
+            run("sample", folder, tmp_path / "s.safetensors", "cuda", *how)
+        monkeypatch.setattr(checkpoints.Rows, "append", append)
+        run("sample", folder, tmp_path / "s.safetensors", "cuda:0", *how)
+    assert (tmp_path / "s.safetensors").read_bytes() == (tmp_path / "whole" / "s.safetensors").read_bytes()
+
+
+def test_the_exact_control_is_exact_on_cuda(folder, tmp_path):
+    """By default too, where TF32 rounds: each sample is a memory."""
+    memories = read_arrays(folder / "exact.safetensors")[0]["network.memories"]
+    with cuda(rounding=True):
+        found, record = run("sample exact", folder, tmp_path / "s.safetensors", "cuda")
+    expected, _ = run("sample exact", folder, tmp_path / "cpu.safetensors", "cpu")
+    assert "acceleration" not in record
+    compare(found, expected, SIMULATED, 1e-5)
+    assert memories.shape == (K, 64)
+
+
+# Waiting for the device: what a loop costs that is twice as long, less what one of the first length costs.
+
+
+def tiny_model(steps):
+    model = new_model(NETWORK, {"steps": steps}, SHAPE, 3, torch.zeros(2, *SHAPE)).to(open_device("cuda"))
+    return model.eval().requires_grad_(False)
+
+
+def sampling(steps):
+    model = tiny_model(steps)
+    ancestral(model, sample_noise(3, range(3), SHAPE, steps, open_device("cuda")))
+
+
+def recovery(steps):
+    x = torch.zeros(3, *SHAPE, device="cuda")
+    ddim(tiny_model(50), x, torch.full((3,), 49, device="cuda"), steps)
+
+
+def learning(steps):
+    images = torch.zeros(5, *SHAPE, device="cuda")
+    training.train(tiny_model(6).train().requires_grad_(), images, training.Settings(steps, 3, 1e-3), 0)
+
+
+def path_energy(nodes):
+    energy(tiny_model(6), torch.zeros(3, *SHAPE, device="cuda"), torch.zeros(SHAPE, device="cuda"), 2, nodes)
+
+
+LOOPS = {"sampling": sampling, "ddim": recovery, "training": learning, "energy": path_energy}
+
+
+@pytest.mark.skipif(not SIMULATED, reason="a real device does not count")
+@pytest.mark.parametrize("loop", LOOPS)
+def test_no_step_of_a_loop_waits_for_the_device(loop):
+    counts = []
+    for steps in (3, 5):
+        with cuda() as log:
+            LOOPS[loop](steps)
+            counts.append(Counter(log.syncs))
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.skipif(not SIMULATED, reason="a real device does not count")
+def test_a_block_of_neighbours_costs_one_wait_of_its_own():
+    """The rows of S are on the host, and so is what is kept of a row of blocks."""
+    random, counts = np.random.default_rng(0), []
+    for references in (256, 512):
+        x = random.standard_normal((64, 16)).astype(np.float32)
+        y = random.standard_normal((references, 16)).astype(np.float32)
+        blocks = []
+        with cuda() as log:
+            open_device("cuda")
+            nearest(x, y, 2, memory=64 * 1024, device="cuda", progress=lambda b, blocks=blocks: blocks.extend(b) or b)
+            counts.append((len(blocks), sum(log.syncs.values())))
+    (few, waits), (many, more) = counts
+    assert many > few
+    assert more - waits <= many - few, Path(__file__).name
