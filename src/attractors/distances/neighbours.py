@@ -7,12 +7,10 @@ SPARE = 5  # candidates kept beyond k, to be ranked by their exact distances
 CACHED = 2**20  # bytes of differences at a time: what a processor keeps close
 
 
-def _rows(source, index):
-    """source[index] as a new float32 array or, from a tensor, tensor. source: whatever slices and indexes to one."""
-    rows, view = source[index], isinstance(index, slice)
-    if isinstance(source, torch.Tensor):
-        return rows.to(torch.float32, copy=view)
-    return np.array(rows, np.float32, copy=view or None)
+def _rows(source: torch.Tensor | np.ndarray, index: np.ndarray) -> np.ndarray:
+    """source[index] as a float32 array: [p, D]. source: anything that is indexed to a tensor or an array."""
+    rows = source[index]
+    return np.asarray(rows.cpu() if isinstance(rows, torch.Tensor) else rows, np.float32)
 
 
 def shrunken_norms(x):
@@ -41,10 +39,7 @@ def _squares(queries, references, first, second, memory):
     chunk = max(1, min(CACHED, memory // 2) // (8 * queries.shape[1]))
     for start in range(0, len(first), chunk):
         part = slice(start, start + chunk)
-        x, y = (
-            rows.cpu().numpy() if isinstance(rows, torch.Tensor) else rows
-            for rows in (_rows(queries, first[part].numpy()), _rows(references, second[part].numpy()))
-        )
+        x, y = _rows(queries, first[part].numpy()), _rows(references, second[part].numpy())
         difference = np.subtract(x, y, dtype=np.float64)
         result[part] = torch.from_numpy(np.einsum("pd,pd->p", difference, difference))
     return result
@@ -65,7 +60,7 @@ def _first_k(row, square, index, k, rows):
 
 
 @torch.inference_mode()
-def nearest(
+def nearest(  # noqa: PLR0915
     queries, references, k=5, self_excluded=False, memory=512 * 2**20, progress=lambda blocks: blocks,
     *, squared=False, device=None,
 ):  # fmt: skip
@@ -86,6 +81,7 @@ def nearest(
     (n, dimensions), m = queries.shape, len(references)
     if device is None:
         device = queries.device if isinstance(queries, torch.Tensor) else "cpu"
+    device = torch.device(device)
     # Half for rows: queries, and references as read and as shifted, 12 D bytes. Half for pairs: bounds, 4 bytes, and
     # what finds the least of them.
     largest = max(1, min(memory // (24 * dimensions), int((memory / 16) ** 0.5)))
@@ -94,7 +90,12 @@ def nearest(
     keep = min(k + SPARE, m)
 
     def shifted(source, start, size, shift=0):
-        return torch.as_tensor(_rows(source, slice(start, start + size))).to(device).sub_(shift)
+        part = source[start : start + size]
+        if isinstance(part, torch.Tensor):
+            return part.to(device, torch.float32, copy=True).sub_(shift)
+        block = torch.empty(part.shape, pin_memory=device.type == "cuda")  # a copy from there needs no waiting
+        np.copyto(block.numpy(), part)
+        return block.to(device, non_blocking=True).sub_(shift)
 
     # Distances do not change under a shift, but the bounds tighten.
     shift, norms = shifted(references, 0, columns).mean(0), {}
@@ -105,18 +106,19 @@ def nearest(
             norms[start] = shrunken_norms(y)
         bounds = lower_bounds(x, y, x_norms, norms[start])
         if self_excluded:
-            here = (own >= start) & (own < start + len(y))
-            bounds[here, own[here] - start] = float("inf")
+            at = (own - start).clamp(0, len(y) - 1)[:, None]  # of itself, where it is among these
+            bounds.scatter_(1, at, bounds.gather(1, at).where(at + start != own[:, None], float("inf")))
         return bounds
 
     def within(radius, x, x_norms, own):
         """The k nearest of all references whose bound is at most the radius of the query."""
         row, square, other = torch.empty(0, dtype=torch.int64), radius[:0], torch.empty(0, dtype=torch.int64)
+        limit, numbers = radius[:, None].to(device), own.cpu()
         for start in range(0, m, columns):
-            near = bounds_to(x, x_norms, own, start) <= radius[:, None].to(device)
+            near = bounds_to(x, x_norms, own, start) <= limit
             r, c = (part.cpu() for part in near.nonzero(as_tuple=True))
             row, other = torch.cat([row, r]), torch.cat([other, c + start])
-            square = torch.cat([square, _squares(queries, references, own.cpu()[r], c + start, memory)])
+            square = torch.cat([square, _squares(queries, references, numbers[r], c + start, memory)])
             found, index = _first_k(row, square, other, k, len(x))
             row, rank = (index >= 0).nonzero(as_tuple=True)
             square, other = found[row, rank], index[row, rank]
@@ -139,7 +141,7 @@ def nearest(
         index = candidates[row, rank]
         found, index = _first_k(row, _squares(queries, references, row + query, index, memory), index, k, len(x))
         doubtful = (near[:, -1] <= found[:, -1]).nonzero()[:, 0] if keep < m else row[:0]
-        for part in doubtful.split(max(1, rows // 8)):
+        for part in doubtful.split(max(1, rows // 8)) if len(doubtful) else ():  # split gives one part of none
             here = part.to(device)
             found[part], index[part] = within(found[part, -1], x[here], x_norms[here], own[here])
         distances[query : query + len(x)] = (found if squared else found.sqrt()).float()
