@@ -1,20 +1,16 @@
-"""The tests of CUDA on a simulated device, in a process of their own, because such a device stays registered; and that
-the simulated device raises what a real one raises."""
+"""The tests of CUDA on a simulated device, in a process of their own, because such a device stays registered."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 HERE = Path(__file__).parent
 
 
-@pytest.mark.parametrize("module", ["test_cuda.py", "simulated_device.py"])
-def test_on_a_simulated_device(module):
+def test_stages_on_a_simulated_device():
     environment = os.environ | {"ATTRACTORS_SIMULATED_CUDA": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / module]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / "test_cuda.py"]
     done = subprocess.run(command, cwd=HERE.parent, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-6000:]
     assert "skipped" not in done.stdout
