@@ -154,3 +154,16 @@ def test_a_name_that_is_none_is_one_line(repository):
     assert said.output.startswith("Error: nothing-of-the-kind: neither a revision nor an experiment here")
     said = compare(repository, "first", "--sweep", "y")
     assert "y: not in both; those are x" in said.output
+
+
+def test_a_project_in_a_folder_of_a_larger_repository(tmp_path):
+    git(tmp_path, "init", "-q")
+    folder = tmp_path / "papers" / "this one"
+    folder.mkdir(parents=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--subdir"], cwd=folder, check=True)
+    write(folder, FALL, 0.4, "one.dir")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-qm", "first")
+    said = compare(folder, "HEAD")
+    assert said.exit_code == 0, said.output
+    assert "Nothing changed" in said.output

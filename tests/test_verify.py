@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 from click.testing import CliRunner
+from dvc.repo import Repo
 
 from attractors.commands import verify
 from attractors.denoisers.checkpoints import Checkpoint
@@ -21,6 +22,7 @@ def flip(path, at):
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
     """A checkout with one output, its object in the cache, and a folder of two files as another."""
+    Repo.init(str(tmp_path), no_scm=True).close()
     monkeypatch.setattr(verify, "ROOT", tmp_path)
 
     def store(content, suffix=""):
@@ -65,6 +67,36 @@ def test_a_flipped_bit_is_found_and_removed_whatever_the_time_of_the_file(reposi
     assert f"{path}: not the bytes that its hash says, removed" in result.output
     assert not path.exists()
     assert run().exit_code == 0
+
+
+def test_the_cache_is_where_dvc_says_and_an_empty_one_is_an_error(repository):
+    elsewhere = repository.parent / "larger disk"
+    (repository / ".dvc" / "cache").rename(elsewhere)
+    result = run()
+    assert result.exit_code == 1
+    assert "an empty cache" in result.output
+    with Repo(str(repository)) as repo, repo.config.edit("local") as settings:
+        settings["cache"]["dir"] = str(elsewhere)
+    result = run()
+    assert result.exit_code == 0, result.output
+    assert "7 files, 0 damaged" in result.output
+    flip(next(elsewhere.glob("files/md5/*/*.dir")), 0)
+    assert run().exit_code == 1
+
+
+def test_a_merge_conflict_and_a_missing_git_are_one_line_that_says_what_to_do(repository):
+    lock = repository / "dvc.lock"
+    lock.write_text(f"<<<<<<< HEAD\n{lock.read_text()}=======\n>>>>>>> one\n")
+    result = run()
+    assert result.exit_code == 1
+    assert "dvc.lock: holds the marks of a merge conflict; take a side" in result.output
+    lock.unlink()
+    with Repo(str(repository)) as repo, repo.config.edit("repo") as settings:
+        settings["core"]["no_scm"] = False
+    result = run()
+    assert result.exit_code == 1
+    assert len(result.output.strip().splitlines()) == 1
+    assert "not a git repository, which DVC needs: git init" in result.output
 
 
 def test_training_starts_anew_from_a_state_with_one_wrong_bit_anywhere(tmp_path, monkeypatch, capsys):

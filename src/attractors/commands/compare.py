@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
+from attractors.cli.checkout import below_git, check_checkout
 from attractors.cli.settings import ROOT
 from attractors.cli.stage import seed_option, stage
 from attractors.randomness import BOOTSTRAP, generator
@@ -19,13 +20,14 @@ class Revision:
 
     def __init__(self, name, folder):
         self.name, self.folder, self.files = name, Path(folder), None
+        self.prefix = below_git(self.folder)
         if name != "workspace":
             from dvc.api import DVCFileSystem
             from dvc.exceptions import DvcException
             from scmrepo.exceptions import SCMError
 
             try:
-                self.files = DVCFileSystem(str(folder), rev=name)
+                self.files = DVCFileSystem(str(folder), rev=name, subrepos=bool(self.prefix))
                 self.files.ls("")
             except (SCMError, DvcException) as error:
                 raise ValueError(f"{name}: neither a revision nor an experiment here ({error})") from None
@@ -34,13 +36,15 @@ class Revision:
         """A file's text, or None where there is none."""
         if self.files is None:
             return (self.folder / path).read_text("utf-8") if (self.folder / path).is_file() else None
-        return self.files.read_text(path) if self.files.isfile(path) else None
+        path = self.prefix + path
+        return self.files.read_text(path, encoding="utf-8") if self.files.isfile(path) else None
 
     def paths(self, folder):
         """The files in a folder."""
         if self.files is None:
             return sorted(str(path.relative_to(self.folder)) for path in (self.folder / folder).glob("*"))
-        return sorted(self.files.find(folder)) if self.files.isdir(folder) else []
+        found = self.files.find(self.prefix + folder) if self.files.isdir(self.prefix + folder) else []
+        return sorted(path.removeprefix(self.prefix) for path in found)
 
     def table(self, kind, name):
         """The table metrics/kind/name.csv, or metrics/kind/name/K.csv of all K as one, or None."""
@@ -128,6 +132,7 @@ def main(a, b, names, folder, seed):
     For each sweep in both: the peak of the spurious fraction and the K of the transition with bootstrap intervals,
     fractions at each K, thresholds, log-volumes.
     """
+    check_checkout(Path(folder))
     first, second = Revision(a, folder), Revision(b, folder)
     both = [name for name in first.sweeps() if name in second.sweeps()]
     if missing := [name for name in names if name not in both]:

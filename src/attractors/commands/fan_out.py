@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 from filelock import FileLock, Timeout
 
+from attractors.cli.checkout import check_checkout
 from attractors.cli.group import modules
 from attractors.cli.settings import ROOT, read_runs
 from attractors.cli.stage import Stage
@@ -124,6 +125,7 @@ def main(stages, jobs, cpus_per_run, gpus_per_run, address, cache, remote, patie
     if cache and remote:
         raise click.UsageError("--cache or --remote, not both")
     os.chdir(ROOT)
+    check_checkout(ROOT)
     read_runs(ROOT / "runs.yaml")  # its words reach a shell
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for name in ("SIGTERM", "SIGHUP"):  # the second is not known everywhere

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from ruamel.yaml import YAML
 
+from attractors.cli.checkout import cache_of
 from attractors.cli.progress import progress
 from attractors.cli.settings import ROOT
 from attractors.cli.stage import Stage
@@ -38,16 +39,23 @@ def expected(root, cache):
 
 @click.command(cls=Stage)
 @click.option("--remove", is_flag=True, help="Remove what is damaged: the next dvc repro restores or remakes it.")
-@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="The cache.  [default: .dvc/cache]")
+@click.option(
+    "--cache", type=click.Path(file_okay=False, path_type=Path), help="The cache.  [default: where dvc cache dir says]"
+)
 def main(remove, cache):
     """Hash every object of the cache and every output in the workspace. The exit code is 1 where one is damaged."""
-    files = list(expected(ROOT, cache or ROOT / ".dvc" / "cache"))
+    cache = cache or cache_of(ROOT)
+    if not any((cache / "files" / "md5").glob("??/*")):
+        raise ValueError(f"{cache}: an empty cache, so there is nothing to hold files against; dvc pull or dvc repro")
+    files = list(expected(ROOT, cache))
     damaged = [path for path, name in progress(files, "verify", "file") if md5(path) != name]
     for path in damaged:
         if remove:
             path.unlink()
         click.echo(f"{path}: not the bytes that its hash says{', removed' if remove else ''}")
-    click.echo(f"{len(files)} files, {len(damaged)} damaged{'; next: dvc repro' if remove and damaged else ''}")
+    click.echo(
+        f"{cache}: {len(files)} files, {len(damaged)} damaged{'; next: dvc repro' if remove and damaged else ''}"
+    )
     raise SystemExit(bool(damaged))
 
 

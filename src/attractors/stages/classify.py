@@ -113,7 +113,15 @@ def find_runs(given, sweep):
             raise ValueError(f"{given[0]}: no neighbours for K = {', '.join(map(str, missing))}")
     if not paths:
         raise ValueError(f"{given[0]}: holds no neighbours (K.safetensors)")
-    return sorted((read_run(path) for path in paths), key=lambda run: run[0])
+    runs = [(read_run(path), path) for path in paths]
+    by_size = {}
+    for run, path in runs:
+        if run[0] in by_size:
+            raise ValueError(
+                f"{by_size[run[0]]} and {path}: both of K = {run[0]}; classify them apart, each by its --name"
+            )
+        by_size[run[0]] = path
+    return sorted((run for run, _ in runs), key=lambda run: run[0])
 
 
 def fraction_row(size, codes):

@@ -1,0 +1,50 @@
+"""What a checkout must have before DVC is asked: a git repository, files without marks of a merge, a cache."""
+
+import re
+from pathlib import Path
+
+MARK = re.compile(r"^(<{7} |={7}$|>{7} )", re.MULTILINE)
+MERGED = ("dvc.lock", "dvc.yaml", "params.yaml", "runs.yaml")
+
+
+def check_checkout(root: Path) -> None:
+    """Raise ValueError, in one line that says what to do, where `root` is in no git repository or in a merge.
+
+    A repository that holds `root` as a folder will do, as will DVC's setting core.no_scm.
+    """
+    from dvc.config import Config
+
+    for name in MERGED:
+        path = root / name
+        if path.is_file() and MARK.search(path.read_text("utf-8", errors="replace")):
+            raise ValueError(
+                f"{path}: holds the marks of a merge conflict; take a side (git checkout --ours {name}, or --theirs), "
+                "then dvc repro remakes what that side has not"
+            )
+    if any((folder / ".git").exists() for folder in (root, *root.parents)):
+        return
+    if not (root / ".dvc").is_dir() or not Config(str(root / ".dvc"))["core"].get("no_scm"):
+        raise ValueError(
+            f"{root}: not a git repository, which DVC needs: git init && git add -A && git commit -m start, "
+            "or dvc config --local core.no_scm true"
+        )
+
+
+def below_git(folder: Path) -> str:
+    """What leads from the root of the git repository to `folder` inside it, ending in /; empty at the root itself."""
+    folder = folder.resolve()
+    root = next((path for path in (folder, *folder.parents) if (path / ".git").exists()), folder)
+    return "".join(f"{part}/" for part in folder.relative_to(root).parts)
+
+
+def cache_of(root: Path) -> Path:
+    """The folder of DVC's cache, wherever `dvc cache dir` put it. Raises ValueError where DVC has none to name."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    check_checkout(root)
+    try:
+        with Repo(str(root)) as repo:
+            return Path(repo.cache.local_cache_dir)
+    except DvcException as error:
+        raise ValueError(f"{root}: {error}") from None
