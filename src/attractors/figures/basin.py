@@ -1,14 +1,42 @@
 """Figs. 4B and 16-19: log-volumes of basins and critical times against K, beside the fractions of each type."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
-from attractors.figures.style import COLOURS, plt, save
+from attractors.figures.registry import Figure
+from attractors.figures.style import COLOURS, log_axis, panels, save
+from attractors.report.words import Table, by_type, means, order
 from attractors.results.run import ORDER, Run, wide
 from attractors.tables import write_csv
+
+
+def findings(run: Run) -> Iterator[str | Table]:
+    """Mean log-volumes and critical times of each type at the spurious peak, and in which order the volumes fall."""
+    rows = []
+    for name, peak in run.peaks.items():
+        if (table := run.table("basin", name)) is not None:
+            for column, words in (("log_volume", "log-volume of the basin"), ("t_c", "critical time, steps")):
+                rows.append([name, f"{peak.K:.0f}", words, *means(table, column, peak.K)])
+            yield f"{name}, log-volume: {order(table, 'log_volume', TYPES)}"
+    if rows:
+        yield by_type("Basins where spurious samples are most frequent", rows)
+
+
+FIGURE = Figure(
+    __name__,
+    "4B, 16-19",
+    "Volumes of basins of attraction, and critical times",
+    "Memorized samples have the largest basins, spurious ones follow, and those of generalized samples are much "
+    "smaller.",
+    stages=("basin",),
+    pictures=("basin/{}",),
+    tables=("basin/{}",),
+    findings=findings,
+)
 
 
 def draw(axis, table, control, column):
@@ -20,9 +48,7 @@ def draw(axis, table, control, column):
         axis.fill_between(part.K, mean - deviation, mean + deviation, color=COLOURS[name], alpha=0.15, lw=0)
         if control is not None and len(part := control[control.type == name]):
             axis.plot(part.K, part[column], "s--", ms=3, lw=0.8, mfc="none", color=COLOURS[name])
-    axis.set_xscale("log", base=2)
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.set_xlabel("training set size K")
+    log_axis(axis)
 
 
 @click.command(cls=Stage)
@@ -33,9 +59,9 @@ def draw(axis, table, control, column):
 def main(name, metrics, plotted, out):
     """Draw METRICS/basin/SWEEP.csv and METRICS/fractions/SWEEP.csv; dashed, the exact control SWEEP-exact."""
     run = Run(Path(metrics))
-    table, control = run.needed("basin", name, "K"), run.control("basin", name)
+    table, control = run.needed("basin", name, "K", "log_volume", "t_c"), run.control("basin", name)
     fractions = run.needed("fractions", name, "K", *TYPES)
-    figure, (volume, time, share) = plt.subplots(1, 3, figsize=(11, 3.4), sharex=True, layout="constrained")
+    figure, [[volume, time, share]] = panels(1, 3, 11, 3.4, sharex=True)
     draw(volume, table, control, "log_volume")
     draw(time, table, control, "t_c")
     volume.set(title=f"{name}: basins of attraction", ylabel="log-volume, ln V (Eq. 34)")

@@ -1,23 +1,67 @@
 """Fig. 5A: spectra of each type where spurious samples are most frequent, those of training images as K grows."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import numpy as np
 
 from attractors.cli.stage import Stage
+from attractors.distances.detection import TYPES
+from attractors.figures.registry import Figure
 from attractors.figures.spectra import TITLES, curves
-from attractors.figures.style import COLOURS, plt, save
+from attractors.figures.style import COLOURS, log_axis, panels, save
+from attractors.report.words import Table, by_type, means, order
 from attractors.results.run import ORDER, Run, wide
 from attractors.tables import write_csv
 
 SUMMARIES = {"jacobian": "degrees_of_freedom", "central": "effective_rank", "one_sided": "effective_rank"}
+WORDS = {  # the more directions are curved, the fewer degrees of freedom and the higher the effective rank
+    "jacobian": "degrees of freedom (fewer: curved in more directions)",
+    "central": "effective rank (higher: curved in more directions)",
+}
+
+
+def findings(run: Run) -> Iterator[str | Table]:
+    """Summaries of the spectra of each type at the spurious peak, in which order they fall, and how they go with K."""
+    rows = []
+    for name, peak in run.peaks.items():
+        table = run.table("curvature", name)
+        for method, words in WORDS.items() if table is not None else ():
+            part, column = table[table.method == method], SUMMARIES[method]
+            if column in part and len(part):
+                rows.append([name, f"{peak.K:.0f}", f"{words}, {TITLES[method]}", *means(part, column, peak.K)])
+                kinds = TYPES if method == "central" else TYPES[::-1]
+                yield f"{name}, {words}: {order(part, column, kinds)}"
+                own = part[part.type == "training"]
+                yield (
+                    f"{name}: the median singular value at training images is {own['median'].iloc[0]:.3g} at K = "
+                    f"{own.K.iloc[0]} and {own['median'].iloc[-1]:.3g} at K = {own.K.iloc[-1]} ({TITLES[method]})."
+                )
+    if rows:
+        yield by_type("Spectra where spurious samples are most frequent", rows)
+
+
+FIGURE = Figure(
+    __name__,
+    "5A",
+    "Curvature of the energy at the transition",
+    "Around memorized and spurious samples the energy is curved in more directions (fewer singular values near "
+    "zero) than around generalized ones; at training images the singular values fall as K grows.",
+    stages=("curvature",),
+    pictures=("curvature/{}",),
+    tables=("curvature/{}",),
+    findings=findings,
+)
 
 
 def rainbow(axis, table, control):
     """Mean spectra of training images, one curve for each K, purple to red; dashed, the largest K of the control."""
+    from matplotlib import colormaps
+
     sizes = table["K"].unique()
-    for (size, part), colour in zip(table.groupby("K"), plt.cm.rainbow(np.linspace(0, 1, len(sizes))), strict=True):
+    colours = colormaps["rainbow"](np.linspace(0, 1, len(sizes)))
+    for (size, part), colour in zip(table.groupby("K"), colours, strict=True):
         axis.plot(part["rank"], part["mean"], lw=1, color=colour, label=f"{size}")
     if control is not None and len(control):
         part = control[control["K"] == control["K"].max()]
@@ -34,9 +78,8 @@ def against_size(axis, table, control, column):
         if control is not None:
             part = control[control.type == kind]
             axis.plot(part.K, part[column], "s--", ms=3, lw=0.8, mfc="none", color=COLOURS[kind])
-    axis.set_xscale("log", base=2)
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.set(xlabel="training set size K", ylabel=column.replace("_", " "))
+    log_axis(axis)
+    axis.set_ylabel(column.replace("_", " "))
 
 
 @click.command(cls=Stage)
@@ -48,12 +91,12 @@ def against_size(axis, table, control, column):
 def main(name, metrics, skip, plotted, out):
     """Draw METRICS/spectra/SWEEP.csv and METRICS/curvature/SWEEP.csv; dashed, the exact control SWEEP-exact."""
     run = Run(Path(metrics))
-    spectra, control = run.needed("spectra", name, "K"), run.control("spectra", name)
-    summaries, exact = run.needed("curvature", name, "K"), run.control("curvature", name)
+    spectra, control = run.needed("spectra", name, "K", "rank", "mean"), run.control("spectra", name)
+    summaries, exact = run.needed("curvature", name, "K", "t0"), run.control("curvature", name)
     spectra, control = (None if table is None else table[table["rank"] > skip] for table in (spectra, control))
     peak = int(run.peak(name).K)
     methods = [method for method in TITLES if method in set(spectra.method)]
-    figure, axes = plt.subplots(len(methods), 3, figsize=(11, 3.2 * len(methods)), squeeze=False, layout="constrained")
+    figure, axes = panels(len(methods), 3, 11, 3.2 * len(methods))
     for method, (left, middle, right) in zip(methods, axes, strict=True):
         found, known, summary, told = (
             None if table is None else table[table.method == method] for table in (spectra, control, summaries, exact)

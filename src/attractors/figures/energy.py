@@ -1,13 +1,66 @@
 """Figs. 6 and 26-30: the energy of each type of sample above that of training images against K, for each reference."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import numpy as np
+import pandas as pd
 
 from attractors.cli.stage import Stage
-from attractors.figures.style import COLOURS, plt, save
+from attractors.distances.detection import TYPES
+from attractors.figures.registry import Figure
+from attractors.figures.style import COLOURS, log_axis, panels, save
+from attractors.report.words import Table, by_type, means
 from attractors.results.run import ORDER, Run, wide
 from attractors.tables import write_csv
+
+
+def lowest(table: pd.DataFrame) -> tuple[int, int, int] | None:
+    """Where spurious samples have the lowest energy: (pairs of a K and a reference image with all three types, how many
+    of them have it, how many by more than two standard errors of both differences). None where no pair has all types.
+
+    table: the table of energies, with `gap` and `energy_se`.
+    """
+    found = table.pivot(index=["K", "reference"], columns="type", values=["gap", "energy_se"])
+    if not all(kind in found["gap"] for kind in TYPES):
+        return None
+    gap, error = (found[column][list(TYPES)].to_numpy() for column in ("gap", "energy_se"))
+    known = np.isfinite(gap).all(1) & np.isfinite(error).all(1)
+    above = gap[known][:, ::2] - gap[known][:, 1:2]  # memorized and generalized above spurious
+    errors = np.hypot(error[known][:, ::2], error[known][:, 1:2])
+    return len(above), int((above > 0).all(1).sum()), int((above > 2 * errors).all(1).sum())
+
+
+def findings(run: Run) -> Iterator[str | Table]:
+    """How often spurious samples are the lowest, and the gaps of each type at the spurious peak and at both ends."""
+    rows = []
+    for name, peak in run.peaks.items():
+        if (table := run.table("energy", name)) is not None:
+            if counted := lowest(table):
+                yield (
+                    f"{name}: of the {counted[0]} pairs of a size and a reference image where all three types were "
+                    f"measured, spurious samples are the lowest in {counted[1]}, by more than two standard errors in "
+                    f"{counted[2]}."
+                )
+            table = table.assign(gap_se=table.energy_se)[table.reference == table.reference.min()]
+            for size in sorted({int(peak.K), int(table.K.min()), int(table.K.max())}):
+                rows.append([name, f"{size}", "energy above training images", *means(table, "gap", size)])
+    if rows:
+        yield by_type("Energies relative to the first reference image; lower is more stable", rows)
+
+
+FIGURE = Figure(
+    __name__,
+    "6, 26-30",
+    "Energy relative to training images",
+    "Memorized samples start as low as training images and rise with K; generalized ones start high and come "
+    "down; in the transition spurious samples are the lowest of the three, for every reference image.",
+    stages=("energy",),
+    pictures=("energy/{}",),
+    tables=("energy/{}",),
+    findings=findings,
+)
 
 
 def draw(axis, table, control):
@@ -19,8 +72,7 @@ def draw(axis, table, control):
         axis.fill_between(part.K, part.gap - deviation, part.gap + deviation, color=COLOURS[name], alpha=0.12, lw=0)
         if control is not None and len(part := control[control.type == name]):
             axis.plot(part.K, part.gap, "s--", ms=3, lw=0.8, mfc="none", color=COLOURS[name])
-    axis.set_xscale("log", base=2)
-    axis.xaxis.set_major_formatter("{x:g}")
+    log_axis(axis, None)
 
 
 @click.command(cls=Stage)
@@ -31,11 +83,9 @@ def draw(axis, table, control):
 def main(name, metrics, plotted, out):
     """Draw METRICS/energy/SWEEP.csv, one panel for each reference; dashed, the exact control SWEEP-exact."""
     run = Run(Path(metrics))
-    table, control = run.needed("energy", name, "K"), run.control("energy", name)
+    table, control = run.needed("energy", name, "K", "reference", "gap"), run.control("energy", name)
     references = sorted(table.reference.unique())
-    figure, axes = plt.subplots(
-        1, len(references), figsize=(3 * len(references), 3.2), sharey=True, squeeze=False, layout="constrained"
-    )
+    figure, axes = panels(1, len(references), 3 * len(references), 3.2, sharey=True)
     for axis, reference in zip(axes[0], references, strict=True):
         found = None if control is None else control[control.reference == reference]
         draw(axis, table[table.reference == reference], found)

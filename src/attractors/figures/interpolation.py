@@ -7,7 +7,17 @@ import numpy as np
 
 from attractors.cli.stage import Stage
 from attractors.data.images import read_images
-from attractors.figures.style import plt, save
+from attractors.figures.registry import Figure
+from attractors.figures.style import panels, save
+
+FIGURE = Figure(
+    __name__,
+    "25",
+    "Circular interpolation",
+    "The path between a target and a reference image along which energies are compared (Eq. 45).",
+    stages=("subset",),
+    pictures=("interpolation/{}",),
+)
 
 
 @click.command(cls=Stage)
@@ -23,9 +33,7 @@ def main(subsets: tuple[str, ...], nodes: int, pairs: int, out: str) -> None:
         for pair in zip(*np.split(read_images(path, 2 * pairs), 2), strict=True)
     ]
     alphas = np.linspace(0, np.pi / 2, nodes)
-    figure, axes = plt.subplots(
-        len(rows), nodes, figsize=(0.8 * nodes, 0.85 * len(rows) + 0.3), squeeze=False, layout="constrained"
-    )
+    figure, axes = panels(len(rows), nodes, 0.8 * nodes, 0.85 * len(rows) + 0.3)
     for line, (dataset, x_1, x_2) in zip(axes, rows, strict=True):
         for axis, alpha in zip(line, alphas, strict=True):
             image = np.clip((np.cos(alpha) * x_1 + np.sin(alpha) * x_2).transpose(1, 2, 0) / 2 + 0.5, 0, 1).squeeze()

@@ -1,38 +1,79 @@
 """Figs. 1B and 13-15: samples of each type with their four nearest neighbours in S (top) and in S' (bottom)."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
-from matplotlib.patches import Rectangle
 
 from attractors.arrays import read_arrays
 from attractors.cli.stage import Stage
 from attractors.data.images import read_images
 from attractors.distances.detection import TYPES, selection
-from attractors.figures.style import COLOURS, plt, save
+from attractors.figures.registry import Figure
+from attractors.figures.style import COLOURS, canvas, save
+from attractors.report.words import Table
 from attractors.results.run import Run
+from attractors.tables import read_json
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 NEIGHBOURS = 4
+STEP, BLOCK = 1.25, 6.2  # from one row of neighbours to the next, and from one type to the next, in their widths
 
 
-def tile(axis, image, distance=None):
-    """One image: [C, H, W] in [-1, 1], with its distance to the sample beneath."""
+def findings(run: Run) -> Iterator[Table]:
+    """How many samples are spurious where most are, and the groups that they form."""
+    rows = []
+    for name, peak in run.peaks.items():
+        path = run.metrics / "clusters" / f"{name}.json"
+        if path.is_file():
+            found = read_json(path)
+            keys = ("K", "spurious", "samples_in_clusters", "clusters", "clusters_farther_from_training_than_wide")
+            rows.append([name, *(f"{found[key]:,}" for key in keys)])
+        else:
+            rows.append([name, f"{peak.K:.0f}", f"{peak.spurious * peak['count']:,.0f}", "", "", ""])
+    if rows:
+        columns = ("sweep", "K", "spurious samples", "of them in groups of three or more that repeat each other",
+                   "groups", "of them farther from every training image than they are wide")  # fmt: skip
+        yield Table("Spurious samples where they are most frequent", columns, rows)
+
+
+FIGURE = Figure(
+    __name__,
+    "1B, 13-15",
+    "Samples of each type and their nearest neighbours",
+    "Memorized samples have copies in both the training set S and the synthetic set S'; spurious samples repeat "
+    "within S' but have no copy in S; generalized ones have a copy in neither.",
+    stages=("classify", "clusters"),
+    pictures=("samples/{}",),
+    tables=("clusters/{}",),
+    findings=findings,
+)
+
+
+def tile(axis: Axes, x: float, y: float, side: float, image: np.ndarray, distance: float | None = None) -> None:
+    """One image: [C, H, W] in [-1, 1], `side` wide from (x, y) down, with its distance to the sample beneath."""
     image = np.clip(image.transpose(1, 2, 0) / 2 + 0.5, 0, 1)
     axis.imshow(
-        image.squeeze(), cmap="gray_r" if image.shape[-1] == 1 else None, vmin=0, vmax=1, interpolation="nearest"
-    )
-    axis.set(xticks=[], yticks=[])
-    axis.spines[:].set_visible(False)
+        image.squeeze(), cmap="gray_r" if image.shape[-1] == 1 else None, vmin=0, vmax=1, interpolation="nearest",
+        extent=(x, x + side, y + side * image.shape[0] / image.shape[1], y),
+    )  # fmt: skip
     if distance is not None:
-        axis.set_xlabel(f"{distance:.2f}", fontsize=6, labelpad=1)
+        axis.text(x + side / 2, y + side + 0.03, f"{distance:.2f}", fontsize=6, ha="center", va="top")
 
 
 @click.command(cls=Stage)
 @click.argument("name")
 @click.option("--subset", type=click.Path(dir_okay=False), required=True, help="Images in subset order.")
-@click.option("--metrics", type=click.Path(file_okay=False), default="metrics", help="Folder of tables.")
-@click.option("--data", type=click.Path(file_okay=False), default="data", help="Folder of S', neighbours and types.")
+@click.option("--metrics", type=click.Path(file_okay=False), default="metrics", help="Folder that classify.py wrote.")
+@click.option(
+    "--data", type=click.Path(file_okay=False), default="data", help="Folder of synthetic sets and neighbours."
+)
 @click.option("--examples", type=click.IntRange(1), default=4, help="Samples of each type.")
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
 def main(name, subset, metrics, data, examples, out):
@@ -40,32 +81,31 @@ def main(name, subset, metrics, data, examples, out):
 
     Memorized and spurious samples come from the K of the spurious peak, generalized ones from the largest K.
     """
+    from matplotlib.patches import Rectangle
+
     run = Run(Path(metrics), data=Path(data))
-    sizes = dict.fromkeys(TYPES, int(run.peak(name).K)) | {"generalized": int(run.needed("fractions", name).K.iloc[-1])}
-    figure, axes = plt.subplots(
-        2 * examples, 3 * (NEIGHBOURS + 2), figsize=(10, 1.25 * examples + 0.5), squeeze=False,
-        width_ratios=([1.6] + [1] * NEIGHBOURS + [0.4]) * 3,
-    )  # fmt: skip
-    for axis in axes.flat:
-        axis.axis("off")
-    for block, kind in enumerate(TYPES):
-        size, first = sizes[kind], block * (NEIGHBOURS + 2)
-        chosen = selection(run.codes(name, size), *run.distances(name, size)).get(kind, np.empty(0, int))
+    sizes = dict.fromkeys(TYPES[:2], int(run.peak(name).K))
+    sizes["generalized"] = int(run.needed("fractions", name, "K").K.iloc[-1])
+    height, width = 2 * STEP * examples + 0.3, 3 * BLOCK
+    figure = canvas(10, 10 * height / width, constrained=False)
+    axis = figure.add_axes((0, 0, 1, 1), xlim=(-0.05, width), ylim=(height, -0.3), aspect="equal")
+    axis.set_autoscale_on(False)
+    axis.axis("off")
+    for block, (kind, size) in enumerate(sizes.items()):
         images = read_images(f"{data}/synthetic/{name}/{size}.safetensors")
         sources = {"training": read_images(subset, size), "synthetic": images}
         found, _ = read_arrays(f"{data}/neighbours/{name}/{size}.safetensors")
-        axes[0, first].set_title(f"{kind}, K = {size}", color=COLOURS[kind], loc="left")
+        axis.text(block * BLOCK, -0.1, f"{kind}, K = {size}", color=COLOURS[kind])
+        chosen = selection(run.codes(name, size), *run.distances(name, size)).get(kind, np.empty(0, int))
         for row, index in enumerate(chosen[np.linspace(0, len(chosen) - 1, min(examples, len(chosen))).astype(int)]):
-            sample = figure.add_subplot(axes[0, 0].get_gridspec()[2 * row : 2 * row + 2, first])
-            tile(sample, images[index])
-            sample.add_patch(Rectangle((0, 0), 1, 1, transform=sample.transAxes, fill=False, color=COLOURS[kind], lw=2))
+            x, y = block * BLOCK, 2 * STEP * row
+            tile(axis, x, y + 0.3, 1.5, images[index])
+            axis.add_patch(Rectangle((x, y + 0.3), 1.5, 1.5, fill=False, color=COLOURS[kind], lw=2))
             for line, (source, pool) in enumerate(sources.items()):
                 pairs = zip(found[f"{source}_indices"][index], found[f"{source}_distances"][index], strict=True)
                 for column, (neighbour, distance) in enumerate(list(pairs)[: min(NEIGHBOURS, len(pool))]):
                     if neighbour >= 0:
-                        axis = axes[2 * row + line, first + 1 + column]
-                        axis.axis("on")
-                        tile(axis, pool[neighbour], distance)
+                        tile(axis, x + 1.7 + 1.05 * column, y + STEP * line, 1, pool[neighbour], distance)
     click.echo(f"{save(figure, out)}: {examples} samples of each type with neighbours in S (top) and S' (bottom)")
 
 

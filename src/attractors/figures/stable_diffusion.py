@@ -1,10 +1,14 @@
 """Figs. 5B and 24: images of each prompt from several noises, and the spectrum of the score around the first."""
 
+from __future__ import annotations
+
 import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
-from matplotlib.axes import Axes
+import pandas as pd
 
 from attractors.arrays import read_arrays
 from attractors.cli.settings import read_yaml
@@ -12,10 +16,54 @@ from attractors.cli.stage import Stage
 from attractors.data.images import read_images
 from attractors.data.prompts import prompts_of
 from attractors.distances.detection import TYPES
-from attractors.figures.style import COLOURS, plt, save
+from attractors.figures.registry import Figure
+from attractors.figures.style import COLOURS, canvas, save
+from attractors.report.words import Table
+from attractors.results.run import Run
 from attractors.tables import read_csv
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 LINES = ("-", "--", ":", "-.")
+
+
+def findings(run: Run) -> Iterator[str | Table]:
+    """Of each prompt of each study: how much its images repeat, and its median singular values by Alg. 3."""
+    if not run.studies:
+        yield "Not in this run. It needs the weights: python src/main.py scale stable_diffusion, then dvc repro."
+    for name in run.studies:
+        parts = [read_csv(path) for path in sorted((run.metrics / "latent_curvature" / name).glob("*.csv"))]
+        spectra = [part[part.method == "one_sided"] for part in parts]
+        told = [part for part in (run.table("latent_stability", name), *spectra) if part is not None and len(part)]
+        table = pd.concat(told, ignore_index=True) if told else pd.DataFrame(columns=["prompt"])
+        kinds = sorted(table.kind.dropna().unique()) if "kind" in table else []
+        rows = []
+        for prompt, part in table.groupby("prompt"):
+            values = [part.lpips_repetition.max()] if "lpips_repetition" in part else [np.nan]
+            values += [part["median"][part.kind == kind].max() for kind in kinds]
+            rows.append([prompt, part.type.iloc[0], *("" if pd.isna(value) else f"{value:.3g}" for value in values)])
+        rows.sort(key=lambda row: TYPES.index(row[1]))
+        if rows:
+            columns = ("prompt", "candidate", "repetition", *(f"median, {kind} score" for kind in kinds))
+            yield Table(f"{name}: repetition and singular values by Alg. 3", columns, rows)
+            yield (
+                "Repetition is 1 where the noise does not matter and 0 where images of one prompt differ as much as "
+                "those of two (LPIPS)."
+            )
+
+
+FIGURE = Figure(
+    __name__,
+    "5B, 24",
+    "Curvature in Stable Diffusion",
+    "Hand-picked candidates: singular values are largest for a memorized image, smaller for spurious ones, "
+    "smallest for generalized ones.",
+    stages=("sd_generate", "sd_stability", "sd_curvature"),
+    pictures=("stable_diffusion/{}",),
+    tables=("latent_stability/{}", "latent_curvature/{}"),
+    findings=findings,
+)
 
 
 def spectra(axis: Axes, found: dict[str, tuple], kind: str, suffix: str, first: int) -> None:
@@ -57,7 +105,7 @@ def main(
         raise click.BadParameter(f"{folder}: no spectra of the {kind} score by Alg. 3", param_hint="--kind")
     rows, per_column = len(found), -(-len(found) // 3) if len(found) > 3 else 1
     blocks = -(-rows // per_column)
-    figure = plt.figure(figsize=(3.4 * blocks, 1.35 * per_column + 2.9), layout="constrained")
+    figure = canvas(3.4 * blocks, 1.35 * per_column + 2.9)
     top, bottom = figure.subfigures(2, 1, height_ratios=[1.35 * per_column, 2.9])
     panels = top.subfigures(per_column, blocks, squeeze=False)
     for i, (name, (entry, _, _)) in enumerate(found.items()):

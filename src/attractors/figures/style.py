@@ -1,39 +1,113 @@
-"""The common look of all figures: colours, and files whose bytes depend only on what they show."""
+"""The common look of all figures: colours, and files whose bytes depend only on what they show.
 
-import matplotlib
-from matplotlib.figure import Figure
+Matplotlib is imported when the first figure is drawn, so that the registry of figures can be read without it; and never
+its pyplot, which nothing here needs and whose windows take as long to import as the rest.
+"""
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from attractors.files import atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette: distinct for every kind of colour vision, in print and on screen.
 COLOURS = {"memorized": "#0072B2", "spurious": "#D55E00", "generalized": "#009E73", "training": "#555555"}
 TRAINING, SYNTHETIC = "#8A8D0F", "#888888"  # distances to S (the paper's olive) and within S' (its grey)
+LOOK = {
+    "figure.dpi": 120,
+    "savefig.dpi": 120,
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "attractors",
+}
 
-plt.rcParams.update(
-    {
-        "figure.dpi": 120,
-        "savefig.dpi": 120,
-        "font.size": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlesize": 9,
-        "legend.frameon": False,
-        "pdf.fonttype": 42,
-        "svg.hashsalt": "attractors",
-    }
-)
+
+def canvas(width: float, height: float, constrained: bool = True) -> Figure:
+    """An empty figure of `width` by `height` inches; `constrained` lets it make room for labels when it is saved."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams.update(LOOK)
+    figure = Figure((width, height), layout="constrained" if constrained else None)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def panels(rows: int, columns: int, width: float, height: float, **options: object) -> tuple[Figure, np.ndarray]:
+    """A figure of `width` by `height` inches and its axes: [rows, columns]. options: as of `Figure.subplots`."""
+    figure = canvas(width, height)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def grid(
+    count: int, width: float, height: float, right: float = 0.1, top: float = 0.3, **options: object
+) -> tuple[Figure, np.ndarray]:
+    """A figure of `count` equal panels, at most four in a row, and its axes: [rows, columns], those left over hidden.
+
+    width, height: of each panel in inches. right, top: margins of the figure in inches. Places that are known
+    beforehand need not be found by measuring all labels several times, which takes seconds for a dozen panels.
+    """
+    columns = min(4, count)
+    rows, (between, below), (left, bottom) = -(-count // columns), (0.25, 0.6), (0.6, 0.45)
+    whole = columns * (width + between) - between + left + right, rows * (height + below) - below + bottom + top
+    figure = canvas(*whole, constrained=False)
+    edges = {"left": left / whole[0], "right": 1 - right / whole[0], "bottom": bottom / whole[1]}
+    edges |= {"top": 1 - top / whole[1], "wspace": between / width, "hspace": below / height}
+    axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw=edges, **options)
+    for axis in axes.flat[count:]:
+        axis.axis("off")
+    return figure, axes
+
+
+def share(axes: np.ndarray, columns: int, y: bool = True) -> None:
+    """Let panels of a grid, in reading order, have the axes of the first, with numbers at its lowest and left edges."""
+    for number, axis in enumerate(axes):
+        if number:
+            axis.sharex(axes[0])
+            if y:
+                axis.sharey(axes[0])
+        axis.tick_params(labelbottom=number + columns >= len(axes), labelleft=y and number % columns == 0)
+
+
+def log_scale(axis: Axes, **names: str) -> None:
+    """Make axes of `axis` logarithmic (xscale="log") with plain numbers at powers of ten, which are quick to draw."""
+    axis.set(**names)
+    axis.minorticks_off()
+    for name in names:
+        getattr(axis, f"{name[0]}axis").set_major_formatter("{x:g}")
+
+
+def log_axis(axis: Axes, label: str | None = "training set size K") -> None:
+    """Make x an axis of powers of two, as K is, with plain numbers at its ticks."""
+    axis.set_xscale("log", base=2)
+    axis.xaxis.set_major_formatter("{x:g}")
+    if label:
+        axis.set_xlabel(label)
 
 
 def save(figure: Figure, out: str) -> str:
-    """Write the figure as out.png and out.pdf, without dates or program versions; return the two paths in words."""
-    from attractors.files import atomic
+    """Write the figure as out.png and out.pdf, without dates or program versions; return the two paths in words.
 
+    Its layout is computed once and holds for both files.
+    """
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+        figure.set_layout_engine(None)  # else it is computed again for each file
     for suffix, metadata in (
         (".png", {"Software": None}),
         (".pdf", {"CreationDate": None, "Producer": None, "Creator": None}),
     ):
         with atomic(f"{out}{suffix}") as temporary:
-            figure.savefig(temporary, metadata=metadata, bbox_inches="tight")
-    plt.close(figure)
+            figure.savefig(temporary, metadata=metadata)
     return f"{out}.png, {out}.pdf"

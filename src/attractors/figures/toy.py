@@ -1,16 +1,25 @@
 """Fig. 2: the toy model's learned energy for each K, with the prior of A.2 and the exact one, and its exact answer."""
 
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
 
 from attractors.arrays import read_arrays
 from attractors.cli.stage import Stage
-from attractors.figures.style import COLOURS, plt, save
+from attractors.figures.registry import Figure
+from attractors.figures.style import COLOURS, panels, save
+from attractors.report.words import Table, percent
+from attractors.results.run import Run
+from attractors.tables import read_json
 from attractors.theory.associative_memory import circle_energy, circle_score, inverse_temperature
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
 
 E_MAX = 1.5  # top of the colour scale; above it the landscape is a featureless bowl
 PAPER_BETA = 20  # the inverse temperature of the paper's K -> infinity panel
@@ -19,6 +28,33 @@ ROWS = {
     "exact_prior": "learned, exact $p_T$",
     "exact": "exact (Eq. 5)",
 }
+
+
+def findings(run: Run) -> Iterator[Table]:
+    """Minima of the learned energy beside those of the exact one, and where its samples lie, for each K."""
+    rows = []
+    for path in sorted((run.metrics / "toy").glob("*.json"), key=lambda path: int(path.stem)):
+        found = read_json(path)
+        at = next(row for row in found["minima"] if row["t"] == found["t"])
+        counts = [f"{at[kind][name]}" for kind in ("learned", "exact") for name in ("minima", "spurious")]
+        near = [percent(found["samples"][name]) for name in ("near_a_training_point", "near_by_chance")]
+        rows.append([f"{found['K']}", f"{found['t']:g}", *counts, *near, f"{found['samples']['radius']:.3f}"])
+    if rows:
+        columns = ("K", "t", "minima, learned", "no training point's own", "minima, exact", "no training point's own",
+                   "samples by a training point", "by chance", "mean distance from the centre")  # fmt: skip
+        yield Table("Minima of the energy, and samples", columns, rows)
+
+
+FIGURE = Figure(
+    __name__,
+    "2",
+    "Energy landscape of the toy model",
+    "With 2 points the minima of the energy are the points. At 9 appear minima that are no data; at 1,000 the "
+    "low energies form a continuous circle, as the exact solution for infinite K says (Eq. 15).",
+    stages=("toy_train", "toy_evaluate"),
+    pictures=("toy",),
+    findings=findings,
+)
 
 
 def landscape(axis: Axes, x: np.ndarray, energy: np.ndarray, force: np.ndarray) -> QuadMesh:
@@ -80,9 +116,7 @@ def profile(axis: Axes, data: dict[str, np.ndarray], beta: float) -> None:
 def main(arrays: tuple[str, ...], out: str) -> None:
     """Draw the evaluated toy models in ARRAYS, a column each, by the size of their training sets."""
     runs = sorted((read_arrays(path) for path in arrays), key=lambda run: len(run[0]["memories"]))
-    figure, axes = plt.subplots(
-        len(ROWS), len(runs) + 1, figsize=(2.6 * (len(runs) + 1), 8), layout="constrained", squeeze=False
-    )
+    figure, axes = panels(len(ROWS), len(runs) + 1, 2.6 * (len(runs) + 1), 8)
     for column, (data, record) in zip(axes.T[:-1], runs, strict=True):
         beta = inverse_temperature(record["t"], record["sigma"])
         for axis, name in zip(column, ROWS, strict=True):

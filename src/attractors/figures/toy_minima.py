@@ -1,13 +1,46 @@
 """The toy model's transition: minima of the exact and the learned energy against K, and how flat their valley is."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import click
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from attractors.cli.stage import Stage
-from attractors.figures.style import COLOURS, plt, save
+from attractors.figures.registry import Figure
+from attractors.figures.style import COLOURS, panels, save
+from attractors.report.words import Table
+from attractors.results.run import Run
 from attractors.tables import read_csv, read_json
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def findings(run: Run) -> Iterator[Table]:
+    """At how many K the exact energy has minima that are no training point's own, at each time."""
+    if (table := run.table("toy_minima")) is not None:
+        rows = []
+        for t, part in table.groupby("t"):
+            some = part.K[part.spurious > 0]
+            rows.append([f"{t:g}", f"{len(some)} of {len(part)}", f"{some.min()}" if len(some) else ""])
+        columns = ("t", "sizes K with minima that are no training point's own", "smallest such K")
+        yield Table("Spurious minima of the exact energy", columns, rows)
+
+
+FIGURE = Figure(
+    __name__,
+    "Not in the paper",
+    "Where the toy model's spurious minima appear",
+    "The paper shows the toy model at three sizes K and one time.",
+    stages=("toy_minima", "toy_evaluate"),
+    pictures=("toy_minima",),
+    tables=("toy_minima",),
+    findings=findings,
+)
 
 
 def counts(axis: Axes, table: pd.DataFrame, learned: list[dict], t: float) -> None:
@@ -34,12 +67,14 @@ def main(table: str, learned: tuple[str, ...], out: str) -> None:
     """Draw TABLE, the exact energy's minima, and the metrics LEARNED of the toy models."""
     table, learned = read_csv(table, "t", "K", "minima", "spurious"), [read_json(path) for path in learned]
     times = sorted(table.t.unique())
-    figure, axes = plt.subplots(1, len(times) + 1, figsize=(2.7 * (len(times) + 1), 2.7), layout="constrained")
+    from matplotlib import colormaps
+
+    figure, [axes] = panels(1, len(times) + 1, 2.7 * (len(times) + 1), 2.7)
     for axis, t in zip(axes, times, strict=False):
         counts(axis, table[table.t == t], learned, t)
     axes[0].set_ylabel("minima of the energy")
     axes[0].legend(fontsize=7)
-    shades = plt.get_cmap("cividis")(np.linspace(0.1, 0.8, len(times)))
+    shades = colormaps["cividis"](np.linspace(0.1, 0.8, len(times)))
     for t, shade in zip(times, shades, strict=True):
         rows = table[(table.t == t) & (table.K > 1)]
         axes[-1].plot(rows.K, rows.ripple, lw=1.2, color=shade, label=f"exact, t = {t:g}")

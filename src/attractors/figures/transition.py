@@ -1,5 +1,6 @@
 """Fig. 4A: fractions of memorized, spurious and generalized samples against K, spurious enlarged below."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -7,8 +8,53 @@ import click
 from attractors.cli.settings import ROOT, read_runs
 from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
-from attractors.figures.style import COLOURS, plt, save
+from attractors.figures.registry import Figure
+from attractors.figures.style import COLOURS, log_axis, panels, save
+from attractors.report.words import interval, percent
+from attractors.results.run import Run, halving
 from attractors.tables import read_csv
+
+
+def findings(run: Run) -> Iterator[str]:
+    """How the fractions go from the smallest K to the largest, and where the spurious one peaks, of each sweep."""
+    for name, peak in run.peaks.items():
+        table = run.table("fractions", name)
+        first, last = table.iloc[0], table.iloc[-1]
+        half = halving(table)
+        fall = f"; they drop below one half between K = {half[0]} and {half[1]}" if half else ""
+        yield (
+            f"{name}: of {first['count']:,.0f} to {table['count'].max():,.0f} samples at each size, "
+            f"{interval(first, 'memorized')} are memorized at K = {first.K:.0f} and {interval(last, 'memorized')} at "
+            f"K = {last.K:.0f}{fall}. Generalized ones go from {percent(first.generalized)} to "
+            f"{percent(last.generalized)}."
+        )
+        between = 0 < peak.name < len(table) - 1
+        yield (
+            f"{name}: spurious samples are most frequent at K = {peak.K:.0f}, {interval(peak, 'spurious')}, where "
+            f"{percent(peak.memorized)} are memorized and {percent(peak.generalized)} generalized"
+            + (": a peak inside the transition." if between else ": at an end of the range, so no peak inside it.")
+        )
+    for name in run.controls:
+        if (table := run.table("fractions", name)) is not None:
+            least = table.memorized.min()
+            share = "all samples" if least == 1 else f"{percent(least)} or more"
+            yield (
+                f"{name}, the closed-form denoiser of the training set: {share} are memorized at every K up to "
+                f"{table.K.max()}."
+            )
+
+
+FIGURE = Figure(
+    __name__,
+    "4A, 7-9",
+    "From memorization to generalization",
+    "As K grows memorized samples vanish and generalized ones take over; spurious samples rise and fall at the "
+    "boundary between the two. The same holds for other widths (Figs. 7, 8) and for larger S' (Fig. 9).",
+    stages=("subset", "train", "sample", "neighbours", "classify"),
+    pictures=("transition",),
+    tables=("fractions/{}",),
+    findings=findings,
+)
 
 
 def draw(table, control, title, top, bottom):
@@ -22,8 +68,7 @@ def draw(table, control, title, top, bottom):
             if control is not None:
                 label = "exact denoiser" if name == "memorized" else None
                 axis.plot(control.K, control[name], "s--", ms=3, lw=0.8, mfc="none", color=COLOURS[name], label=label)
-        axis.set_xscale("log", base=2)
-        axis.xaxis.set_major_formatter("{x:g}")
+        log_axis(axis, None)
     top.set(title=title, ylabel="fraction of S'", ylim=(-0.02, 1.04))
     bottom.set(xlabel="training set size K", ylabel="spurious fraction", ylim=(0, None))
 
@@ -38,10 +83,7 @@ def main(folder, names, out):
     tables = {path.stem: read_csv(path, "K", *TYPES) for path in sorted(folder.glob("*.csv"))}
     if missing := [name for name in names if name not in tables]:
         raise click.BadParameter(f"{folder}: no table {missing[0]}.csv")
-    figure, axes = plt.subplots(
-        2, len(names), figsize=(4.2 * len(names), 4.6), sharex="col", sharey="row", squeeze=False,
-        height_ratios=[2, 1], layout="constrained",
-    )  # fmt: skip
+    figure, axes = panels(2, len(names), 4.2 * len(names), 4.6, sharex="col", sharey="row", height_ratios=[2, 1])
     for column, name in zip(axes.T, names, strict=True):
         draw(tables[name], tables.get(f"{name}-exact"), name, *column)
     axes[0, 0].legend(loc="center left", fontsize=8)

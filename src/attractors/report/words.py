@@ -1,5 +1,8 @@
 """The words for the numbers of a run: shares, intervals, means and orders as sentences say them."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 
@@ -7,8 +10,16 @@ from attractors.results.run import ORDER, Run
 from attractors.tables import read_json
 
 
-def headline(run: Run) -> tuple[tuple[str, ...], list[list[str]]]:
-    """What one asks first, of each learned sweep: (columns, rows of text), from the numbers of `dvc metrics`."""
+class Table(NamedTuple):
+    """A table in words, for the report: its caption, the names of its columns, and rows of as many cells."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def headline(run: Run) -> Table:
+    """What one asks first, of each learned sweep, from the numbers of `dvc metrics`."""
     rows = []
     for name in run.learned:
         if (path := run.metrics / "summary" / f"{name}.json").is_file():
@@ -18,7 +29,7 @@ def headline(run: Run) -> tuple[tuple[str, ...], list[list[str]]]:
                          *(f"{found[key]:g}" for key in ("spurious_peak_K", "delta_m", "delta_s"))])  # fmt: skip
     columns = ("sweep", "K where memorized samples fall to one half", "most spurious samples", "at K",
                "delta_m there", "delta_s there")  # fmt: skip
-    return columns, rows
+    return Table("In short", columns, rows)
 
 
 def percent(share: float) -> str:
@@ -31,12 +42,21 @@ def interval(row: pd.Series, kind: str) -> str:
     return f"{percent(row[kind])} ({percent(row[f'{kind}_low'])} to {percent(row[f'{kind}_high'])})"
 
 
-def means(table: pd.DataFrame, column: str, size: float, error: str | None = None) -> str:
-    """'memorized 1.2, spurious 3.4' of the types in a table at one K."""
+def means(table: pd.DataFrame, column: str, size: float) -> list[str]:
+    """'1.23 ± 0.04', the mean and its standard error, of each type in ORDER in a table at one K; '' without one."""
     at = table[size == table.K].set_index("type")
-    bars = {kind: f" ± {at[error][kind]:.2g}" if error and pd.notna(at[error][kind]) else "" for kind in at.index}
-    kinds = [kind for kind in ORDER if kind in at.index and pd.notna(at[column][kind])]
-    return ", ".join(f"{kind} {at[column][kind]:.3g}{bars[kind]}" for kind in kinds)
+    mean, error = (
+        at[name].reindex(ORDER) if name in at else pd.Series(np.nan, ORDER) for name in (column, f"{column}_se")
+    )
+    return [
+        "" if pd.isna(value) else f"{value:.3g}" + ("" if pd.isna(bar) else f" ± {bar:.2g}")
+        for value, bar in zip(mean, error, strict=True)
+    ]
+
+
+def by_type(caption: str, rows: Sequence[Sequence[str]]) -> Table:
+    """A table of quantities by type. rows: sweep, K, quantity, and a cell for each type in ORDER."""
+    return Table(caption, ("sweep", "K", "mean ± standard error", *ORDER), rows)
 
 
 def order(table: pd.DataFrame, column: str, kinds: tuple[str, ...]) -> str:

@@ -19,13 +19,14 @@ from attractors.cli.progress import progress
 from attractors.cli.settings import ROOT, read_runs
 from attractors.cli.stage import out_option, stage
 from attractors.distances.detection import TYPES
+from attractors.figures.registry import figures
 from attractors.files import atomic, file_hash
 from attractors.report.explorer import GRID, PER_DECADE, explore
-from attractors.report.findings import FIGURES
 from attractors.report.words import headline
 from attractors.results.run import Run
 
 PAGE = Path(__file__).parents[1] / "report"
+ANSWER = "figure_transition"  # stands first: what one opens the report for
 SHOWN = 200  # longer tables are for downloading only
 RANKS = 128  # of a spectrum in such a table
 COMPRESSED = 500_000  # bytes from which on a table is one of gzip
@@ -92,10 +93,8 @@ def entry(figure, run, plots, datasets, used):
     pictures = [path for paths in found(plots, figure.pictures, names, ".png") for path in paths]
     tables = list(found(run.metrics, figure.tables, sweeps, ".csv"))
     used.extend(pictures + [path for paths in tables for path in paths])
-    numbered = figure.number[0].isdigit()
     return {
-        "label": f"Fig{'s' * (not figure.number.isalnum())}. {figure.number}" if numbered else figure.number,
-        "title": figure.title, "paper": figure.paper, "findings": list(figure.findings(run)),
+        "label": figure.label, "title": figure.title, "paper": figure.paper, "findings": list(figure.findings(run)),
         "pictures": [picture(path, plots, figure.title) for path in pictures],
         "tables": [table(paths, run.metrics) for paths in tables],
     }  # fmt: skip
@@ -184,7 +183,8 @@ def main(runs, metrics, plots, data, settings, examples, library, out):
     controls = tuple(name for name in sweeps["sweeps"] if name not in learned)
     run = Run(metrics, learned, controls, tuple(sweeps.get("studies", ())))
     names, used = run.learned + run.controls, [runs]
-    figures = [entry(figure, run, plots, tuple(sweeps["datasets"]), used) for figure in FIGURES]
+    answer_first = sorted(figures(), key=lambda figure: figure.stage != ANSWER)
+    entries = [entry(figure, run, plots, tuple(sweeps["datasets"]), used) for figure in answer_first]
     explorers = []
     for name in progress(names, "report", "sweep"):
         if run.table("thresholds", name) is not None:
@@ -200,7 +200,7 @@ def main(runs, metrics, plots, data, settings, examples, library, out):
     ]  # fmt: skip
     environment = Environment(loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined)
     page = environment.get_template("page.html").render(
-        learned=learned, figures=figures, sweeps=explorers, headline=headline(run), versions=versions(),
+        learned=learned, figures=entries, sweeps=explorers, headline=headline(run), versions=versions(),
         thresholds=[thresholds(name, run) for name in names if run.table("thresholds", name) is not None],
         parameters=[{"name": str(path), "text": path.read_text("utf-8")} for path in files if path.is_file()],
         hashes=hashes,
@@ -212,9 +212,9 @@ def main(runs, metrics, plots, data, settings, examples, library, out):
         if path:
             with atomic(path) as temporary:
                 temporary.write_text(content, encoding="utf-8")
-    drawn = sum(bool(figure["pictures"]) for figure in figures)
+    drawn = sum(bool(figure["pictures"]) for figure in entries)
     click.echo(
-        f"{out}: {drawn} of {len(figures)} figures, explorer of {len(explorers)} sweeps, {len(page) / 1e6:.1f} MB"
+        f"{out}: {drawn} of {len(entries)} figures, explorer of {len(explorers)} sweeps, {len(page) / 1e6:.1f} MB"
     )
 
 
