@@ -1,6 +1,5 @@
 """What changed between two revisions or experiments, and whether it is more than noise."""
 
-import io
 from pathlib import Path
 
 import click
@@ -13,6 +12,7 @@ from attractors.cli.settings import ROOT
 from attractors.cli.stage import seed_option, stage
 from attractors.randomness import BOOTSTRAP, generator
 from attractors.results.comparison import compare_fractions, compare_means, compare_quantities
+from attractors.results.run import Run
 
 
 class Revision:
@@ -47,12 +47,18 @@ class Revision:
         return sorted(path.removeprefix(self.prefix) for path in found)
 
     def table(self, kind, name):
-        """The table metrics/kind/name.csv, or metrics/kind/name/K.csv of all K as one, or None."""
-        texts = [self.text(f"metrics/{kind}/{name}.csv")]
-        if texts == [None]:
-            texts = [self.text(path) for path in self.paths(f"metrics/{kind}/{name}") if path.endswith(".csv")]
-        frames = [pd.read_csv(io.StringIO(text)) for text in texts]
+        """The table metrics/kind/name.csv, or None. Older revisions have metrics/kind/name/K.csv; these become one."""
+        run = Run(Path("metrics"), reader=self.read)
+        if (table := run.table(kind, name)) is not None:
+            return table
+        parts = [path.removeprefix("metrics/").split("/") for path in self.paths(f"metrics/{kind}/{name}")]
+        frames = [run.table(f"{kind}/{name}", part[-1].removesuffix(".csv")) for part in parts]
         return pd.concat(frames).sort_values("K", kind="stable", ignore_index=True) if frames else None
+
+    def read(self, path):
+        """The content of metrics/path, or None."""
+        text = self.text(f"metrics/{path}")
+        return None if text is None else text.encode()
 
     def sweeps(self):
         """Names of the sweeps that were classified."""

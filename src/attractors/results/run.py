@@ -1,6 +1,6 @@
 """The results of a run: the one place that finds its tables, types, spurious peak and half-crossing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -29,9 +29,12 @@ class Run:
     controls: tuple[str, ...] = ()
     studies: tuple[str, ...] = ()
     data: Path = Path("data")
+    reader: Callable[[str], bytes | None] | None = None  # reads tables of another revision by their path below metrics
 
     def read(self, path: str) -> bytes | None:
         """The content of the file `path` below the folder of tables, or None where there is no such file."""
+        if self.reader:
+            return self.reader(path)
         file = Path(self.metrics) / path
         return file.read_bytes() if file.is_file() else None
 
