@@ -4,6 +4,8 @@ What DVC keeps (weights, samples) goes through a cache that all machines share, 
 pictures, the entries of dvc.lock) comes back with the task. So `dvc repro` here finds all as if it had run it.
 """
 
+from __future__ import annotations
+
 import contextlib
 import io
 import itertools
@@ -13,9 +15,13 @@ import subprocess
 import tarfile
 import time
 import uuid
+from collections.abc import Callable, Container, Iterator, Mapping
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import click
+import networkx as nx
 
 from scheduling import books, keeper, processes, remote_worker
 from scheduling.graph import TOGETHER
@@ -24,19 +30,20 @@ LARGE = 50_000_000
 SAME = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ATTRACTORS_CHECKPOINT_SECONDS")
 
 
-def requirements(path="requirements.txt"):
-    """The packages that requirements.txt names: those whose versions must agree."""
+def requirements(path: str = "requirements.txt") -> list[str]:
+    """Return the names of the packages in requirements.txt, whose versions must agree on all machines."""
     lines = (line.split("#")[0].strip() for line in Path(path).read_text("utf-8").splitlines())
     return [line.split("<")[0].split(">")[0].split("=")[0].strip() for line in lines if line]
 
 
-def snapshot(made):
-    """(this checkout as a tar file, what in it is not committed): all files that git tracks or would.
+def snapshot(made: Container[str]) -> tuple[bytes, list[str]]:
+    """Return (this checkout as a tar file, the files in it that are not committed).
 
-    made: what stages write, which is not called uncommitted. Raises ValueError where a file is too large to be source.
+    The tar file has all files that git tracks or would track. made contains what stages write, which does not count as
+    uncommitted. Raises ValueError for a file that is too large to be source.
     """
 
-    def git(*arguments):
+    def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8", check=True).stdout
 
     listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
@@ -51,13 +58,13 @@ def snapshot(made):
     return buffer.getvalue(), [path for path in changed if path not in made]
 
 
-def written(config):
-    """A section of DVC's settings as config.local holds it."""
+def written(config: Mapping[str, Any]) -> str:
+    """Return a section of DVC's settings in the form of config.local."""
     return "".join(f"    {key} = {value}\n" for key, value in config.items())
 
 
-def reachable(address, seconds=10):
-    """Raises ValueError where nothing answers at HOST:PORT, which Ray itself finds out only after minutes."""
+def reachable(address: str, seconds: float = 10) -> None:
+    """Raise ValueError where nothing answers at HOST:PORT within `seconds`; Ray itself takes minutes to find out."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if address == "auto":
         return
@@ -70,9 +77,21 @@ def reachable(address, seconds=10):
 
 
 class Cluster:
-    """The connection to a Ray cluster, and what this fan-out keeps there."""
+    """The connection to a Ray cluster, and what this fan-out stores there."""
 
-    def __init__(self, address, own, graph, gpus, cpus, jobs, cache, remote, allow_versions, patience):
+    def __init__(
+        self,
+        address: str,
+        own: books.Books,
+        graph: nx.DiGraph,
+        gpus: float | None,
+        cpus: int,
+        jobs: int | None,
+        cache: str | None,
+        remote: str | None,
+        allow_versions: bool,
+        patience: float,
+    ) -> None:
         """own: the `Books` of this checkout; patience: minutes without a machine after which it is given up."""
         if os.name == "nt":
             raise ValueError("--address: clusters are of Linux or macOS; without it stages run side by side here")
@@ -119,13 +138,13 @@ class Cluster:
             token.touch()
             self.job["token"] = str(token)
 
-    def workers(self, gpu):
-        """How many stages the cluster runs at a time."""
+    def workers(self, gpu: bool) -> int:
+        """Return how many stages the cluster can run at a time."""
         has, each = self.ray.cluster_resources(), {"CPU": self.cpus} | ({"GPU": self.gpus} if gpu else {})
         return int(min(has.get(resource, 0) / number for resource, number in each.items() if number))
 
-    def lanes(self):
-        """Stages that need a GPU, and those that do not."""
+    def lanes(self) -> list[ClusterLane]:
+        """Return a lane for stages that need a GPU, and one for those that do not."""
         if not self.gpus:
             return [ClusterLane(self, gpu=False, suits=lambda name: not self.graph.nodes[name]["here"])]
         return [
@@ -135,8 +154,8 @@ class Cluster:
             ),
         ]
 
-    def submit(self, inside, gpu):
-        """Start stages on a worker; a future of what `remote_worker.perform` returns."""
+    def submit(self, inside: dict[str, list[str]], gpu: bool) -> Future:
+        """Start stages on a worker; return a future of the result of `remote_worker.perform`."""
         nodes = self.graph.graph["all"].nodes
         read = {name: [other for other in nodes[name]["inputs"] if other not in inside] for name in inside}
         inputs = sorted({name for names in read.values() for name in names})
@@ -155,10 +174,10 @@ class Cluster:
         future.add_done_callback(lambda _: self.running_refs.pop(key, None))
         return future
 
-    def absorb(self, result):
-        """Take in what a worker sent: files, logs, lock entries, in this order, so that a crash here loses nothing.
+    def absorb(self, result: dict[str, Any]) -> dict[str, tuple[int, float]]:
+        """Store what a worker sent: files, logs, then lock entries, an order in which a crash here loses nothing.
 
-        Raises ValueError where the worker refused.
+        Raises ValueError where the worker refused the stages or sent a file that is no output of them.
         """
         if "refused" in result:
             raise ValueError(result["refused"])
@@ -175,8 +194,8 @@ class Cluster:
         self.merged += result["entries"]
         return result["results"]
 
-    def running(self, gpu):
-        """(stage, seconds, where, last line of its log) of each batch; where it waits for a place, that."""
+    def running(self, gpu: bool) -> Iterator[tuple[str, float, str, str]]:
+        """Yield (stage, seconds, where, last line of its log) of each batch; a batch may still wait."""
         try:
             news = self.ray.get(self.board.read.remote(), timeout=2)
         except (self.ray.exceptions.RayError, TimeoutError):
@@ -186,33 +205,36 @@ class Cluster:
                 name, where, line = news.get(key, (first, "waits for a worker", ""))
                 yield name, time.monotonic() - since, where, line
 
-    def stop(self):
+    def stop(self) -> None:
+        """Cancel all running stages and close the connection."""
         for ref, *_ in list(self.running_refs.values()):
             with contextlib.suppress(self.ray.exceptions.RayError):
                 self.ray.cancel(ref, force=True)
         self.close()
 
-    def close(self):
+    def close(self) -> None:
+        """Close the connection, and remove the file by which workers recognise the shared cache."""
         if self.job["token"]:
             Path(self.job["token"]).unlink(missing_ok=True)
         self.ray.shutdown()
 
 
 class ClusterLane:
-    """One kind of place in the cluster: with or without GPUs."""
+    """The stages of one kind on the cluster: with or without GPUs."""
 
     together = TOGETHER
 
-    def __init__(self, cluster, gpu, suits):
-        self.cluster, self.gpu, self.suits, self.missing = cluster, gpu, suits, None
+    def __init__(self, cluster: Cluster, gpu: bool, suits: Callable[[str], bool]) -> None:
+        self.cluster, self.gpu, self.suits = cluster, gpu, suits
+        self.missing: float | None = None  # since when no machine can run these stages
 
     @property
-    def workers(self):
-        """What is given to Ray at a time: twice what fits, so that no worker waits for the head."""
+    def workers(self) -> int:
+        """The number of stages given to Ray at a time: twice what fits, so that no worker waits for this machine."""
         return self.cluster.jobs or max(1, 2 * self.cluster.workers(self.gpu))
 
-    def check(self):
-        """Say when no machine of the cluster can run what was given to it. Raises ValueError where that lasts."""
+    def check(self) -> None:
+        """Say so when no machine of the cluster can run the stages given to it. Raises ValueError where that lasts."""
         if self.cluster.workers(self.gpu):
             self.missing = None
             return
@@ -227,14 +249,18 @@ class ClusterLane:
                 "what is done is kept, and the next call does the rest"
             )
 
-    def submit(self, inside):
+    def submit(self, inside: dict[str, list[str]]) -> Future:
+        """Start the stages `inside`; return a future of what came of them."""
         return self.cluster.submit(inside, self.gpu)
 
-    def absorb(self, result):
+    def absorb(self, result: dict[str, Any]) -> dict[str, tuple[int, float]]:
+        """Store what a worker sent; return {name: (exit code, seconds)}."""
         return self.cluster.absorb(result)
 
-    def running(self):
+    def running(self) -> Iterator[tuple[str, float, str, str]]:
+        """Yield (stage, seconds, where, last line of its log) of each batch."""
         return self.cluster.running(self.gpu)
 
-    def stop(self):
+    def stop(self) -> None:
+        """Cancel all running stages."""
         self.cluster.stop()

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import networkx
 from dvc.repo import Repo
@@ -14,8 +15,10 @@ def kind(name: str) -> str:
     return name.partition("@")[0]
 
 
-def attributes(stage, graph, takes_device, everywhere):
-    """What a scheduler must know of a stage: where it may run, whose outputs it reads, its files that DVC keeps not."""
+def attributes(
+    stage: Any, graph: networkx.DiGraph, takes_device: Callable[[str], bool], everywhere: set[str]
+) -> dict[str, Any]:
+    """Return what a scheduler needs of a stage: where it may run, whose outputs it reads, its uncached files."""
     device = takes_device(stage.cmd or "")
     inputs = [other.addressing for other in graph.predecessors(stage)]
     return {

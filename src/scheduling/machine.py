@@ -38,9 +38,14 @@ class Lane:
     together = 0.0  # seconds of stages that are started as one: a stage costs no start of DVC here
 
     def __init__(
-        self, books: Books, processes: Processes, suits: Callable[[str], bool], size: int,
-        gpus: list[str] | None = None, after: Callable[[str], None] = lambda name: None,
-    ) -> None:  # fmt: skip
+        self,
+        books: Books,
+        processes: Processes,
+        suits: Callable[[str], bool],
+        size: int,
+        gpus: list[str] | None = None,
+        after: Callable[[str], None] = lambda name: None,
+    ) -> None:
         """after: called with the name of each stage that succeeded."""
         self.books, self.processes, self.suits, self.workers, self.after = books, processes, suits, size, after
         self.free = None if gpus is None else list(gpus)
@@ -52,7 +57,7 @@ class Lane:
         gpu = None if self.free is None else self.free.pop(0) if self.free else ""
         return self.pool.submit(self._run, name, gpu)
 
-    def _run(self, name, gpu):
+    def _run(self, name: str, gpu: str | None) -> dict[str, tuple[int, float]]:
         own = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
         log, self.begun[name] = log_of(name).absolute(), time.monotonic()
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +71,7 @@ class Lane:
             return {name: (code, time.monotonic() - self.begun[name])}
         finally:
             del self.begun[name]
-            if gpu:
+            if gpu and self.free is not None:
                 self.free.append(gpu)
 
     def absorb(self, results: dict[str, tuple[int, float]]) -> dict[str, tuple[int, float]]:

@@ -14,8 +14,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -62,12 +63,12 @@ class Processes:
 
         Measured on two cores: the import of torch is most of the 2 to 3 seconds that a stage of a second or less takes.
         """
-        self.context = None
+        self.context: Any = None
         if preloaded and sys.platform == "linux":
             self.context = multiprocessing.get_context("forkserver")
             self.context.set_forkserver_preload(list(preloaded))
         self.kept, self.lock, self.stopped = {}, threading.Lock(), False
-        self.keeper = subprocess.Popen(
+        self.keeper: Any = subprocess.Popen(
             [sys.executable, str(script)], stdin=subprocess.PIPE, text=True, start_new_session=True
         )
 
@@ -88,14 +89,14 @@ class Processes:
                 del self.kept[number]
                 self._tell(f"-{number}")
 
-    def _start(self, command, folder, environment, log):
-        """(process id, a function that waits for the exit code)."""
+    def _start(self, command: str, folder: str, environment: dict[str, str], log: str) -> tuple[int, Callable[[], int]]:
+        """Start a command; return (process id, a function that waits for the exit code and returns it)."""
         words = [] if PLAIN & set(command) else shlex.split(command)
         if self.context and words[:1] == ["python"] and words[1:] and words[1].endswith(".py"):
             child = self.context.Process(target=become, args=(words[1], words[2:], folder, environment, log))
             child.start()
 
-            def wait():
+            def wait() -> int:
                 multiprocessing.connection.wait([child.sentinel])
                 with self.lock:  # starting another one looks at this one too, and its exit code can be read once only
                     child.join()
@@ -112,7 +113,7 @@ class Processes:
             )  # fmt: skip
         return child.pid, child.wait
 
-    def _tell(self, line):
+    def _tell(self, line: str) -> None:
         with contextlib.suppress(BrokenPipeError):  # without its keeper the work goes on
             if not self.keeper.stdin.closed:
                 self.keeper.stdin.write(line + "\n")

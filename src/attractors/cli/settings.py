@@ -1,7 +1,9 @@
-"""Files of settings: where they lie, YAML that is safe to read, names that are safe in a shell."""
+"""Files of settings: where they are, safe reading of YAML, and names that are safe in a shell."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 from ruamel.yaml import YAML
@@ -21,8 +23,11 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of what becomes a path and 
 LARGEST, DEEPEST = 2**20, 32  # bytes of a YAML file, and levels of its nesting
 
 
-def read_yaml(path):
-    """A YAML mapping without aliases. Raises click.BadParameter naming the file for anything else."""
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file without aliases.
+
+    Raises click.BadParameter naming the file for anything else.
+    """
     try:
         with open(path, "rb") as file:
             text = file.read(LARGEST + 1).decode()
@@ -47,18 +52,18 @@ def read_yaml(path):
     return value
 
 
-def check_names(names, path):
-    """Raise click.BadParameter naming the file for a name that a shell or a path could take for something else."""
+def check_names(names: Iterable[Any], path: str | Path) -> None:
+    """Raise click.BadParameter naming the file for a name that would not be a plain name in a shell or a path."""
     for name in names:
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise click.BadParameter(f"{path}: {str(name)[:80]!r} is no name; letters, digits, _, - and . make one")
 
 
-def read_runs(path):
-    """What runs.yaml holds, all of whose words reach a shell. Raises click.BadParameter naming the file."""
+def read_runs(path: str | Path) -> dict[str, Any]:
+    """Return the content of runs.yaml, whose words all reach a shell. Raises click.BadParameter naming the file."""
     content = read_yaml(path)
 
-    def words(value):
+    def words(value: Any) -> list[Any]:
         if isinstance(value, dict):
             return [word for pair in value.items() for part in pair for word in words(part)]
         return [word for part in value for word in words(part)] if isinstance(value, list) else [value]

@@ -1,6 +1,8 @@
-"""What changed between two revisions or experiments, and whether it is more than noise."""
+"""Show what changed between two revisions or experiments, and whether the change is more than noise."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -16,9 +18,12 @@ from attractors.results.run import Run
 
 
 class Revision:
-    """The files of a repository as they are at a revision, an experiment, or `workspace`: what is on disk."""
+    """The files of a repository at a git revision, in an experiment, or as they are on disk (`workspace`).
 
-    def __init__(self, name, folder):
+    Raises ValueError for a name that is none of these.
+    """
+
+    def __init__(self, name: str, folder: str | Path) -> None:
         self.name, self.folder, self.files = name, Path(folder), None
         self.prefix = below_git(self.folder)
         if name != "workspace":
@@ -32,22 +37,25 @@ class Revision:
             except (SCMError, DvcException) as error:
                 raise ValueError(f"{name}: neither a revision nor an experiment here ({error})") from None
 
-    def text(self, path):
-        """A file's text, or None where there is none."""
+    def text(self, path: str) -> str | None:
+        """Return a file's text, or None where the file does not exist."""
         if self.files is None:
             return (self.folder / path).read_text("utf-8") if (self.folder / path).is_file() else None
         path = self.prefix + path
         return self.files.read_text(path, encoding="utf-8") if self.files.isfile(path) else None
 
-    def paths(self, folder):
-        """The files in a folder."""
+    def paths(self, folder: str | Path) -> list[str]:
+        """Return the files in a folder, sorted; none where the folder does not exist."""
         if self.files is None:
             return sorted(str(path.relative_to(self.folder)) for path in (self.folder / folder).glob("*"))
         found = self.files.find(self.prefix + folder) if self.files.isdir(self.prefix + folder) else []
         return sorted(path.removeprefix(self.prefix) for path in found)
 
-    def table(self, kind, name):
-        """The table metrics/kind/name.csv, or None. Older revisions have metrics/kind/name/K.csv; these become one."""
+    def table(self, kind: str, name: str) -> Any:
+        """Return the table metrics/kind/name.csv, or None.
+
+        Older revisions have metrics/kind/name/K.csv, whose tables are joined.
+        """
         run = Run(Path("metrics"), reader=self.read)
         if (table := run.table(kind, name)) is not None:
             return table
@@ -55,35 +63,35 @@ class Revision:
         frames = [run.table(f"{kind}/{name}", part[-1].removesuffix(".csv")) for part in parts]
         return pd.concat(frames).sort_values("K", kind="stable", ignore_index=True) if frames else None
 
-    def read(self, path):
-        """The content of metrics/path, or None."""
+    def read(self, path: str) -> bytes | None:
+        """Return the bytes of metrics/path, or None where there is no such file."""
         text = self.text(f"metrics/{path}")
         return None if text is None else text.encode()
 
-    def sweeps(self):
-        """Names of the sweeps that were classified."""
+    def sweeps(self) -> list[str]:
+        """Return the names of the sweeps that were classified."""
         return [Path(path).stem for path in self.paths("metrics/fractions") if path.endswith(".csv")]
 
-    def samples(self, name):
-        """The hash of the neighbours that a sweep's types were found from, or None where dvc.lock has none."""
+    def samples(self, name: str) -> str | None:
+        """Return the hash of the neighbours from which a sweep's types were found, or None where dvc.lock has none."""
         lock = YAML(typ="safe").load(self.text("dvc.lock") or "") or {}
         stage = lock.get("stages", {}).get(f"classify@{name}", {})
         return next((dep.get("md5") for dep in stage.get("deps", []) if dep["path"] == f"data/neighbours/{name}"), None)
 
 
-def written(value):
-    """A number in at most four digits; empty for none."""
+def written(value: float) -> str:
+    """Return a number with at most four significant digits, or a dash where it is not finite."""
     return f"{value:.4g}" if np.isfinite(value) else "-"
 
 
-def shown(table):
-    """A table as lines."""
+def shown(table: pd.DataFrame) -> str:
+    """Return a table as lines of text."""
     numbers = {column: written for column in table.select_dtypes("number") if column != "K"}
     return table.to_string(index=False, formatters=numbers)
 
 
-def quantities(first, second, seed):
-    """The lines on the peak and the transition."""
+def quantities(first: pd.DataFrame, second: pd.DataFrame, seed: int) -> str:
+    """Return lines of text on the spurious peak and the transition in two tables of fractions."""
     table = compare_quantities(first, second, generator(seed, BOOTSTRAP))
     words = {True: "no more than noise", False: "more than noise", None: "no interval"}
     rows = {"": table.quantity}
@@ -96,8 +104,8 @@ def quantities(first, second, seed):
     return pd.DataFrame(rows).to_string(index=False)
 
 
-def report(name, first, second, seed):
-    """Everything there is to say of one sweep, as paragraphs."""
+def report(name: str, first: Revision, second: Revision, seed: int) -> Iterator[str]:
+    """Yield the paragraphs of the comparison of one sweep in two revisions."""
     tables = [side.table("fractions", name) for side in (first, second)]
     same = first.samples(name) is not None and first.samples(name) == second.samples(name)
     yield f"== {name} =="
@@ -106,7 +114,7 @@ def report(name, first, second, seed):
     else:
         if same:
             yield "The same samples under other thresholds: differences are exact; intervals and p are of new samples."
-        yield quantities(*tables, seed)
+        yield quantities(tables[0], tables[1], seed)
         fractions = compare_fractions(*tables)
         yield f"Fractions; p of a chi-squared test, corrected for {len(fractions)} sizes\n{shown(fractions)}"
     limits = [side.table("thresholds", name) for side in (first, second)]
@@ -121,7 +129,7 @@ def report(name, first, second, seed):
         if basins[0].equals(basins[1]):
             yield "No log-volume changed."
         else:
-            means = compare_means(*basins, "log_volume")
+            means = compare_means(basins[0], basins[1], "log_volume")
             yield f"Mean log-volumes; p of a normal test, corrected for {means.p.notna().sum()}\n{shown(means)}"
 
 
@@ -132,7 +140,7 @@ def report(name, first, second, seed):
 @click.option("--folder", type=click.Path(exists=True, file_okay=False), default=ROOT, show_default="here",
               help="The repository.")  # fmt: skip
 @seed_option
-def main(a, b, names, folder, seed):
+def main(a: str, b: str, names: tuple[str, ...], folder: str, seed: int) -> None:
     """Compare A with B: git revisions, experiments of DVC, or `workspace`, the files as they are.
 
     For each sweep in both: the peak of the spurious fraction and the K of the transition with bootstrap intervals,

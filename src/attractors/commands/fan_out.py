@@ -1,7 +1,9 @@
-"""`dvc repro` with independent stages side by side, on this machine or with --address on a Ray cluster.
+"""Run `dvc repro` with independent stages side by side, on this machine or, with --address, on a Ray cluster.
 
-DVC decides what is stale; this decides only where and in which order.
+DVC decides which stages are out of date; this command decides only where they run and in which order.
 """
+
+from __future__ import annotations
 
 import contextlib
 import os
@@ -9,8 +11,10 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from filelock import FileLock, Timeout
@@ -21,12 +25,21 @@ from attractors.cli.settings import ROOT, read_runs
 from attractors.cli.stage import Stage
 from scheduling.processes import LOGS, Processes, log_of
 
+if TYPE_CHECKING:
+    import networkx as nx
+
+    from scheduling.books import Books
+    from scheduling.cluster import Cluster
+    from scheduling.display import Display
+    from scheduling.graph import Agenda
+    from scheduling.machine import Lane
+
 PRELOADED = ("click", "numpy", "pandas", "ruamel.yaml", "safetensors.numpy", "torch", "tqdm")
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def dvc(*arguments):
-    """DVC in this checkout; its output. Raises click.ClickException where it fails."""
+def dvc(*arguments: str) -> str:
+    """Run DVC in this checkout and return its output. Raises click.ClickException where it fails."""
     command = [sys.executable, "-m", "dvc", *arguments]
     ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", check=False)
     if ended.returncode:
@@ -43,8 +56,10 @@ def takes_device(command: str) -> bool:
     return "device_option" in path.read_text("utf-8")
 
 
-def local_lanes(books, graph, jobs, gpus_per_run, cpus_per_run):
-    """Places on this machine: cores, and GPUs where a stage shall have its own."""
+def local_lanes(
+    books: Books, graph: nx.DiGraph, jobs: int | None, gpus_per_run: float | None, cpus_per_run: int
+) -> list[Lane]:
+    """Return the lanes of this machine: one for cores and, where each stage gets its own GPU, one for GPUs."""
     from scheduling.machine import Lane, shares, visible_gpus
 
     jobs = jobs or max(1, CORES // cpus_per_run)
@@ -60,8 +75,8 @@ def local_lanes(books, graph, jobs, gpus_per_run, cpus_per_run):
     ]
 
 
-def work_off(agenda, lanes, display):
-    """Give the lanes what is ready until nothing is left that can be done."""
+def work_off(agenda: Agenda, lanes: Sequence[Any], display: Display) -> None:
+    """Give the lanes stages that are ready, until none is left that can run."""
     running = {}
     while True:
         for lane in lanes:
@@ -88,12 +103,16 @@ def work_off(agenda, lanes, display):
         display.show(agenda, [row for lane in lanes for row in lane.running()], sum(lane.workers for lane in lanes))
 
 
-def interrupted(*_):
+def interrupted(*_: object) -> NoReturn:
+    """Turn a signal into a KeyboardInterrupt, so that a kill ends all stages as Ctrl-C does."""
     raise KeyboardInterrupt
 
 
-def own_lock():
-    """Held while this runs: two at a time would do everything twice. Raises ValueError."""
+def own_lock() -> Any:
+    """Take the lock that lets only one fan_out run in a checkout, so that no stage runs twice.
+
+    Raises ValueError where another fan_out holds it.
+    """
     LOGS.mkdir(parents=True, exist_ok=True)
     try:
         return FileLock(LOGS / "lock").acquire(blocking=False)
@@ -114,11 +133,21 @@ def own_lock():
 @click.option("--patience", type=click.FloatRange(0), default=10,
               help="With --address: minutes without a machine for what is left until this gives up.")  # fmt: skip
 @click.option("--allow-versions", is_flag=True, help="Take workers whose Python packages are of other versions.")
-def main(stages, jobs, cpus_per_run, gpus_per_run, address, cache, remote, patience, allow_versions):
-    """Bring STAGES (default: all) up to date, independent ones side by side.
+def main(
+    stages: tuple[str, ...],
+    jobs: int | None,
+    cpus_per_run: int,
+    gpus_per_run: float | None,
+    address: str | None,
+    cache: str | None,
+    remote: str | None,
+    patience: float,
+    allow_versions: bool,
+) -> None:
+    """Bring STAGES (default: all) up to date, running independent stages side by side.
 
-    A stage that fails stops those that need it and no others; its log is named, and the exit code is 1.
-    What is done stays done: the next call does the rest.
+    A stage that fails stops only the stages that need it; its log is named, and the exit code is 1.
+    Stages that are done stay done: running the command again does the rest.
     """
     if not address and (cache or remote or allow_versions):
         raise click.UsageError("--cache, --remote and --allow-versions go with --address")
@@ -165,8 +194,11 @@ def main(stages, jobs, cpus_per_run, gpus_per_run, address, cache, remote, patie
             raise click.ClickException(str(error)) from None
 
 
-def up_to_date_sources():
-    """The books, opened once the stage `sources` is up to date: which others an edit concerns is seen only then."""
+def up_to_date_sources() -> Books:
+    """Return the books, after bringing the stage `sources` up to date.
+
+    Only then is it known which other stages depend on code that was edited.
+    """
     from scheduling.books import Books
 
     books = Books(ROOT)
@@ -177,8 +209,8 @@ def up_to_date_sources():
     return books
 
 
-def run(graph, lanes, opened):
-    """Work `graph` off in `lanes`; the agenda, done as far as it could be. An interrupt ends this process."""
+def run(graph: nx.DiGraph, lanes: Sequence[Any], opened: contextlib.ExitStack) -> Agenda:
+    """Run the stages of `graph` in `lanes` and return the agenda. An interrupt ends this process with exit code 130."""
     from scheduling.display import Display
     from scheduling.graph import Agenda
 
@@ -198,14 +230,14 @@ def run(graph, lanes, opened):
     return agenda
 
 
-def cluster_lanes(cluster, books, graph, whole):
-    """Places in the cluster, and one here for stages that may read what only this machine has."""
+def cluster_lanes(cluster: Cluster, books: Books, graph: nx.DiGraph, whole: nx.DiGraph) -> list[Any]:
+    """Return the lanes of the cluster, and one on this machine for stages that may read what only this machine has."""
     from scheduling.machine import Lane
 
     if cluster.uncommitted:
         some = ", ".join(cluster.uncommitted[:5]) + ", ..." * (len(cluster.uncommitted) > 5)
         click.echo(f"workers get {len(cluster.uncommitted)} uncommitted changes too: {some}", err=True)
-    after = {}
+    after: dict[str, Any] = {}
     if cluster.remote:
         after = {"after": lambda name: books.push([name], cluster.remote)}
         read = {name for stage in graph for name in whole.nodes[stage]["inputs"]} - set(graph)
@@ -215,8 +247,11 @@ def cluster_lanes(cluster, books, graph, whole):
     return [here, *cluster.lanes()]
 
 
-def report(agenda, stages):
-    """What failed, with the end of its log; else what `dvc repro` still had to run, which should be nothing."""
+def report(agenda: Agenda, stages: tuple[str, ...]) -> None:
+    """Raise ClickException with the ends of the logs of stages that failed, or else run `dvc repro`.
+
+    After a successful run `dvc repro` should find nothing left to do; the message says what it ran.
+    """
     if agenda.failed:
         for name in sorted(agenda.failed):
             click.echo(f"{name}, {log_of(name)}:\n{log_of(name).read_text(errors='replace')[-2000:]}", err=True)

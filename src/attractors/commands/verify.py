@@ -1,7 +1,11 @@
-"""Are the bytes on disk those that dvc.lock names? DVC trusts its cache, and file times, also after a disk failed."""
+"""Check that the bytes on disk are those that dvc.lock names.
+
+DVC trusts its cache and the times of files, even after a disk has failed.
+"""
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -13,14 +17,14 @@ from attractors.cli.settings import ROOT
 from attractors.cli.stage import Stage
 
 
-def md5(path):
-    """The md5 by which DVC names a file."""
+def md5(path: Path) -> str:
+    """Return the md5 of a file's bytes, by which DVC names it, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def expected(root, cache):
-    """(path, md5) of every object of the cache, and of every output of dvc.lock that is in the workspace."""
+def expected(root: Path, cache: Path) -> Iterator[tuple[Path, str]]:
+    """Yield (path, md5) of every object of the cache, and of every output of dvc.lock that is in the workspace."""
     objects = cache / "files" / "md5"
     for path in sorted(objects.glob("??/*")):
         yield path, path.parent.name + path.name.removesuffix(".dir")
@@ -42,8 +46,8 @@ def expected(root, cache):
 @click.option(
     "--cache", type=click.Path(file_okay=False, path_type=Path), help="The cache.  [default: where dvc cache dir says]"
 )
-def main(remove, cache):
-    """Hash every object of the cache and every output in the workspace. The exit code is 1 where one is damaged."""
+def main(remove: bool, cache: Path | None) -> None:
+    """Hash every object of the cache and every output in the workspace. The exit code is 1 if any is damaged."""
     cache = cache or cache_of(ROOT)
     if not any((cache / "files" / "md5").glob("??/*")):
         raise ValueError(f"{cache}: an empty cache, so there is nothing to hold files against; dvc pull or dvc repro")

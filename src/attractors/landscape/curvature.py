@@ -5,6 +5,7 @@ The score is -noise / sigma_t, and t is 0-based: the paper's t_0 = 2 has sigma_2
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +14,15 @@ from attractors.denoisers.diffusion import Diffusion, forward_process
 from attractors.landscape import derivatives
 from attractors.randomness import CURVATURE, generator
 
+Column = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # x_0, noise -> columns of M, all [B, C, H, W]
 Progress = Callable[[range], Iterable[int]]  # wraps the loop over groups of patterns or blocks of columns
 
 COLUMNS = 4  # columns of M for each dimension, as in Algs. 2 and 3
 
 
-def _singular_values(column, patterns, indices, seed, batch, progress):
+def _singular_values(
+    column: Column, patterns: torch.Tensor, indices: Sequence[int], seed: int, batch: int, progress: Progress
+) -> torch.Tensor:
     """The singular values of M: [P, N] float64, descending; its 4N columns are column(x_0, noise): [B, ...].
 
     M is N x 4N and never held: M M^T is summed in float64 over blocks of columns, and the singular values are the
@@ -34,7 +38,15 @@ def _singular_values(column, patterns, indices, seed, batch, progress):
     return torch.cat(found)
 
 
-def _gram(column, x_0, generators, width, state=None, save=None, progress=iter):
+def _gram(
+    column: Column,
+    x_0: torch.Tensor,
+    generators: list[np.random.Generator],
+    width: int,
+    state: dict[str, Any] | None = None,
+    save: Callable[[dict[str, Any]], object] | None = None,
+    progress: Progress = iter,
+) -> torch.Tensor:
     """M M^T: [G, N, N] float64 for patterns x_0: [G, C, H, W], summed over blocks of `width` columns.
 
     save: called after each block with what `state` takes to go on there, to the same bytes.
@@ -56,16 +68,21 @@ def _gram(column, x_0, generators, width, state=None, save=None, progress=iter):
     return gram
 
 
-def _roots(gram):
-    """The singular values of M: [G, N], descending, from M M^T: [G, N, N] float64."""
+def _roots(gram: torch.Tensor) -> torch.Tensor:
+    """Return the singular values of M: [G, N], descending, from M M^T: [G, N, N] float64."""
     return torch.linalg.eigvalsh(gram).clamp_(min=0).sqrt_().flip(1)
 
 
 @torch.inference_mode()
 def central_difference(
-    model: Diffusion, patterns: torch.Tensor, indices: Sequence[int], seed: int, t: int = 2, batch: int = 1024,
+    model: Diffusion,
+    patterns: torch.Tensor,
+    indices: Sequence[int],
+    seed: int,
+    t: int = 2,
+    batch: int = 1024,
     progress: Progress = iter,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """Alg. 2: the singular values of M, M^(i) = (score(x^+) - score(x^-)) / 2: [P, N] float64, descending.
 
     patterns: [P, C, H, W] in [-1, 1], number i perturbed by noise of its own generator (`seed`, CURVATURE,
@@ -75,7 +92,7 @@ def central_difference(
     (Marchenko and Pastur). `jacobian` is without either.
     """
 
-    def column(x_0, noise):
+    def column(x_0: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         plus, minus = (forward_process(x_0, sign * noise, t, model.alpha_bar) for sign in (1, -1))
         return (model.score(plus, t) - model.score(minus, t)) / 2
 
@@ -84,9 +101,14 @@ def central_difference(
 
 @torch.inference_mode()
 def one_sided(
-    model: Diffusion, patterns: torch.Tensor, indices: Sequence[int], seed: int, t: int = 2, batch: int = 1024,
+    model: Diffusion,
+    patterns: torch.Tensor,
+    indices: Sequence[int],
+    seed: int,
+    t: int = 2,
+    batch: int = 1024,
     progress: Progress = iter,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """Alg. 3: the singular values of M, M^(i) = score(x^+): [P, N] float64, descending.
 
     Arguments as of `central_difference`. The score at the pattern itself is in every column, and adds one
@@ -97,9 +119,16 @@ def one_sided(
 
 @torch.inference_mode()
 def one_sided_resumable(
-    model: Diffusion, x_0: torch.Tensor, index: int, seed: int, t: int, batch: int, state: dict | None = None,
-    save: Callable[[dict], None] | None = None, progress: Progress = iter,
-) -> torch.Tensor:  # fmt: skip
+    model: Diffusion,
+    x_0: torch.Tensor,
+    index: int,
+    seed: int,
+    t: int,
+    batch: int,
+    state: dict | None = None,
+    save: Callable[[dict], None] | None = None,
+    progress: Progress = iter,
+) -> torch.Tensor:
     """Alg. 3 for one pattern of many dimensions: [N] float64, descending, the values of `one_sided`.
 
     x_0: [1, C, H, W]. Memory: M M^T, N^2 float64, and as much again for its eigenvalues. state: what `save` was last
@@ -110,7 +139,7 @@ def one_sided_resumable(
     return _roots(_gram(_one_sided_column(model, t), x_0, random, width, state, save, progress))[0]
 
 
-def _one_sided_column(model, t):
+def _one_sided_column(model: Diffusion, t: int) -> Column:
     return lambda x_0, noise: model.score(forward_process(x_0, noise, t, model.alpha_bar), t)
 
 

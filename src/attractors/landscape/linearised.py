@@ -30,9 +30,14 @@ def centre(model: Diffusion, x_0: torch.Tensor, t: int) -> torch.Tensor:
 
 
 def leading_singular_values(
-    model: Diffusion, x_0: torch.Tensor, count: int, seed: int, index: int = 0, t: int = 5,
+    model: Diffusion,
+    x_0: torch.Tensor,
+    count: int,
+    seed: int,
+    index: int = 0,
+    t: int = 5,
     tick: Callable[[], None] = lambda: None,
-) -> tuple[torch.Tensor, int]:  # fmt: skip
+) -> tuple[torch.Tensor, int]:
     """(the `count` largest singular values of J: [count] float64, descending; products used), by Lanczos on J^T J.
 
     The start is random (`seed`, LANCZOS, index). tick: called after each product.
@@ -43,8 +48,8 @@ def leading_singular_values(
         raise ValueError(f"--leading is {count}; a spectrum of {dimensions} values allows 1 to {dimensions - 1}")
     used = 0
 
-    def applied(product):
-        def apply(vector):
+    def applied(product: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[np.ndarray], np.ndarray]:
+        def apply(vector: np.ndarray) -> np.ndarray:
             nonlocal used
             used += 1
             tick()
@@ -72,9 +77,15 @@ class Moments(NamedTuple):
 
 
 def hutchinson(
-    model: Diffusion, x_0: torch.Tensor, probes: int, seed: int, index: int = 0, t: int = 5, batch: int = 16,
+    model: Diffusion,
+    x_0: torch.Tensor,
+    probes: int,
+    seed: int,
+    index: int = 0,
+    t: int = 5,
+    batch: int = 16,
     progress: Callable[[range], Iterable[int]] = iter,
-) -> Moments:  # fmt: skip
+) -> Moments:
     """Hutchinson's estimates E[v^T J v] = tr J and E|J v|^2 = |J|_F^2 over `probes` >= 2 vectors v of random signs.
 
     Signs come from (`seed`, PROBES, index). batch: products at a time.

@@ -1,7 +1,8 @@
-"""Two runs of a sweep side by side: what differs, and whether by more than the noise of finite samples."""
+"""Compare two runs of a sweep: what differs, and whether by more than the noise of finite samples."""
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.stats import chi2_contingency, norm
 
 from attractors.distances.detection import TYPES
@@ -10,13 +11,16 @@ from attractors.results.run import crossings
 RESAMPLES = 2000
 
 
-def counts_of(table):
-    """The samples of each type in a table of fractions: [sizes, 3] int64."""
+def counts_of(table: pd.DataFrame) -> np.ndarray:
+    """Return the number of samples of each type from a table of fractions: [sizes, 3] int64."""
     return np.rint(table[list(TYPES)].to_numpy() * table[["count"]].to_numpy()).astype(np.int64)
 
 
-def quantities(sizes, shares):
-    """What one looks at first, of n runs: {name: [n]}. shares: [n, m, 3]."""
+def quantities(sizes: np.ndarray, shares: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the main quantities of n runs, {name: [n]}: the spurious peak, its K, and the K of the half-crossing.
+
+    sizes: [m] are the K, and shares: [n, m, 3] the fractions of the types.
+    """
     memorized, spurious = shares[..., 0], shares[..., 1]
     return {
         "peak of the spurious fraction": spurious.max(1),
@@ -25,24 +29,31 @@ def quantities(sizes, shares):
     }
 
 
-def resampled(counts, random):
-    """Shares of as many samples drawn again, K by K (multinomial): [RESAMPLES, sizes, 3]. random: a numpy generator."""
+def resampled(counts: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Return the shares of as many samples drawn again, K by K, from a multinomial: [RESAMPLES, sizes, 3].
+
+    counts: [sizes, 3]. random: a numpy generator.
+    """
     totals = counts.sum(1, keepdims=True)
     return (
         np.stack([random.multinomial(n, c / n, RESAMPLES) for c, (n,) in zip(counts, totals, strict=True)], 1) / totals
     )
 
 
-def interval(values):
-    """The central 95% of [n] values that are there; (nan, nan) where more than one in twenty is not."""
+def interval(values: np.ndarray) -> np.ndarray:
+    """Return the central 95% interval of the finite ones among values: [n], as (low, high).
+
+    It is (nan, nan) where more than one value in twenty is not finite.
+    """
     present = values[np.isfinite(values)]
     return np.quantile(present, [0.025, 0.975]) if len(present) >= 0.95 * len(values) else np.full(2, np.nan)
 
 
-def compare_quantities(first, second, random):
-    """`quantities` of two tables of fractions with 95% bootstrap intervals, and of their difference.
+def compare_quantities(first: pd.DataFrame, second: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
+    """Return the `quantities` of two tables of fractions and their difference, with 95% bootstrap intervals.
 
-    The two are resampled independently. `noise`: whether the interval of the difference holds 0.
+    The two tables are resampled independently. The column `noise` says whether the interval of the difference contains
+    0.
     """
     found, drawn = [], []
     for table in (first, second):
@@ -60,8 +71,8 @@ def compare_quantities(first, second, random):
     return pd.DataFrame(rows)
 
 
-def holm(p_values):
-    """Holm's p-values of several tests: [n]."""
+def holm(p_values: ArrayLike) -> np.ndarray:
+    """Return the p-values of several tests: [n], corrected by Holm's method for their number."""
     p_values = np.asarray(p_values, float)
     order = np.argsort(p_values)
     stepped = np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1))
@@ -70,11 +81,11 @@ def holm(p_values):
     return corrected
 
 
-def compare_fractions(first, second):
-    """Fractions at each K that both tables have, with the p-value of a chi-squared test of the three counts.
+def compare_fractions(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Return the fractions at each K that both tables have, with the p-value of a chi-squared test of the three counts.
 
-    p is corrected for the number of sizes (Holm), and 1 where the counts are the same. The test takes the two
-    synthetic sets as independent: of one set under two thresholds, a difference is exact, and p means nothing.
+    p is corrected for the number of sizes (Holm), and is 1 where the counts are equal. The test assumes that the two
+    synthetic sets are independent. For one set under two thresholds a difference is exact, and p has no meaning.
     """
     both = first.merge(second, on="K", suffixes=("_A", "_B"))
     sides = [first[first.K.isin(both.K)], second[second.K.isin(both.K)]]
@@ -87,8 +98,11 @@ def compare_fractions(first, second):
     return table
 
 
-def compare_means(first, second, column):
-    """Means of a column with standard errors, for each K and type in both tables, and Holm's p of their difference."""
+def compare_means(first: pd.DataFrame, second: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return the means of a column with standard errors, for each K and type in both tables, and p of their difference.
+
+    p is that of a normal test, corrected by Holm's method; it is NaN where a standard error is 0 or unknown.
+    """
     both = first.merge(second, on=["K", "type"], suffixes=("_A", "_B"))
     table = both[["K", "type", f"{column}_A", f"{column}_B"]].copy()
     error = np.hypot(both[f"{column}_se_A"], both[f"{column}_se_B"])

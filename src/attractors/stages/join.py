@@ -26,11 +26,11 @@ TABLES = {  # table: (folder of measurements, function that makes it)
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), default="data",
               help="Folder of types, neighbours and measurements.")  # fmt: skip
 @click.option("--metrics", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of tables.")
-def main(name, limit, rare, data, metrics):
-    """Write METRICS/{basin,curvature,spectra,energy}/NAME.csv of the sweep NAME, one row for each K and type.
+def main(name: str, limit: int, rare: float, data: Path, metrics: Path) -> None:
+    """Write METRICS/{basin,curvature,spectra,energy}/NAME.csv of the sweep NAME, with one row for each K and type.
 
-    A mean over a type is the estimate over all its samples, from those that were measured and their weights; that over
-    its samples nearest by the distance that defines it, as the paper takes them, stands beside.
+    The mean of a type is an estimate over all its samples, from the samples that were measured and their weights.
+    Beside it stands the mean over the samples nearest by the distance that defines the type, as in the paper.
     """
     run = Run(metrics, data=data)
     parts = {table: [] for table in TABLES}

