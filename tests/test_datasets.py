@@ -49,6 +49,30 @@ def test_idx_files_in_the_local_folder_packed_or_not(name, tmp_path, monkeypatch
         (tmp_path / file).unlink()
 
 
+LAYOUTS = [
+    "MNIST/raw/train-images-idx3-ubyte", "raw/train-images-idx3-ubyte", "train-images.idx3-ubyte",
+    "train-images-idx3-ubyte/train-images-idx3-ubyte",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_idx_files_where_torchvision_and_kaggle_leave_them(layout, tmp_path, no_network, monkeypatch):
+    monkeypatch.setitem(datasets.IDX, "mnist", (datasets.IDX["mnist"][0], md5(idx(GREY)), *datasets.IDX["mnist"][2:]))
+    (tmp_path / layout).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / layout).write_bytes(idx(GREY))
+    for folders in ([tmp_path], [tmp_path / "absent", tmp_path]):
+        np.testing.assert_array_equal(load("mnist", *folders)[0], GREY)
+
+
+def test_a_temporary_copy_of_an_experiment_looks_into_the_checkout_that_made_it(tmp_path):
+    copy = tmp_path / "project" / ".dvc" / "tmp" / "exps" / "tmpabc" / "in" / "a folder"
+    own = tmp_path / "project" / "data" / "raw" / "mine"
+    assert subset.places(copy, "mine")[0] == copy / "data" / "raw" / "mine"
+    own.mkdir(parents=True)
+    assert subset.places(copy, "mine")[0] == own
+    assert subset.places(tmp_path / "project", "mine")[0] == own
+
+
 def test_a_damaged_local_file_is_named_and_never_replaced_by_a_download(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "_download", lambda *_: pytest.fail("went to the network"))
     (tmp_path / IDX_NAME).write_bytes(idx(GREY))
@@ -180,6 +204,18 @@ def test_lsun_from_a_folder_of_pictures_is_cropped(tmp_path):
         Image.fromarray(picture).save(tmp_path / f"{i}.png")
     images, _, _ = load("lsun_church", tmp_path)
     np.testing.assert_array_equal(images, np.stack([centre_crop(Image.fromarray(p), 64) for p in made]))
+
+
+def test_lsun_as_its_own_tool_exports_it_is_in_the_order_of_the_database(tmp_path):
+    made = {f"{number:06x}a": picture for number, picture in zip((9, 0x10, 0x9A, 0xA0), pictures(4), strict=True)}
+    for key, picture in made.items():
+        folder = tmp_path.joinpath("church", *key[:6])
+        folder.mkdir(parents=True)
+        Image.fromarray(picture).save(folder / f"{key}.webp", lossless=True)
+    images, _, source = load("lsun_church", tmp_path)
+    expected = np.stack([centre_crop(Image.fromarray(made[key]), 64) for key in sorted(made)])
+    np.testing.assert_array_equal(images, expected)
+    assert source.startswith("4 pictures")
 
 
 def test_images_of_ones_own_from_an_archive_and_from_pictures(tmp_path):

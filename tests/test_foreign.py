@@ -416,3 +416,133 @@ def test_lpips_neighbours_of_the_stage_are_those_of_the_lpips_package(tmp_path, 
     np.testing.assert_allclose(arrays["training_spacing"], spacing.min(1).values, rtol=1e-4)
     result = run(neighbours, *files, "--metric", "lpips_vgg", "--lpips", tmp_path / "alex")
     assert "weights of alex; --metric lpips_vgg needs those of vgg" in result.output
+
+
+def diffusers_folder(folder, seed=0, unet=None, **scheduler):
+    """A folder of diffusers of a random U-Net, with changes to its configurations; returns it and its state dict."""
+    model = model_with(randomised(seed))
+    record = {"network": {"name": "unet", **SETTINGS}, "diffusion": {}, "image_shape": list(SHAPE), "seed": 0}
+    write_model(folder.with_suffix(".safetensors"), model.state_dict(), size=7, **record)
+    assert run(export_diffusers, folder.with_suffix(".safetensors"), "--out", folder).exit_code == 0
+    for path, changes in (("unet/config.json", unet or {}), ("scheduler/scheduler_config.json", scheduler)):
+        content = json.loads((folder / path).read_text("utf-8")) | changes
+        (folder / path).write_text(json.dumps(content), "utf-8")
+    return folder, model.state_dict()
+
+
+def import_folder(folder, out, *options):
+    return run(import_checkpoint, folder, "--no-check", "--size", 7, "--out", out, *options)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr is True, which makes another schedule"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "a model for FlowMatchEulerDiscreteScheduler"),
+        ({"_class_name": "ScoreSdeVeScheduler"}, "a model for ScoreSdeVeScheduler"),
+        ({"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": True}, "use_flow_sigmas is True"),
+        ({"variance_type": "learned_range"}, "also learns variances"),
+        ({"beta_schedule": "squaredcos_cap_v2"}, "squaredcos_cap_v2 betas"),
+        ({"trained_betas": [0.1] * 1000}, "epsilon or v_prediction, linear are read"),
+        ({"prediction_type": "sample"}, "prediction sample"),
+    ],
+)
+def test_what_changes_the_schedule_or_the_prediction_is_refused(tmp_path, changes, words):
+    folder, _ = diffusers_folder(tmp_path / "d", **changes)
+    result = import_folder(folder, tmp_path / "m")
+    assert result.exit_code == 1, result.output
+    (line,) = result.output.strip().splitlines()
+    assert words in line
+    assert not (tmp_path / "m").exists()
+
+
+def test_what_of_a_sampler_is_not_kept_is_named(tmp_path):
+    folder, state = diffusers_folder(
+        tmp_path / "d", _class_name="DDIMScheduler", variance_type="fixed_large", clip_sample=False, beta_end=0.03
+    )
+    result = import_folder(folder, tmp_path / "m")
+    assert result.exit_code == 0, result.output
+    for words in ("variance_type 'fixed_large'", "clip_sample False", "the sampler of DDIMScheduler"):
+        assert f"not kept: {words}" in result.output
+    model, _ = read_model(tmp_path / "m")
+    assert model.betas[-1].item() == pytest.approx(0.03)
+    assert equal(model.state_dict(), state)
+
+
+def test_the_only_variant_of_the_weights_is_taken_and_several_are_listed(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder, state = diffusers_folder(tmp_path / "d")
+    usual = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(usual)
+    usual.unlink()
+    halves = {name: value.half() for name, value in weights.items()}
+    save_file(halves, usual.with_name("diffusion_pytorch_model.fp16.safetensors"), {"format": "pt"})
+    result = import_folder(folder, tmp_path / "m")
+    assert result.exit_code == 0, result.output
+    assert "diffusion_pytorch_model.fp16.safetensors, the only variant there" in result.output
+    model, _ = read_model(tmp_path / "m")
+    assert equal(model.state_dict(), {name: value.half().float() for name, value in state.items()})
+    save_file(halves, usual.with_name("diffusion_pytorch_model.non_ema.safetensors"), {"format": "pt"})
+    result = import_folder(folder, tmp_path / "m2")
+    assert result.exit_code == 1
+    assert "it holds diffusion_pytorch_model.fp16.safetensors, diffusion_pytorch_model.non_ema.saf" in result.output
+    for path in usual.parent.glob("*.safetensors"):
+        path.unlink()
+    names = sorted(weights)
+    for i, part in enumerate((names[::2], names[1::2]), 1):
+        file = usual.with_name(f"diffusion_pytorch_model-0000{i}-of-00002.safetensors")
+        save_file({name: weights[name] for name in part}, file, {"format": "pt"})
+    assert import_folder(folder, tmp_path / "m3").exit_code == 0
+    assert equal(read_model(tmp_path / "m3")[0].state_dict(), state)
+    save_file({name: value / 0 for name, value in weights.items()}, usual, {"format": "pt"})
+    assert "NaN or infinity" in import_folder(folder, tmp_path / "m4").output
+
+
+def test_a_folder_of_the_hub_s_cache_is_read_at_its_main_revision(tmp_path):
+    cache = tmp_path / "models--someone--ddpm"
+    (cache / "refs").mkdir(parents=True)
+    for revision in ("aaa", "bbb"):
+        folder, state = diffusers_folder(tmp_path / revision, seed=len(revision) + (revision == "bbb"))
+        (cache / "snapshots").mkdir(exist_ok=True)
+        folder.rename(cache / "snapshots" / revision)
+    assert "2 revisions in snapshots/" in import_folder(cache, tmp_path / "m").output
+    (cache / "refs" / "main").write_text("bbb")
+    result = import_folder(cache, tmp_path / "m")
+    assert result.exit_code == 0, result.output
+    assert equal(read_model(tmp_path / "m")[0].state_dict(), state)
+
+
+def test_sample_size_is_a_side_a_pair_or_given(tmp_path):
+    for name, size, options, shape in (
+        ("square", [8, 8], [], [1, 8, 8]), ("null", None, ["--image-size", 8], [1, 8, 8]),
+    ):  # fmt: skip
+        folder, _ = diffusers_folder(tmp_path / name, unet={"sample_size": size})
+        if size is None:
+            refused = import_folder(folder, tmp_path / "m")
+            assert "sample_size is null; --image-size says" in refused.output
+        result = import_folder(folder, tmp_path / "m", *options)
+        assert result.exit_code == 0, result.output
+        model, record = read_model(tmp_path / "m")
+        assert record["image_shape"] == shape
+        assert model.noise_prediction(torch.zeros(1, *shape), 3).shape == (1, *shape)
+    folder, _ = diffusers_folder(tmp_path / "wide", unet={"sample_size": [8, 16]})
+    assert "images of 8 x 16 pixels" in import_folder(folder, tmp_path / "m").output
+    folder, _ = diffusers_folder(tmp_path / "words", unet={"sample_size": "8"})
+    assert "sample_size is '8'" in import_folder(folder, tmp_path / "m").output
+
+
+def test_numpy_s_scalars_in_a_checkpoint_are_plain_numbers_and_its_objects_are_refused(tmp_path):
+    numbers = [np.int64(-5), np.float32(0.5), np.bool_(True), np.dtype(">i4").type(7)]
+    torch.save({"numbers": numbers}, tmp_path / "x.pt")
+    found = read_torch(tmp_path / "x.pt")["numbers"]
+    assert found == [-5, 0.5, True, 7]
+    assert {type(number) for number in found} == {int, float, bool}
+
+    class Scalar:
+        def __reduce__(self):
+            return np._core.multiarray.scalar, (np.dtype("O"), b"cos\nsystem\n(S'touch run'\ntR.")
+
+    torch.save({"numbers": Scalar()}, tmp_path / "y.pt")
+    with pytest.raises(ValueError, match=r"y\.pt: "):
+        read_torch(tmp_path / "y.pt")

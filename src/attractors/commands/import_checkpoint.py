@@ -47,19 +47,10 @@ def holds_images(path: Path) -> bool:
     return bool(names) and not model
 
 
-def image_size(_, __, text: str | None) -> tuple[int, int] | None:
-    """(H, W) of SIDE or HEIGHTxWIDTH. Raises click.BadParameter."""
-    parts = (text or "").lower().split("x")
-    if text and not (len(parts) in (1, 2) and all(part.isdecimal() and 0 < int(part) < 2**14 for part in parts)):
-        raise click.BadParameter(f"{text!r} is neither a side, such as 32, nor a height and a width, such as 32x48")
-    return (int(parts[0]), int(parts[-1])) if text else None
-
-
 @stage("import_checkpoint")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--size", type=click.IntRange(2), help="K, the number of training images.  [default: as in the file]")
-@click.option("--image-size", callback=image_size, metavar="SIDE|HxW",
-              help="Pixels of a model whose configuration names none.  [default: as in the file]")  # fmt: skip
+@click.option("--image-size", type=click.IntRange(1), help="Pixels to a side, where the model's file names none.")
 @range_option
 @click.option("--check/--no-check", default=True, help="Refuse a noise prediction that does not recognise pure noise.")
 @out_option
@@ -80,7 +71,9 @@ def main(path, size, image_size, values, check, out):
         )
         click.echo(f"{out}: {path}: {images.said}")
         return
-    weights, record, notes = from_diffusers(path, image_size) if path.is_dir() else from_authors(path)
+    weights, record, notes = (
+        from_diffusers(path, image_size and (image_size, image_size)) if path.is_dir() else from_authors(path)
+    )
     if not (size := size or record.get("size")):
         raise ValueError(f"{path}: does not say how many images it was trained on; --size does")
     model = new_model(record["network"], record["diffusion"], record["image_shape"], 0, None)

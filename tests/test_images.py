@@ -1,0 +1,240 @@
+"""Images in the layouts in which people have them: a third of the samples are near-copies, in every one of them."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from attractors.arrays import read_arrays
+from attractors.commands import import_checkpoint
+from attractors.data.images import open_images, read_images
+from attractors.stages import classify, neighbours, subset
+
+RANDOM = np.random.default_rng(0)
+TRAINING = RANDOM.integers(0, 256, (60, 16, 16, 3), np.uint8)
+NOISE = RANDOM.integers(-3, 4, (40, 16, 16, 3))
+SAMPLES = np.concatenate([np.clip(TRAINING[:40] + NOISE, 0, 255).astype(np.uint8),
+                          RANDOM.integers(0, 256, (80, 16, 16, 3), np.uint8)])  # fmt: skip
+GREY = TRAINING[..., :1]
+RAMP = np.linspace(0, 1, 16)
+
+
+def pictures(folder: Path, arrays, name="{:03d}.png", **options) -> Path:
+    for i, array in enumerate(arrays):
+        path = folder / name.format(i)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = array if isinstance(array, Image.Image) else Image.fromarray(array)
+        picture.save(path, path.suffix[1:].lower().replace("jpg", "jpeg"), **options)
+    return folder
+
+
+def splits(folder: Path) -> Path:
+    pictures(folder, SAMPLES[:2], "train/{}.png")
+    return pictures(folder, SAMPLES[2:4], "test/{}.png")
+
+
+def npz(path: Path, *arrays, **named) -> Path:
+    np.savez(path, *arrays, **named)
+    return path
+
+
+def torch_file(path: Path, content) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def zipped(path: Path, arrays, *others) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for i, array in enumerate(arrays):
+            content = io.BytesIO()
+            Image.fromarray(array).save(content, "png")
+            archive.writestr(f"{i // 50:05d}/img{i}.png", content.getvalue())
+        for name, content in (("dataset.json", json.dumps({"labels": None}).encode()), *others):
+            archive.writestr(name, content)
+    return path
+
+
+def a_mac_s(folder: Path) -> Path:
+    pictures(folder, SAMPLES)
+    (folder / "._000.png").write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X        " + bytes(4000))
+    (folder / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    pictures(folder / "@eaDir" / "000.png", SAMPLES[:1, :4, :4])
+    return folder
+
+
+def with_alpha(folder: Path, seed: int) -> Path:
+    """Pictures whose border cannot be seen and holds other colours for each seed."""
+    hidden = np.random.default_rng(seed).integers(0, 256, SAMPLES.shape, np.uint8)
+    visible = np.zeros((120, 16, 16, 1), bool)
+    visible[:, 4:12, 4:12] = True
+    return pictures(folder, np.concatenate([np.where(visible, SAMPLES, hidden), visible * np.uint8(255)], 3))
+
+
+def turned(folder: Path) -> Path:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return pictures(folder, [Image.fromarray(x).transpose(Image.Transpose.ROTATE_90) for x in SAMPLES], exif=exif)
+
+
+LAYOUTS = {
+    "guided-diffusion: images and labels": lambda p: (npz(p / "x.npz", SAMPLES, np.zeros(120, np.int64)), []),
+    "labels first, images under another name": lambda p: (npz(p / "x.npz", y=np.zeros(120), data=SAMPLES), []),
+    "one of several arrays": lambda p: (f"{npz(p / 'x.npz', x_test=TRAINING, x_train=SAMPLES)}:x_train", []),
+    "capitals": lambda p: (npz(p / "x.npz", SAMPLES).rename(p / "X.NPZ"), []),
+    "channels first": lambda p: (npz(p / "x.npz", SAMPLES.transpose(0, 3, 1, 2)), []),
+    "64-bit integers": lambda p: (npz(p / "x.npz", SAMPLES.astype(np.int64)), []),
+    "floats in [0, 1]": lambda p: (npz(p / "x.npz", (SAMPLES / 255).astype(np.float32)), ["--range", "unit"]),
+    "floats in [0, 255]": lambda p: (npz(p / "x.npz", SAMPLES.astype(np.float32)), ["--range", "bytes"]),
+    "halves in [-1, 1]": lambda p: (npz(p / "x.npz", (SAMPLES / 127.5 - 1).astype(np.float16)), []),
+    "opaque alpha in an array": lambda p: (npz(p / "x.npz", np.pad(SAMPLES, [(0, 0)] * 3 + [(0, 1)],
+                                                                    constant_values=255)), []),
+    "EDM's subfolders": lambda p: (pictures(p / "x", SAMPLES, "0{0:03d}/{0:06d}.png"), []),
+    "StyleGAN's zip": lambda p: (zipped(p / "x.zip", SAMPLES), []),
+    "a Mac's zip": lambda p: (zipped(p / "x.zip", SAMPLES, ("__MACOSX/._img.png", b"x")), []),
+    "a Mac's folder": lambda p: (a_mac_s(p / "x"), []),
+    "photographs turned by EXIF": lambda p: (turned(p / "x"), []),
+    "torch.save of a tensor": lambda p: (torch_file(p / "x.pt", torch.from_numpy(SAMPLES)), []),
+    "torch.save of images and labels": lambda p: (torch_file(p / "x.pt", (torch.from_numpy(SAMPLES),
+                                                                           torch.zeros(120))), []),
+    "torch.save of a list of images": lambda p: (torch_file(p / "x.pt", list(torch.from_numpy(SAMPLES))), []),
+    "torch.save of batches": lambda p: (torch_file(p / "x.pt", list(torch.from_numpy(SAMPLES).split(50))), []),
+}  # fmt: skip
+
+
+def run(command, *arguments):
+    return CliRunner().invoke(command.main, [str(argument) for argument in arguments])
+
+
+def memorized(folder, synthetic, training, *options):
+    """(the share of samples within 1 of a training image, what was said)."""
+    result = run(neighbours, "--synthetic", synthetic, "--training", training, "--out", folder / "n", *options)
+    assert result.exit_code == 0, result.output
+    arrays, _ = read_arrays(folder / "n")
+    return (arrays["training_distances"][:, 0] <= 1).mean(), result.output
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_third_is_memorized_in_every_layout(tmp_path, layout):
+    synthetic, options = LAYOUTS[layout](tmp_path)
+    share, said = memorized(tmp_path, synthetic, npz(tmp_path / "training.npz", TRAINING), *options)
+    assert share == pytest.approx(1 / 3)
+    assert "S  " in said
+    assert "60 images, 16 x 16 x 3, uint8 from 0 to 255 (arr_0)" in said
+    assert "120 images, 16 x 16 x 3, " in said
+
+
+@pytest.mark.parametrize("layout", ["EDM's subfolders", "StyleGAN's zip", "floats in [0, 1]", "torch.save of a tensor"])
+def test_a_synthetic_set_is_imported_from_the_same_layouts(tmp_path, layout):
+    path, options = LAYOUTS[layout](tmp_path)
+    result = run(import_checkpoint, path, "--out", tmp_path / "s", *options)
+    assert result.exit_code == 0, result.output
+    np.testing.assert_allclose(read_images(tmp_path / "s"), SAMPLES.transpose(0, 3, 1, 2) / 127.5 - 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", ["EDM's subfolders", "StyleGAN's zip", "floats in [0, 1]", "torch.save of a tensor"])
+def test_a_dataset_is_stored_from_the_same_layouts(tmp_path, layout):
+    path, options = LAYOUTS[layout](tmp_path)
+    result = run(subset, "mine", "--source", path, "--out", tmp_path / "s", *options)
+    assert result.exit_code == 0, result.output
+    arrays, _ = read_arrays(tmp_path / "s")
+    np.testing.assert_array_equal(arrays["images"], SAMPLES.transpose(0, 3, 1, 2)[arrays["order"]])
+
+
+def test_what_cannot_be_seen_does_not_count(tmp_path):
+    share, said = memorized(tmp_path, with_alpha(tmp_path / "a", 1), with_alpha(tmp_path / "b", 2))
+    assert share == 1
+    assert "120 with what is transparent laid on white" in said
+    halves = np.concatenate([TRAINING, np.full((60, 16, 16, 1), 128, np.uint8)], 3)
+    found = open_images(npz(tmp_path / "x.npz", halves))
+    expected = (TRAINING * (128 / 255) + 255 * (127 / 255)).transpose(0, 3, 1, 2) / 127.5 - 1
+    np.testing.assert_allclose(found.array, expected, atol=0.6 / 127.5)
+
+
+def test_a_palette_and_a_grey_picture_among_coloured_ones(tmp_path):
+    flat = TRAINING[:, :1, :1] * np.ones((1, 16, 16, 1), np.uint8)
+    share, _ = memorized(
+        tmp_path, pictures(tmp_path / "p", [Image.fromarray(x).quantize(4) for x in flat]),
+        npz(tmp_path / "t.npz", flat),
+    )  # fmt: skip
+    assert share == 1
+    folder = pictures(tmp_path / "x", [*TRAINING[:3], TRAINING[3, ..., 0]])
+    found = open_images(folder)
+    assert "1 grey, in three channels" in found.said
+    np.testing.assert_array_equal(found.array[3, 0], found.array[3, 2])
+
+
+def test_numbers_count_as_numbers(tmp_path):
+    folder = pictures(tmp_path / "x", TRAINING, "{}.png")
+    np.testing.assert_array_equal(read_images(folder, 12), TRAINING[:12].transpose(0, 3, 1, 2) / np.float32(127.5) - 1)
+
+
+def test_grey_in_three_channels_takes_one_beside_grey_and_is_refused_beside_colour(tmp_path):
+    grey = npz(tmp_path / "grey.npz", GREY)
+    three = npz(tmp_path / "three.npz", np.repeat(GREY, 3, 3))
+    share, said = memorized(tmp_path, three, grey)
+    assert share == 1
+    assert "grey: one of its three channels is taken" in said
+    colour = npz(tmp_path / "colour.npz", TRAINING)
+    result = run(neighbours, "--synthetic", three, "--training", colour, "--out", tmp_path / "n2")
+    assert result.exit_code == 1
+    assert "three.npz: grey in three channels, and the other set is in colour" in result.output
+
+
+def test_a_set_in_half_the_range_of_the_other_is_refused_unless_its_range_is_given(tmp_path):
+    training, half = npz(tmp_path / "t.npz", TRAINING), npz(tmp_path / "h.npz", SAMPLES // 2)
+    arguments = ["--synthetic", half, "--training", training, "--out", tmp_path / "n"]
+    result = run(neighbours, *arguments)
+    assert result.exit_code == 1
+    assert "one is in half the range of the other" in result.output
+    assert run(neighbours, *arguments, "--range", "bytes").exit_code == 0
+
+
+UNIT = (SAMPLES / 255).astype(np.float32)
+REFUSED = {
+    "floats in [0, 1]": (lambda p: npz(p / "x.npz", UNIT), "--range symmetric (-1, 1) or --range unit (0, 1)"),
+    "floats about 0.5 wide": (lambda p: npz(p / "x.npz", UNIT - 0.5), "none is below -0.5"),
+    "floats in [0, 255]": (lambda p: npz(p / "x.npz", UNIT * 255), "--range bytes"),
+    "bytes of 0 and 1": (lambda p: npz(p / "x.npz", SAMPLES // 128), "--range unit"),
+    "several arrays": (lambda p: npz(p / "x.npz", x_test=TRAINING, x_train=SAMPLES), "x.npz:x_test takes one"),
+    "rows": (lambda p: npz(p / "x.npz", SAMPLES.reshape(120, -1)), "one row each?"),
+    "one image": (lambda p: npz(p / "x.npz", SAMPLES[0]), "one image in colour"),
+    "channels at either end": (lambda p: npz(p / "x.npz", SAMPLES[:, :3]), "channels at either end?"),
+    "floats of four channels": (lambda p: npz(p / "x.npz", np.ones((5, 4, 8, 8), np.float32)), "latents?"),
+    "two splits": (lambda p: splits(p / "x"), "test and train"),
+    "one picture": (lambda p: pictures(p, SAMPLES[:1]) / "000.png", "one picture"),
+    "an animation": (lambda p: pictures(p / "x", [Image.fromarray(SAMPLES[0])], save_all=True,
+                                        append_images=[Image.fromarray(SAMPLES[1])]), "an animation of 2 frames"),
+    "CMYK": (lambda p: pictures(p / "x", [Image.fromarray(SAMPLES[0]).convert("CMYK")], "{}.jpg"), "CMYK"),
+    "another archive": (lambda p: npz(p / "x.npz", SAMPLES).rename(p / "x.tar"), ".tar is not read"),
+    "a zip of something else": (lambda p: zipped(p / "x.zip", [], ("a.txt", b"x")), "it holds 1 ."),
+    "tensors of weights": (lambda p: torch_file(p / "x.pt", {"a": torch.zeros(9, 9, 9), "b": torch.zeros(9, 9, 9)}),
+                           "2 arrays may be the images"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_known_is_refused_in_one_line(tmp_path, case):
+    make, words = REFUSED[case]
+    path = make(tmp_path)
+    result = run(neighbours, "--synthetic", path, "--training", path, "--out", tmp_path / "n")
+    assert result.exit_code == 1, result.output
+    (line,) = result.output.strip().splitlines()
+    assert words in line
+
+
+def test_two_models_of_one_size_are_not_classified_together(tmp_path):
+    training = npz(tmp_path / "t.npz", TRAINING)
+    for name in "ab":
+        assert run(neighbours, "--synthetic", npz(tmp_path / "s.npz", SAMPLES), "--training", training,
+                   "--out", tmp_path / name).exit_code == 0  # fmt: skip
+    result = run(classify, tmp_path / "a", tmp_path / "b", "--types", tmp_path / "types", "--out", tmp_path / "o",
+                 "--delta-m", 1, "--delta-s", 1)  # fmt: skip
+    assert result.exit_code == 1, result.output
+    assert f"{tmp_path / 'a'} and {tmp_path / 'b'}: both of K = 60" in result.output
+    assert not (tmp_path / "o").exists()
