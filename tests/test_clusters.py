@@ -135,6 +135,8 @@ def test_the_stage_finds_groups_in_lpips_whose_thresholds_are_far_below_distance
     assert delta_s < between[0, 4] / 4
     assert delta_s < euclidean(images, images)[0, 1] / 4  # in pixels, at this diameter, no two would be a group
     options = write_run(tmp_path, images, distances, "lpips_alex", 0.0, delta_s)
+    result = CliRunner().invoke(main, list(map(str, options)))
+    assert (result.exit_code, "--lpips: needed for distances by lpips_alex" in result.output) == (2, True)
     result = CliRunner().invoke(main, list(map(str, [*options, "--lpips", alex])))
     assert result.exit_code == 0, result.output
     assert [row["size"] for row in read_json(tmp_path / "found.json")["largest"]] == [4, 3]

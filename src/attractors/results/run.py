@@ -93,6 +93,8 @@ class Run:
         """The distance of every sample to its nearest image of S, and to its nearest other sample: two [N'] float32."""
         path = Path(self.data) / "neighbours" / name / f"{size}.safetensors"
         arrays, _ = read_arrays(path, "training_distances", "synthetic_distances")
+        if any(array.ndim != 2 or 0 in array.shape for array in arrays.values()):
+            raise ValueError(f"{path}: not neighbours as neighbours writes them")
         return arrays["training_distances"][:, 0], arrays["synthetic_distances"][:, 0]
 
 

@@ -101,8 +101,12 @@ def main(name, subset, lpips, limit, data, metrics, out):
     run = Run(metrics, data=data)
     size = int(run.peak(name).K)
     codes, (to_training, within) = run.codes(name, size), run.distances(name, size)
-    backbone = METRICS[read_record(data / "neighbours" / name / f"{size}.safetensors")["metric"]]
-    delta_s = read_record(data / "types" / name / f"{size}.safetensors")["delta_s"]
+    paths = [data / kind / name / f"{size}.safetensors" for kind in ("neighbours", "types")]
+    metric, delta_s = (read_record(path).get(key) for path, key in zip(paths, ("metric", "delta_s"), strict=True))
+    if metric not in list(METRICS) or not isinstance(delta_s, float):
+        raise ValueError(f"{paths[0]}, {paths[1]}: no distance of the sweep, or no delta_s, in their records")
+    if (backbone := METRICS[metric]) and not lpips:
+        raise click.BadParameter(f"needed for distances by {metric}", param_hint="--lpips")
     images, training = read_images(data / "synthetic" / name / f"{size}.safetensors"), read_images(subset, size)
     if not len(codes) == len(within) == len(images):
         raise ValueError(f"{data}: {len(codes)} types, {len(within)} distances and {len(images)} images of {name}")
