@@ -5,7 +5,8 @@ python benchmarks/schedule.py --out plots/schedule        (a minute, most of it 
 Seconds per stage, in GPU time of the paper's V100. Training: the paper's hours per model (App. F). The rest is counted
 in evaluations of the same network, one third of a training step's share of an image: samples x 1000; basins: patterns x
 times x trials x steps, half of the times of Alg. 1; curvature: patterns x 8N evaluations and N derivatives of two each;
-energy: patterns x references x nodes. Neighbours: pairs of embeddings. Patterns: as many as a stage takes at most.
+energy: patterns x references x nodes. Neighbours: pairs of embeddings. Patterns: as many as a stage takes at most; for
+curvature, --spectra of each group, after which the mean spectrum is known to 2% (64 on the digits at K = 64).
 --seconds FILE puts measured values in their place: JSON, {"train": seconds of each, "sample@cifar10-128-2000": ...}.
 """
 
@@ -23,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from attractors.cli.settings import read_yaml  # noqa: E402
+from attractors.commands.fan_out import takes_device  # noqa: E402
 from scheduling.graph import kind, whole_graph  # noqa: E402
 
 TRAINING_HOURS = {  # App. F
@@ -32,7 +34,7 @@ TRAINING_HOURS = {  # App. F
 PIXELS = {"mnist": 28 * 28, "fashion_mnist": 28 * 28, "cifar10": 3 * 32 * 32, "lsun_church": 3 * 64 * 64}
 EMBEDDED = {"l2": 784, "lpips_alex": 31_872}  # values compared per pair, at most
 FLOPS = 5e12  # of a V100 in float32 products of matrices, a third of its peak
-LIMIT, TRAINING = 512, 2048  # patterns of each type, training images
+LIMIT, TRAINING = 512, 2048  # samples of each group, training images
 LIGHT = 30  # seconds of a stage that takes no device: figures, classify, ...
 
 
@@ -44,10 +46,10 @@ def paper_graph(scale):
         subprocess.run(["git", "clone", "-q", str(ROOT), folder], check=True)
         subprocess.run([sys.executable, "src/main.py", "scale", scale], cwd=folder, check=True, capture_output=True)
         with contextlib.chdir(folder), Repo(folder) as repo:
-            return whole_graph(repo), read_yaml(f"{folder}/runs.yaml")["runs"]
+            return whole_graph(repo, takes_device, {"sources"}), read_yaml(f"{folder}/runs.yaml")["runs"]
 
 
-def seconds_of(name, runs):
+def seconds_of(name, runs, spectra):
     """GPU seconds of a stage on a V100 by the counts above; of what takes no device, seconds of a core."""
     run = runs.get(name.partition("@")[2])
     if run is None:
@@ -57,14 +59,17 @@ def seconds_of(name, runs):
     evaluation = training / (settings["train"]["iterations"] * settings["train"]["batch"] * 3)
     size, n = run["size"], PIXELS[run["dataset"]]
     samples = max(settings["sample"].get("floor", 0), settings["sample"].get("ratio", 4) * size)
-    patterns = 3 * min(LIMIT, samples // 3) + min(TRAINING, size)
+
+    def patterns(limit, training):
+        return 3 * min(limit, samples // 3) + min(training, size)
+
     return {
         "train": training,
         "sample": samples * 1000 * evaluation,
         "neighbours": samples * (samples + size) * 2 * EMBEDDED[settings["neighbours"]["metric"]] / FLOPS,
-        "basin": (3 * min(LIMIT, samples // 3) + min(LIMIT, size)) * 50 * 20 * 10 * evaluation,
-        "curvature": patterns * 10 * n * evaluation,
-        "energy": patterns * 4 * 20 * evaluation,
+        "basin": patterns(LIMIT, LIMIT) * 50 * 20 * 10 * evaluation,
+        "curvature": patterns(spectra, spectra) * 10 * n * evaluation,
+        "energy": patterns(LIMIT, TRAINING) * 4 * 20 * evaluation,
     }[kind(name)]
 
 
@@ -137,18 +142,19 @@ def draw(table, parts, out):
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
 @click.option("--scale", default="paper", show_default=True, help="As src/scale.py takes it.")
 @click.option("--seconds", "measured", type=click.Path(exists=True, path_type=Path), help="Measured seconds, JSON.")
+@click.option("--spectra", type=click.IntRange(1), default=64, show_default=True, help="Patterns of each group.")
 @click.option("--without", multiple=True, help="Kinds of stages to leave out, as curvature.")
 @click.option("--bookkeeping", default=30.0, show_default=True, help="Seconds that DVC adds to a stage on its worker.")
 @click.option("--head", default=1.0, show_default=True, help="Seconds of the head for each stage that has ended.")
 @click.option("--cores", default=16, show_default=True, help="Stages without a GPU at a time.")
 @click.option("--gpus", multiple=True, type=click.IntRange(1), default=(1, 8, 64, 256), show_default=True)
 @click.option("--out", default="plots/schedule", show_default=True, help="The figure, without its suffix.")
-def main(scale, measured, without, bookkeeping, head, cores, gpus, out):
+def main(scale, measured, spectra, without, bookkeeping, head, cores, gpus, out):
     graph, runs = paper_graph(scale)
     graph = graph.subgraph(name for name in graph if kind(name) not in without)
     known = json.loads(measured.read_text("utf-8")) if measured else {}
     seconds = {name: known.get(name, known.get(kind(name), None)) for name in graph}
-    seconds = {name: seconds_of(name, runs) if value is None else value for name, value in seconds.items()}
+    seconds = {name: seconds_of(name, runs, spectra) if value is None else value for name, value in seconds.items()}
     chain, parts = critical(graph, seconds), {}
     import networkx
 

@@ -49,9 +49,10 @@ def jacobian(field: Field, x: torch.Tensor, batch: int | None = None) -> torch.T
     dimensions = math.prod(x.shape[1:])
     identity = torch.eye(dimensions, dtype=x.dtype, device=x.device).reshape(-1, 1, *x.shape[1:])
     width = dimensions if batch is None else max(1, batch // len(x))
+    result = x.new_empty(len(x), dimensions, dimensions)
     with _exact(x.device):
         _, pullback = torch.func.vjp(field, x)
-        blocks = [
-            torch.func.vmap(pullback)(rows.expand(-1, *x.shape))[0].flatten(2) for rows in identity.split(width)
-        ]  # each [M, B, N]
-    return torch.cat(blocks).transpose(0, 1)
+        for first, rows in zip(range(0, dimensions, width), identity.split(width), strict=True):
+            block = torch.func.vmap(pullback)(rows.expand(-1, *x.shape))[0]  # [M, B, ...]
+            result[:, first : first + width] = block.flatten(2).transpose(0, 1)
+    return result
