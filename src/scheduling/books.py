@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from dvc.exceptions import DvcException
 from dvc.lock import make_lock
@@ -39,7 +40,7 @@ class LockFile:
     def __init__(self, path: Path) -> None:
         self.path, self.seen, self.entries, self.texts, self.rest = path, None, {}, {}, {"schema": "2.0"}
 
-    def _stamp(self):
+    def _stamp(self) -> tuple[int, int, int] | None:
         with contextlib.suppress(FileNotFoundError):
             found = self.path.stat()
             return found.st_mtime_ns, found.st_size, found.st_ino
@@ -135,12 +136,12 @@ class Books:
             return 1
         return 0
 
-    def _paths(self, stage):
+    def _paths(self, stage: Any) -> contextlib.AbstractContextManager:
         """DVC's lock of a stage's files against other DVC processes, for as long as its command runs."""
         read, written = ([item.fs_path for item in items] for items in (stage.deps, stage.outs))
         return rwlock(self.repo.tmp_dir, self.repo.fs, " ".join(sys.argv), read, written, self.hardlink)
 
-    def _save(self, stage):
+    def _save(self, stage: Any) -> None:
         uncached = any(not (out.use_cache or out.is_metric or out.is_plot) for out in stage.outs)
         stage.save(run_cache=not uncached)
         stage.commit()
@@ -158,7 +159,7 @@ class Books:
             for name, entry in entries.items():
                 StageLoader.fill_from_lock(self.stages[name], entry)
 
-    def _objects(self, names):
+    def _objects(self, names: Iterable[str]) -> set:
         return {value for name in names for values in self.stages[name].get_used_objs().values() for value in values}
 
     def checkout(self, names: Iterable[str], remote: str | None = None) -> None:

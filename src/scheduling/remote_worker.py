@@ -1,4 +1,4 @@
-"""What a worker of a cluster does. Ray carries this module's functions by value: it needs no installation there."""
+"""The work of one worker of a cluster. Ray sends this module's functions by value, so workers need not install it."""
 
 import contextlib
 import io
@@ -10,8 +10,10 @@ import tarfile
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -21,8 +23,11 @@ from scheduling.processes import Processes, last_line, log_of
 LOG_BYTES = 200_000  # of each stage's log that return to the head
 
 
-def versions(packages):
-    """{package: its version here}, without the local part: a build for CUDA is the same version as one for CPU."""
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return {package: its installed version}.
+
+    The local part is left out, because builds for CUDA and for CPU are the same version.
+    """
     found = {"python": ".".join(map(str, sys.version_info[:2]))}
     for package in set(packages) - set(found):
         try:
@@ -33,20 +38,25 @@ def versions(packages):
 
 
 class Board:
-    """An actor that knows what each batch is at, for the head to read."""
+    """An actor that stores what each batch is doing, so that the head can read it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.news = {}
 
-    def tell(self, key, *news):
+    def tell(self, key: int, *news: Any) -> None:
+        """Store the news of the batch `key`."""
         self.news[key] = news
 
-    def read(self):
+    def read(self) -> dict[int, tuple]:
+        """Return the latest news of every batch."""
         return self.news
 
 
-def own_folder(base):
-    """A new folder for one batch below `base`, where those of workers that are no more are removed."""
+def own_folder(base: Path) -> Path:
+    """Return a new folder for one batch below `base`, after removing those of workers that have ended.
+
+    Raises ValueError where `base` belongs to another user.
+    """
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
     if base.stat().st_uid != os.getuid():
         raise ValueError(f"{base}: belongs to another user; set ATTRACTORS_WORKERS to a folder of your own")
@@ -56,7 +66,7 @@ def own_folder(base):
     return Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base))
 
 
-def unpack(folder, snapshot, job, resume):
+def unpack(folder: Path, snapshot: bytes, job: dict[str, Any], resume: Path) -> None:
     """Make `folder` the head's checkout: its files, the lock entries and small files of the stages that are read."""
     with tarfile.open(fileobj=io.BytesIO(snapshot)) as archive:
         archive.extractall(folder, filter="tar")
@@ -71,13 +81,13 @@ def unpack(folder, snapshot, job, resume):
         (parent / ".resume").symlink_to(resume)
 
 
-def contents(folder, paths):
-    """{path: bytes} of files, and of all files in folders, relative to `folder`."""
+def contents(folder: Path, paths: Iterable[str | Path]) -> dict[str, bytes]:
+    """Return {path: bytes} of files, and of all files in folders, relative to `folder`."""
     files = (file for path in paths for file in ([folder / path], (folder / path).rglob("*"))[(folder / path).is_dir()])
     return {str(file.relative_to(folder)): file.read_bytes() for file in files if file.is_file()}
 
 
-def perform(snapshot, job, board):
+def perform(snapshot: bytes, job: dict[str, Any], board: Any) -> dict[str, Any]:
     """Run a batch of stages on this machine; all that the head needs to go on as if it had run them itself.
 
     snapshot: the head's checkout as a tar file; job: as `Cluster.submit` writes it; board: where to tell news.
@@ -104,7 +114,7 @@ def perform(snapshot, job, board):
             opened.callback(end)
         results, current = {}, [next(iter(job["inside"]))]
 
-        def report():
+        def report() -> None:
             while not over.wait(2):
                 board.tell.remote(job["key"], current[-1], where, last_line(folder / log_of(current[-1])))
 
@@ -125,10 +135,10 @@ def perform(snapshot, job, board):
         }
 
 
-def reproduced(books, processes, name, log, job):
-    """(exit code, seconds) of a stage, whose outputs are on the remote if there is one."""
+def reproduced(books: Books, processes: Processes, name: str, log: Path, job: dict[str, Any]) -> tuple[int, float]:
+    """Bring one stage up to date; return (exit code, seconds). With a remote, its outputs are sent there."""
 
-    def run(command, folder, environment):
+    def run(command: str, folder: str, environment: dict[str, str]) -> int:
         environment = {k: v for k, v in environment.items() if k not in job["environment"]}
         environment |= {k: v for k, v in job["environment"].items() if v is not None}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"

@@ -54,7 +54,7 @@ def holds_images(path: Path) -> bool:
 @range_option
 @click.option("--check/--no-check", default=True, help="Refuse a noise prediction that does not recognise pure noise.")
 @out_option
-def main(path, size, image_size, values, check, out):
+def main(path: Path, size: int | None, image_size: int | None, values: str | None, check: bool, out: str) -> None:
     """Turn PATH into a model or a synthetic set of this pipeline, which sample, basin, ... and neighbours then read.
 
     PATH: a checkpoint (.pt) of the authors' train_unet.py; a folder of diffusers' DDPMPipeline or UNet2DModel, also as

@@ -1,9 +1,10 @@
-"""Arrays in the files that people bring: .npy and .npz of NumPy, and tensors of torch.save, none of which runs code."""
+"""Arrays in the files that people bring: .npy and .npz of NumPy, and tensors of torch.save. No code in them is run."""
 
 import math
 import re
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -13,8 +14,8 @@ from attractors.denoisers.unpickling import read_torch
 TORCH = (".pt", ".pth", ".bin", ".ckpt")
 
 
-def _header(file):
-    """(shape, dtype, the bytes that the whole file must have) as an open .npy file announces them."""
+def _header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype, int]:
+    """Return (shape, dtype, the bytes that the whole file must have), from the header of an open .npy file."""
     major, _ = np.lib.format.read_magic(file)
     if major > 2:
         raise ValueError("its array has named fields")
@@ -22,8 +23,11 @@ def _header(file):
     return shape, dtype, file.tell() + math.prod(shape) * dtype.itemsize
 
 
-def _array(file, size):
-    """The array in an open .npy file of `size` bytes, which must be what its header announces. Raises ValueError."""
+def _array(file: BinaryIO, size: int) -> np.ndarray:
+    """Return the array in an open .npy file of `size` bytes.
+
+    Raises ValueError where the header announces another size.
+    """
     _, dtype, announced = _header(file)
     if not dtype.hasobject and announced != size:  # objects are a pickle, which is refused below
         raise ValueError(f"{size} bytes, but its header announces {announced}")
@@ -32,7 +36,7 @@ def _array(file, size):
 
 
 class UndecidedError(ValueError):
-    """An archive of arrays of which none, or more than one, can be the images."""
+    """Raised for an archive of arrays of which none, or more than one, can be the images."""
 
 
 def choose(kinds: dict[str, tuple[tuple[int, ...], object]], name: str | None, path: Path) -> str:
@@ -55,7 +59,11 @@ def choose(kinds: dict[str, tuple[tuple[int, ...], object]], name: str | None, p
     return (fit or list(kinds))[0]
 
 
-def _npz(file, path, name):
+def _npz(file: BinaryIO, path: Path, name: str | None) -> tuple[np.ndarray, str]:
+    """Return (the array of images, its name) of an open .npz file.
+
+    name chooses one of several arrays. Raises ValueError where there is none, or no way to choose.
+    """
     with zipfile.ZipFile(file) as archive:
         found = {member.filename: member for member in members(archive)}
         arrays = {key.removesuffix(".npy"): found[key] for key in found if key.endswith(".npy")} or found

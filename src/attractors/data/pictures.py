@@ -1,4 +1,9 @@
-"""Pictures that people bring, in folders and zips, as one array; what systems leave beside them is left aside."""
+"""Read the pictures that people bring, in folders and zips, as one array.
+
+Files that operating systems put beside pictures are ignored.
+"""
+
+from __future__ import annotations
 
 import io
 import warnings
@@ -6,8 +11,12 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # others, such as EPS, run programs
@@ -17,24 +26,27 @@ UNPACKED, RATIO = 2**28, 200  # an archive's member may unpack to so many bytes,
 
 
 def visible(name: str) -> bool:
-    """Whether no part of a path is hidden (.name) or one of the folders that systems put beside pictures."""
+    """Return whether no part of a path is hidden (.name) or one of the folders that systems put beside pictures."""
     return not any(part.startswith(".") or part in LEFT_BY_SYSTEMS for part in PurePosixPath(name).parts)
 
 
 def is_picture(name: str) -> bool:
-    """Whether a name ends like one of the kinds of pictures that are read here, in capitals or not."""
+    """Return whether a name ends like one of the kinds of pictures that are read here, in capitals or not."""
     return PurePosixPath(name).suffix.lower() in PICTURES
 
 
 def natural(names: Iterable[str]) -> list[str]:
-    """Paths in the order in which people count: 2.png before 10.png, folder by folder."""
+    """Return paths in the order in which people count: 2.png before 10.png, folder by folder."""
     from natsort import natsorted, ns
 
     return natsorted(sorted(names), alg=ns.PATH)
 
 
 def files_in(folder: Path) -> list[str]:
-    """The visible files in a folder and its subfolders, links followed once, as paths below it, sorted as words."""
+    """Return the visible files in a folder and its subfolders as paths below it, in alphabetical order.
+
+    Links to folders are followed, and each folder is visited only once.
+    """
     found, queue, seen = [], [folder], set()
     while queue:
         here = queue.pop()
@@ -52,7 +64,7 @@ def files_in(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def read_picture(source: Path | io.BytesIO, name: object, notes: Counter | None = None):
+def read_picture(source: Path | io.BytesIO, name: object, notes: Counter | None = None) -> PILImage:
     """A picture of 8 bits as people see it, as a PIL image in mode L or RGB. Raises ValueError naming it.
 
     source: a file, or an open one. Turned as its EXIF says; what is transparent is laid on white. notes: counts both.
@@ -142,7 +154,7 @@ def read_zip(path: Path) -> tuple[np.ndarray, str]:
     with zipfile.ZipFile(path) as archive:
         found = {member.filename: member for member in members(archive)}
 
-        def opened(name):
+        def opened(name: str) -> io.BytesIO:
             check_unpacked(found[name], path)
             return io.BytesIO(archive.read(found[name]))
 

@@ -37,7 +37,7 @@ def resume_path(out: Path | str, script: Path | str, device: torch.device, suffi
 class Checkpoint:
     """The state of an unfinished run, stored beside its output under `resume_path`; remove it when the run succeeds."""
 
-    def __init__(self, out: Path | str, script: Path | str, device: torch.device, **identity: Any):
+    def __init__(self, out: Path | str, script: Path | str, device: torch.device, **identity: Any) -> None:
         self.path = resume_path(out, script, device, ".pt", **identity)
         self.saved, self.cost = time.monotonic(), 0.0
 
@@ -92,9 +92,15 @@ class Rows:
     """
 
     def __init__(
-        self, out: Path | str, script: Path | str, device: torch.device, name: str, shape: tuple[int, ...],
-        record: dict[str, Any], block: int,
-    ):  # fmt: skip
+        self,
+        out: Path | str,
+        script: Path | str,
+        device: torch.device,
+        name: str,
+        shape: tuple[int, ...],
+        record: dict[str, Any],
+        block: int,
+    ) -> None:
         self.out, self.shape = Path(out), shape
         self.path = resume_path(out, script, device, self.out.suffix, name=name, shape=shape, block=block, **record)
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ def sample_noise(
 
     with ThreadPoolExecutor(1) as thread:
 
-        def ahead(size):  # pinned memory: the copy to the device then needs no waiting
+        def ahead(size: int) -> Future:  # pinned memory: the copy to the device then needs no waiting
             empty = torch.empty(len(generators), size, *image_shape, pin_memory=device.type == "cuda")
             return thread.submit(_fill, empty, generators)
 

@@ -1,4 +1,7 @@
-"""Weights of the U-Net under the names of diffusers.UNet2DModel, and back. Needs no diffusers."""
+"""Rename the weights of the U-Net to those of diffusers.UNet2DModel, and back. diffusers is not needed."""
+
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -19,8 +22,8 @@ FIXED = {
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
-def _blocks(settings):
-    """(our prefix, their block, its number there, whether a sampler) of every block of the network."""
+def _blocks(settings: dict[str, Any]) -> Iterator[tuple[str, str, int, bool]]:
+    """Yield (our prefix, their block, its number there, whether it is a sampler) for every block of the network."""
     levels, blocks = len(settings["multipliers"]), settings["blocks"]
     down = 0
     for level in range(levels):
@@ -44,8 +47,8 @@ def _blocks(settings):
             )
 
 
-def _modules(settings):
-    """(our module, their modules) of every layer; query_key_value has three."""
+def _modules(settings: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Yield (our module, their modules) for every layer. query_key_value corresponds to three of their modules."""
     yield from [
         ("time.0", ["time_embedding.linear_1"]), ("time.2", ["time_embedding.linear_2"]), ("input", ["conv_in"]),
         ("norm", ["conv_norm_out"]), ("output", ["conv_out"]),
@@ -62,8 +65,8 @@ def _modules(settings):
         yield f"{ours}.attention.output", [f"{attention}.to_out.0"]
 
 
-def config_of(settings, image_shape):
-    """The UNet2DModel configuration of our network: a dict for config.json or UNet2DModel(**...).
+def config_of(settings: dict[str, Any], image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Return the UNet2DModel configuration of our network: a dict for config.json or UNet2DModel(**...).
 
     settings: width, multipliers, blocks, attention and dropout, all of them (UNet.settings). image_shape: (C, H, W).
     """
@@ -121,13 +124,14 @@ def settings_of(config: dict, image_size: tuple[int, int] | None = None) -> tupl
     return settings, shape
 
 
-def _attending_channels(config):
+def _attending_channels(config: dict[str, Any]) -> list[int]:
+    """Return the channels of the levels that have attention, and those of the middle."""
     kinds = zip(config["block_out_channels"], config["down_block_types"], strict=True)
     return [c for c, kind in kinds if kind.startswith("Attn")] + [config["block_out_channels"][-1]]
 
 
-def to_diffusers(weights, settings):
-    """Our state dict under the names of UNet2DModel."""
+def to_diffusers(weights: dict[str, torch.Tensor], settings: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Return our state dict under the names of UNet2DModel. settings: `UNet.settings`."""
     renamed = {}
     for ours, theirs in _modules(settings):
         for kind in ("weight", "bias"):
@@ -137,8 +141,8 @@ def to_diffusers(weights, settings):
     return renamed
 
 
-def from_diffusers(weights, settings):
-    """UNet2DModel's state dict under our names. Raises ValueError for a weight that we have no place for."""
+def from_diffusers(weights: dict[str, torch.Tensor], settings: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Return UNet2DModel's state dict under our names. Raises ValueError for a weight that has no counterpart."""
     weights = dict(weights)
     for name in list(weights):
         for old, new in OLD_ATTENTION.items():

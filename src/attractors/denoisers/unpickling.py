@@ -58,22 +58,22 @@ def numpy_pickle(content: bytes, name: str, encoding: str = "ASCII") -> Any:
 class Options:
     """Stands in for a class of a checkpoint's options: attributes, and no behaviour."""
 
-    def __init__(self, *_):
+    def __init__(self, *_: object) -> None:
         pass
 
 
 class Kind:
     """Stands in for numpy.dtype: the kind of number that a scalar of numpy is."""
 
-    def __init__(self, code: str, *_):
+    def __init__(self, code: str, *_: object) -> None:
         self.code, self.order = code, "="
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         self.order = state[1] if state[1] in ("<", ">") else "="
 
 
-def _scalar(kind, content):
-    """A scalar of numpy as a plain number. Raises UnpicklingError for what is none, such as an object."""
+def _scalar(kind: np.dtype, content: bytes) -> Any:
+    """Return a scalar of numpy as a plain number. Raises UnpicklingError for anything else, such as an object."""
     if not isinstance(kind, Kind) or not re.fullmatch(r"[biuf][1-8]", str(kind.code)) or not isinstance(content, bytes):
         raise pickle.UnpicklingError("a scalar of numpy that is no number")
     return np.frombuffer(content, np.dtype(kind.order + kind.code), 1)[0].item()

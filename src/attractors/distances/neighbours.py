@@ -1,4 +1,7 @@
-"""Exact nearest neighbours under the Euclidean distance of features: pixels, or an LPIPS embedding."""
+"""Exact nearest neighbours under the Euclidean distance of features, which are pixels or an LPIPS embedding."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,33 +11,36 @@ CACHED = 2**20  # bytes of differences at a time: what a processor keeps close
 
 
 def _rows(source: torch.Tensor | np.ndarray, index: np.ndarray) -> np.ndarray:
-    """source[index] as a float32 array: [p, D]. source: anything that is indexed to a tensor or an array."""
+    """Return source[index] as a float32 array: [p, D]. source: a tensor, an array or a memmap."""
     rows = source[index]
     return np.asarray(rows.cpu() if isinstance(rows, torch.Tensor) else rows, np.float32)
 
 
-def shrunken_norms(x):
-    """|x|^2 less all that rounding can add to `lower_bounds`: [n] float32. x: [n, D] float32.
+def shrunken_norms(x: torch.Tensor) -> torch.Tensor:
+    """Return |x|^2 minus everything that rounding can add to `lower_bounds`: [n] float32. x: [n, D] float32.
 
-    With u = 2^-24 and any order of summation, float32 gets x.y to D u / (1 - D u) |x| |y|, and
-    2 |x| |y| <= |x|^2 + |y|^2. Ten u more cover the squares, the sums, and a shift of x and y computed in float32;
-    32 are taken.
+    With u = 2^-24 and any order of summation, the error of x.y in float32 is at most D u / (1 - D u) |x| |y|, and 2 |x|
+    |y| <= |x|^2 + |y|^2. Another 10 u would cover the squares, the sums, and a shift of x and y computed in float32; 32
+    u are subtracted.
     """
     u = 2.0**-24
     shrink = 1 - (x.shape[1] + 32) * u / (1 - x.shape[1] * u)
     return torch.cat([(shrink * part.square().sum(1, dtype=torch.float64)).float() for part in x.split(256)])
 
 
-def lower_bounds(x, y, x_norms, y_norms):
-    """[B, m] float32, at most |x - y|^2 in spite of rounding: |x|^2 + |y|^2 - 2 x.y with `shrunken_norms`.
+def lower_bounds(x: torch.Tensor, y: torch.Tensor, x_norms: torch.Tensor, y_norms: torch.Tensor) -> torch.Tensor:
+    """Return lower bounds of |x - y|^2 that hold in spite of rounding: [B, m] float32.
 
-    x: [B, D], y: [m, D] float32.
+    They are |x|^2 + |y|^2 - 2 x.y with the norms of `shrunken_norms`. x: [B, D] and y: [m, D] are float32.
     """
     return (x @ y.T).mul_(-2).add_(x_norms[:, None]).add_(y_norms)
 
 
-def _squares(queries, references, first, second, memory):
-    """|queries[first] - references[second]|^2 of pairs in float64, one thread: [p]. first, second: [p] int64."""
+def _squares(queries: Any, references: Any, first: torch.Tensor, second: torch.Tensor, memory: int) -> torch.Tensor:
+    """Return |queries[first] - references[second]|^2 of pairs, in float64 and one thread: [p].
+
+    first, second: [p] int64. memory: bytes for intermediates.
+    """
     result = torch.empty(len(first), dtype=torch.float64)
     chunk = max(1, min(CACHED, memory // 2) // (8 * queries.shape[1]))
     for start in range(0, len(first), chunk):
@@ -45,8 +51,13 @@ def _squares(queries, references, first, second, memory):
     return result
 
 
-def _first_k(row, square, index, k, rows):
-    """The k pairs of each row with the least (square, index): [rows, k] each, inf and -1 where there are fewer."""
+def _first_k(
+    row: torch.Tensor, square: torch.Tensor, index: torch.Tensor, k: int, rows: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the k pairs of each row with the least (square, index): two [rows, k].
+
+    Where a row has fewer, the rest is inf and -1.
+    """
     order = index.argsort(stable=True)
     order = order[square[order].argsort(stable=True)]
     order = order[row[order].argsort(stable=True)]
@@ -61,20 +72,29 @@ def _first_k(row, square, index, k, rows):
 
 @torch.inference_mode()
 def nearest(  # noqa: PLR0915
-    queries, references, k=5, self_excluded=False, memory=512 * 2**20, progress=lambda blocks: blocks,
-    *, squared=False, device=None,
-):  # fmt: skip
-    """The k nearest references of each query, exactly: (distances: [n, k] float32 ascending, indices: [n, k] int64).
+    queries: Any,
+    references: Any,
+    k: int = 5,
+    self_excluded: bool = False,
+    memory: int = 512 * 2**20,
+    progress: Callable[[list[tuple[int, int]]], Iterable[tuple[int, int]]] = lambda blocks: blocks,
+    *,
+    squared: bool = False,
+    device: torch.device | str | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the k nearest references of each query exactly.
 
-    queries: [n, D], references: [m, D] float32: tensors, arrays, or anything that slices and indexes to one, read
-    a block at a time. d(x, y) = |x - y|, or its square where `squared` (LPIPS); ties go to the lower index.
-    self_excluded: queries and references are the same set, and number i is no neighbour of number i. Other
-    exact copies of it are. Fewer than k references leave inf and index -1.
-    memory: bytes for all intermediates. device: where to compute; by default where the queries are.
+    Returns (distances: [n, k] float32 ascending, indices: [n, k] int64). queries: [n, D] and references: [m, D] are
+    float32: tensors, arrays, memmaps or a `Scratch`, read a block at a time. d(x, y) = |x - y|, or its square where
+    `squared` (LPIPS); ties go to the lower index. With self_excluded, queries and references are the same set, and
+    number i is not a neighbour of number i, although other exact copies of it are. Where there are fewer than k
+    references, the rest is inf with index -1. memory is the number of bytes for all intermediates. device is where to
+    compute; the default is where the queries are. Raises ValueError where torch computes float32 products in less than
+    full precision.
 
-    Candidates are the k + SPARE references of least `lower_bounds`; they are ranked by distances in float64. Every
-    other reference is at least as far as the largest bound among the candidates: a query for which that is
-    not beyond its k-th neighbour is ranked against all references whose bound is within that distance.
+    The candidates are the k + SPARE references with the least `lower_bounds`, and they are ranked by distances in
+    float64. Every other reference is at least as far as the largest bound among the candidates. A query for which this
+    bound is not beyond its k-th neighbour is ranked against all references whose bound is within that distance.
     """
     if torch.get_float32_matmul_precision() != "highest":
         raise ValueError("nearest needs float32 products in full precision: torch.set_float32_matmul_precision")
@@ -89,7 +109,7 @@ def nearest(  # noqa: PLR0915
     columns = max(columns, min(-(-columns // 64), largest // 64) * 64)  # aligned: a product is a fifth slower without
     keep = min(k + SPARE, m)
 
-    def shifted(source, start, size, shift=0):
+    def shifted(source: Any, start: int, size: int, shift: torch.Tensor | float = 0) -> torch.Tensor:
         part = source[start : start + size]
         if isinstance(part, torch.Tensor):
             return part.to(device, torch.float32, copy=True).sub_(shift)
@@ -100,7 +120,7 @@ def nearest(  # noqa: PLR0915
     # Distances do not change under a shift, but the bounds tighten.
     shift, norms = shifted(references, 0, columns).mean(0), {}
 
-    def bounds_to(x, x_norms, own, start):
+    def bounds_to(x: torch.Tensor, x_norms: torch.Tensor, own: torch.Tensor, start: int) -> torch.Tensor:
         y = shifted(references, start, columns, shift)
         if start not in norms:
             norms[start] = shrunken_norms(y)
@@ -110,7 +130,9 @@ def nearest(  # noqa: PLR0915
             bounds.scatter_(1, at, bounds.gather(1, at).where(at + start != own[:, None], float("inf")))
         return bounds
 
-    def within(radius, x, x_norms, own):
+    def within(
+        radius: torch.Tensor, x: torch.Tensor, x_norms: torch.Tensor, own: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The k nearest of all references whose bound is at most the radius of the query."""
         row, square, other = torch.empty(0, dtype=torch.int64), radius[:0], torch.empty(0, dtype=torch.int64)
         limit, numbers = radius[:, None].to(device), own.cpu()

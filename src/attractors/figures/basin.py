@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import pandas as pd
+from matplotlib.axes import Axes
 
 from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
@@ -39,8 +41,11 @@ FIGURE = Figure(
 )
 
 
-def draw(axis, table, control, column):
-    """The mean of a column of each type against K with a band of one standard deviation; dashed, the control's mean."""
+def draw(axis: Axes, table: pd.DataFrame, control: pd.DataFrame | None, column: str) -> None:
+    """Draw the mean of a column of each type against K, with a band of one standard deviation.
+
+    The control's means are dashed.
+    """
     for name in ORDER:
         part = table[table.type == name]
         mean, deviation = part[column], part[f"{column}_std"].fillna(0)
@@ -56,7 +61,7 @@ def draw(axis, table, control, column):
 @click.option("--metrics", type=click.Path(file_okay=False), required=True, help="Folder of tables.")
 @click.option("--table", "plotted", required=True, help="The table to write: what is drawn, one row for each K.")
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(name, metrics, plotted, out):
+def main(name: str, metrics: str, plotted: str, out: str) -> None:
     """Draw METRICS/basin/SWEEP.csv and METRICS/fractions/SWEEP.csv; dashed, the exact control SWEEP-exact."""
     run = Run(Path(metrics))
     table, control = run.needed("basin", name, "K", "log_volume", "t_c"), run.control("basin", name)

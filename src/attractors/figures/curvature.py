@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 
 from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
@@ -55,8 +57,11 @@ FIGURE = Figure(
 )
 
 
-def rainbow(axis, table, control):
-    """Mean spectra of training images, one curve for each K, purple to red; dashed, the largest K of the control."""
+def rainbow(axis: Axes, table: pd.DataFrame, control: pd.DataFrame | None) -> None:
+    """Draw mean spectra of training images, one curve for each K from purple to red.
+
+    The spectrum of the control's largest K is dashed.
+    """
     from matplotlib import colormaps
 
     sizes = table["K"].unique()
@@ -70,8 +75,8 @@ def rainbow(axis, table, control):
     axis.legend(title="K", fontsize=6, title_fontsize=7, ncols=2)
 
 
-def against_size(axis, table, control, column):
-    """A summary of each type's spectra against K, with bars of one standard error; dashed, the control's."""
+def against_size(axis: Axes, table: pd.DataFrame, control: pd.DataFrame | None, column: str) -> None:
+    """Draw a summary of each type's spectra against K, with bars of one standard error; the control is dashed."""
     for kind in ORDER:
         part = table[table.type == kind]
         axis.errorbar(part.K, part[column], part[f"{column}_se"].fillna(0), fmt="o-", ms=3, lw=1.2, color=COLOURS[kind])
@@ -88,7 +93,7 @@ def against_size(axis, table, control, column):
 @click.option("--skip", type=click.IntRange(0), default=5, help="Largest values left out (D.2).")
 @click.option("--table", "plotted", required=True, help="The table to write: what is drawn, one row for each K.")
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(name, metrics, skip, plotted, out):
+def main(name: str, metrics: str, skip: int, plotted: str, out: str) -> None:
     """Draw METRICS/spectra/SWEEP.csv and METRICS/curvature/SWEEP.csv; dashed, the exact control SWEEP-exact."""
     run = Run(Path(metrics))
     spectra, control = run.needed("spectra", name, "K", "rank", "mean"), run.control("spectra", name)

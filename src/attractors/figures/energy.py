@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
@@ -63,8 +64,11 @@ FIGURE = Figure(
 )
 
 
-def draw(axis, table, control):
-    """Gaps (Eq. 48) of each type against K with a band of one standard deviation and bars of one standard error."""
+def draw(axis: Axes, table: pd.DataFrame, control: pd.DataFrame | None) -> None:
+    """Draw the gaps (Eq. 48) of each type against K, with a band of one standard deviation.
+
+    Bars show one standard error, and the control is dashed.
+    """
     for name in ORDER:
         part = table[table.type == name]
         deviation, error = part.energy_std.fillna(0), part.energy_se.fillna(0)
@@ -80,7 +84,7 @@ def draw(axis, table, control):
 @click.option("--metrics", type=click.Path(file_okay=False), required=True, help="Folder of tables.")
 @click.option("--table", "plotted", required=True, help="The table to write: what is drawn, one row for each K.")
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(name, metrics, plotted, out):
+def main(name: str, metrics: str, plotted: str, out: str) -> None:
     """Draw METRICS/energy/SWEEP.csv, one panel for each reference; dashed, the exact control SWEEP-exact."""
     run = Run(Path(metrics))
     table, control = run.needed("energy", name, "K", "reference", "gap"), run.control("energy", name)

@@ -1,9 +1,12 @@
 """Figs. 3 and 10-12: distances to S and within S', one panel for each K, with thresholds and an inset of fractions."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import click
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 
 from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
@@ -47,8 +50,8 @@ FIGURE = Figure(
 )
 
 
-def panel(axis, rows, limits):
-    """The two log-distance histograms of one K as densities, with delta_m and delta_s."""
+def panel(axis: Axes, rows: pd.DataFrame, limits: Any) -> None:
+    """Draw the two log-distance histograms of one K as densities, with delta_m and delta_s."""
     width = np.log10(rows.distance.iloc[1] / rows.distance.iloc[0])
     for column, colour, label in (
         ("within_synthetic", SYNTHETIC, "to nearest other sample in S'"),
@@ -67,7 +70,7 @@ def panel(axis, rows, limits):
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
 @click.argument("name")
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(folder, name, out):
+def main(folder: str, name: str, out: str) -> None:
     """Draw the histograms of the sweep NAME from the tables that classify.py wrote in FOLDER."""
     tables = {kind: read_csv(f"{folder}/{kind}/{name}.csv", "K") for kind in ("histograms", "thresholds", "fractions")}
     histograms = tables["histograms"]

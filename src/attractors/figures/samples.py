@@ -76,7 +76,7 @@ def tile(axis: Axes, x: float, y: float, side: float, image: np.ndarray, distanc
 )
 @click.option("--examples", type=click.IntRange(1), default=4, help="Samples of each type.")
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(name, subset, metrics, data, examples, out):
+def main(name: str, subset: str, metrics: str, data: str, examples: int, out: str) -> None:
     """Draw samples of each type, evenly spaced through its 512 nearest (C.2), where its fraction is most telling.
 
     Memorized and spurious samples come from the K of the spurious peak, generalized ones from the largest K.

@@ -46,7 +46,7 @@ FIGURE = Figure(
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
 @click.argument("name")
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(folder, name, out):
+def main(folder: str, name: str, out: str) -> None:
     """Draw the spurious fraction of the sweep NAME over both thresholds from what classify.py wrote in FOLDER."""
     arrays, _ = read_arrays(f"{folder}/counts/{name}.safetensors", "sizes", "log10_edges", "counts")
     thresholds = read_csv(f"{folder}/thresholds/{name}.csv", "K", "delta_m", "delta_s")

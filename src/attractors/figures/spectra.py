@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import pandas as pd
+from matplotlib.axes import Axes
 
 from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
@@ -37,8 +39,8 @@ FIGURE = Figure(
 )
 
 
-def curves(axis, table):
-    """Mean singular values of each type by rank, with a band of one standard deviation."""
+def curves(axis: Axes, table: pd.DataFrame) -> None:
+    """Draw the mean singular values of each type by rank, with a band of one standard deviation."""
     for name in ORDER:
         part = table[table.type == name]
         if len(part):
@@ -55,7 +57,7 @@ def curves(axis, table):
 @click.option("--method", type=click.Choice(list(TITLES)), help="Whose spectra are drawn.  [default: Alg. 2's, if any]")
 @click.option("--skip", type=click.IntRange(0), default=5, help="Largest values left out (D.2).")
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(name, metrics, method, skip, out):
+def main(name: str, metrics: str, method: str | None, skip: int, out: str) -> None:
     """Draw METRICS/spectra/SWEEP.csv, one panel for each K."""
     table = Run(Path(metrics)).needed("spectra", name, "K", "rank", "mean")
     method = method or next(name for name in TITLES if name in set(table.method))

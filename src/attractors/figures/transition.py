@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import pandas as pd
+from matplotlib.axes import Axes
 
 from attractors.cli.settings import ROOT, read_runs
 from attractors.cli.stage import Stage
@@ -57,8 +59,8 @@ FIGURE = Figure(
 )
 
 
-def draw(table, control, title, top, bottom):
-    """One sweep: `table` has K and, for each type, its fraction and the ends of its interval; control likewise."""
+def draw(table: pd.DataFrame, control: pd.DataFrame | None, title: str, top: Axes, bottom: Axes) -> None:
+    """Draw the fraction of each type against K, with its interval, for one sweep; that of `control` is dashed."""
     for axis, names in ((top, TYPES), (bottom, TYPES[1:2])):
         for name in names:
             axis.plot(table.K, table[name], "o-", ms=3, lw=1.2, color=COLOURS[name], label=name)
@@ -77,7 +79,7 @@ def draw(table, control, title, top, bottom):
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--sweep", "names", multiple=True, help="Sweeps to draw.  [default: those in runs.yaml]")
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(folder, names, out):
+def main(folder: Path, names: tuple[str, ...], out: str) -> None:
     """Draw the fractions in FOLDER/SWEEP.csv, one column a sweep; dashed, the exact control SWEEP-exact."""
     names = names or list(read_runs(ROOT / "runs.yaml")["learned"])
     tables = {path.stem: read_csv(path, "K", *TYPES) for path in sorted(folder.glob("*.csv"))}

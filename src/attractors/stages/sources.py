@@ -13,7 +13,7 @@ from attractors.files import atomic
 
 @stage("sources")
 @click.option("--out", type=click.Path(file_okay=False), required=True, help="The folder to write.")
-def main(out):
+def main(out: str) -> None:
     """Write a file for each stage to OUT: hashes of the code that its result depends on.
 
     Stages depend on these files, so that what is run again after an edit is what the edit can have changed.

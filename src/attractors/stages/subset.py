@@ -34,7 +34,7 @@ def places(root: Path, dataset: str) -> list[Path]:
 @range_option
 @seed_option
 @out_option
-def main(dataset, source, values, seed, out):
+def main(dataset: str, source: Path | None, values: str | None, seed: int, out: str) -> None:
     """Order the images of DATASET by a random permutation: nested subsets of every size are its prefixes.
 
     DATASET: digits, mnist, fashion_mnist, cifar10, lsun_church, or any name for images of your own: SOURCE is, or
