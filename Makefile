@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro sweep test bench scaling lint lock clean
+.PHONY: repro sweep test bench gpu scaling lint lock clean
 
 repro: .venv/installed
 	$(BIN)/python src/main.py fan_out
@@ -19,6 +19,11 @@ test: .venv/installed-dev
 # Ratios to what one would otherwise use, about ten minutes.  make bench ARGS="--only l2 --quick"
 bench: .venv/installed-bench
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+# On a machine with a CUDA device: its tests, speeds of all networks, one run; at most nine minutes, one table.
+# Compared with diffusers where that is installed: .venv/bin/pip install -r requirements-bench.txt
+gpu: .venv/installed-dev
+	$(BIN)/python benchmarks/gpu.py $(ARGS)
 
 scaling: .venv/installed-bench
 	$(BIN)/python benchmarks/scaling.py $(ARGS)

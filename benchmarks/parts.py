@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -367,57 +366,7 @@ def pipeline(options):
         yield Row(names[1][0], "-", taken, names[1][1], "dvc exp run -S delta_m=0.5 figure_transition", "s")
 
 
-def gpu_neighbours(options):
-    """The paper's largest search, on a GPU: 200,000 samples against 250,000 images, exactly."""
-    if options.device.type != "cuda":
-        return
-    random = torch.Generator(options.device).manual_seed(0)
-    n, m = (20_000, 25_000) if options.quick else (200_000, 250_000)
-    x, y = (torch.randn(count, 5760, generator=random, device=options.device) for count in (n, m))
-    memory = torch.cuda.mem_get_info(options.device)[0] // 4
-    taken = interleaved(
-        1, ours=lambda: nearest(x, y, squared=True, memory=memory), products=lambda: products(x, y, 2**31)
-    )
-    detail = f"{typical(taken, 'ours'):.1f} s"
-    yield Row(f"LPIPS k-NN, {n:,} x {m:,}", "bare torch.mm, float32", ratio(taken, "ours", "products"), 0.6, detail)
-
-
-def gpu_training(options):
-    """Images per second of all models of Table 3, in bfloat16 and float32."""
-    if options.device.type != "cuda":
-        return
-    if not have("diffusers"):
-        yield missing("training, all models of Table 3", "loop around diffusers.UNet2DModel", 1.3)
-        return
-    import diffusers
-    from ruamel.yaml import YAML
-
-    shapes = {"mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "cifar10": (3, 32, 32), "lsun_church": (3, 64, 64)}
-    for path in sorted((ROOT / "sweeps").glob("*-*.yaml")):
-        sweep = YAML(typ="safe").load(path)
-        shape, settings = shapes.get(sweep["dataset"]), dict(sweep["network"])
-        if settings.pop("name") != "unet" or shape is None:
-            continue
-        batch, steps = sweep["train"]["batch"], 5 if options.quick else 30
-        images = pictures(512, shape).to(options.device)
-        reference = unet(shape, **settings)
-        theirs = diffusers.UNet2DModel(**config_of(reference.settings, shape)).to(options.device)
-        alpha_bar, job = torch.cumprod(1 - linear_betas(), 0).to(options.device), (images, steps, batch, 2e-4)
-        functions = {"theirs": partial(plain_training, theirs, *job, 0.9999, alpha_bar, sample_of)}
-        for name, acceleration in accelerations(options.device).items():
-            network = accelerate(unet(shape, **settings).to(options.device), acceleration)
-            mine = Diffusion(network, linear_betas()).to(options.device)
-            functions[name] = partial(train, mine, images, Settings(*job[1:], repeat=True), SEED)
-        taken = interleaved(options.rounds, **functions)
-        for name in list(functions)[1:]:
-            rates = [steps * batch / typical(taken, which) for which in (name, "theirs")]
-            detail = f"{rates[0]:.0f} images/s, {rates[1]:.0f}; batch {batch}"
-            value = ratio(taken, name, "theirs")
-            yield Row(f"training, {path.stem}, {name}", "loop around diffusers.UNet2DModel", value, 1.3, detail)
-
-
 PARTS = {
     "lpips": lpips_neighbours, "l2": l2_neighbours, "basin": critical_time, "curvature": spectra,
     "unet": unet_training, "mlp": mlp_training, "sampling": sampling, "toy": toy_energy, "pipeline": pipeline,
-    "gpu-lpips": gpu_neighbours, "gpu-training": gpu_training,
 }  # fmt: skip

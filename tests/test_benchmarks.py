@@ -94,3 +94,13 @@ def test_the_plain_loop_lowers_the_loss():
     before = (network(x_t, t) - noise).square().mean()
     average = transcriptions.plain_training(network, x, 300, 64, 3e-3, 0.9, alpha_bar)
     assert (average(x_t, t) - noise).square().mean() < 0.8 * before
+
+
+def test_the_networks_timed_on_a_gpu_are_the_seven_of_table_3():
+    import gpu
+
+    found = gpu.networks()
+    assert len(found) == 7
+    assert {(shape[1], settings["width"]) for shape, settings, _ in found.values()} == {
+        (28, 128), *((side, width) for side in (32, 64) for width in (64, 96, 128)),
+    }  # fmt: skip
