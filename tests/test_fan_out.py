@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import re
 import shutil
 import signal
 import subprocess
@@ -315,11 +316,24 @@ def ray_cluster(tmp_path):
         yield address, nodes
 
 
-@pytest.mark.parametrize("through", ["cache", "remote"])
+@pytest.mark.parametrize("through", ["cache", "folder", "ssh", "s3"])
 def test_a_ray_cluster_leaves_what_a_serial_run_leaves(scratch, serial, ray_cluster, through, tmp_path):
+    from two_nodes import storage
+
     address, _ = ray_cluster
-    dvc(scratch, "remote", "add", "--local", "elsewhere", str(tmp_path / "elsewhere"))
-    code, output = fan_out(scratch, "--address", address, *(["--remote", "elsewhere"] if through == "remote" else []))
+    with contextlib.ExitStack() as server:
+        if through in ("ssh", "s3"):
+            pytest.importorskip(f"dvc_{through}")
+            if not shutil.which({"ssh": "sshd", "s3": "moto_server"}[through], path=environment()["PATH"]):
+                pytest.skip(f"no server for {through}")
+        if through != "cache":
+            remote = server.enter_context(storage(through, tmp_path))
+            dvc(scratch, "remote", "add", "--local", "elsewhere", remote.pop("url"))
+            for name, value in remote.items():
+                dvc(scratch, "remote", "modify", "--local", "elsewhere", name, value)
+        code, output = fan_out(
+            scratch, "--address", address, *(["--remote", "elsewhere"] if through != "cache" else [])
+        )
     assert code == 0, output
     assert "dvc repro then ran none" in output
     assert locked(scratch) == serial
@@ -342,15 +356,17 @@ def test_a_ray_worker_that_is_killed_loses_nothing(scratch, serial, ray_cluster)
 
     def kill():
         for node in nodes:
-            for stage in node.at_work():
-                with contextlib.suppress(psutil.Error):
-                    worker = next(p for p in stage.parents() if p.cmdline()[0].startswith("ray::"))
-                    worker.kill()
-                    killed.append(stage)
-        return killed
+            for worker in psutil.Process(node.process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error, IndexError):
+                    if re.match(r"ray::(first|table)@", worker.cmdline()[0]):  # the title of a worker at that stage
+                        worker.kill()
+                        killed.append(worker)
+                        return True
+        return False
 
-    await_(kill)
+    await_(kill, 180)
     code, output = ended(process)
     assert code == 0, output
     assert locked(scratch) == serial
-    assert not psutil.wait_procs(killed, timeout=20)[1]
+    assert killed
+    await_(lambda: not any(node.at_work() for node in nodes), 20)

@@ -5,12 +5,15 @@ only a DVC remote.
 
 python tests/faults/two_nodes.py             the scale of runs.yaml, from a fresh clone, against the committed dvc.lock
 python tests/faults/two_nodes.py --small     the same stages, seconds each, against a serial run
+--through ssh (sshd of Debian's openssh-server) and --through s3 (moto_server of the package moto) put results there;
+DVC needs dvc-ssh and dvc-s3 for them.
 
 Prints seconds, stages, what was killed, what the closing `dvc repro` ran, and which hashes in dvc.lock differ. The exit
 code is 0 only if nothing ran and nothing differs.
 """
 
 import contextlib
+import getpass
 import os
 import re
 import shutil
@@ -21,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import click
@@ -170,14 +174,65 @@ def dvc(folder, *arguments):
     return subprocess.run(command, cwd=folder, env=environment(), check=True, capture_output=True, text=True).stdout
 
 
+def until_answered(port, process, seconds=60):
+    """Wait for a server of this machine. Raises click.ClickException where it does not answer."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        time.sleep(0.2)
+    raise click.ClickException(f"{process.args[0]} did not start")
+
+
+@contextlib.contextmanager
+def storage(through, folder):
+    """The settings of a DVC remote in `folder`: a folder, or one behind a server that lasts for the block."""
+    place, port = folder / "remote", free_port()
+    place.mkdir()
+    if through == "folder":
+        yield {"url": str(place)}
+        return
+    if through == "s3":
+        command = ["moto_server", "-H", "127.0.0.1", "-p", str(port)]
+        found = {
+            "url": "s3://bucket/results", "endpointurl": f"http://127.0.0.1:{port}",
+            "access_key_id": "key", "secret_access_key": "secret", "region": "us-east-1",
+        }  # fmt: skip
+    else:
+        for name in ("host", "user"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+        shutil.copy(folder / "user.pub", folder / "authorized")
+        Path("/run/sshd").mkdir(exist_ok=True)  # sshd does not start without it
+        options = {
+            "HostKey": folder / "host", "AuthorizedKeysFile": folder / "authorized", "StrictModes": "no",
+            "PidFile": "none", "ListenAddress": f"127.0.0.1:{port}", "Subsystem": "sftp internal-sftp",
+        }  # fmt: skip
+        command = [shutil.which("sshd") or "/usr/sbin/sshd", "-D", "-e", "-f", os.devnull]
+        command += [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        found = {"url": f"ssh://{getpass.getuser()}@127.0.0.1:{port}{place}", "keyfile": str(folder / "user")}
+    with open(folder / f"{through}.log", "wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment())
+    try:
+        until_answered(port, server)
+        if through == "s3":
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/bucket", method="PUT")
+            urllib.request.urlopen(request).close()
+        yield found
+    finally:
+        server.terminate()
+        server.wait()
+
+
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
 @click.argument("stages", nargs=-1)
 @click.option("--small", is_flag=True, help="A scale of seconds.")
 @click.option("--against", type=click.Path(path_type=Path), help="A checkout where this has run: its dvc.lock counts.")
+@click.option("--through", type=click.Choice(["folder", "s3", "ssh"]), default="folder", help="What keeps results.")
 @click.option("--kill/--no-kill", default=True, help="Kill a node.")
 @click.option("--share", default=0.5, show_default=True, help="The part of the stages after which it dies.")
 @click.option("--keep", is_flag=True, help="Leave the folders for a look.")
-def main(stages, small, against, kill, share, keep):
+def main(stages, small, against, through, kill, share, keep):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = Path(tempfile.mkdtemp(prefix="two_nodes_"))
     head = folder / "head"
@@ -189,8 +244,10 @@ def main(stages, small, against, kill, share, keep):
             dvc(serial, "repro", *stages)
             click.echo(f"serial dvc repro: {time.monotonic() - started:.0f} s")
         expected = loads_yaml((serial / "dvc.lock").read_text())["stages"]
-        dvc(head, "remote", "add", "--local", "nodes", str(folder / "remote"))
-        with cluster(folder) as (address, nodes):
+        with storage(through, folder) as remote, cluster(folder) as (address, nodes):
+            dvc(head, "remote", "add", "--local", "nodes", remote.pop("url"))
+            for name, value in remote.items():
+                dvc(head, "remote", "modify", "--local", "nodes", name, value)
             started = time.monotonic()
             code, output, killed = fan_out(head, address, stages, nodes if kill else None, share)
             seconds = time.monotonic() - started
@@ -199,8 +256,8 @@ def main(stages, small, against, kill, share, keep):
         status = dvc(head, "status", *stages).strip()
         partial = [str(path) for path in head.rglob(".*.tmp*") if path.is_file()]
         click.echo(
-            f"fan-out over two nodes{', one killed' * bool(killed)}: {seconds:.0f} s, exit code {code}, "
-            f"{output.count(': done after')} stages done, {len(found)} in dvc.lock, "
+            f"fan-out over two nodes{', one killed' * bool(killed)}, results through {through}: {seconds:.0f} s, "
+            f"exit code {code}, {output.count(': done after')} stages done, {len(found)} in dvc.lock, "
             f"of which differ: {', '.join(differ) or 'none'}; half-written: {partial or 'none'}; status: {status}"
         )
         sys.exit(bool(code or differ or partial or (kill and not killed) or "then ran none" not in output))
