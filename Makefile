@@ -1,4 +1,5 @@
-# make repro: the whole pipeline at the scale of runs.yaml, ending with dvc repro.  make test: the tests.  Both set up what they need.
+# make repro runs the whole pipeline at the scale of runs.yaml and ends with dvc repro. make test runs the tests.
+# Both install what they need.
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -9,19 +10,19 @@ export DVC_NO_ANALYTICS := 1
 repro: .venv/installed
 	$(BIN)/python src/main.py fan_out
 
-# make sweep ARGS="--address auto --gpus-per-run 1": the same on a Ray cluster.  docs/scale_out.md
+# make sweep ARGS="--address auto --gpus-per-run 1" runs the same on a Ray cluster; see docs/scale_out.md.
 sweep: .venv/installed-cluster
 	$(BIN)/python src/main.py fan_out $(ARGS)
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
 
-# Ratios to what one would otherwise use, about ten minutes.  make bench ARGS="--only l2 --quick"
+# Speed relative to the usual libraries, in about ten minutes. Shorter: make bench ARGS="--only l2 --quick"
 bench: .venv/installed-bench
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
-# On a machine with a CUDA device: its tests, speeds of all networks, one run; at most nine minutes, one table.
-# Compared with diffusers where that is installed: .venv/bin/pip install -r requirements-bench.txt
+# On a machine with a CUDA device: its tests, the speeds of all networks and one run, in one table and nine minutes.
+# Speeds are compared with diffusers where it is installed: .venv/bin/pip install -r requirements-bench.txt
 gpu: .venv/installed-dev
 	$(BIN)/python benchmarks/gpu.py $(ARGS)
 
@@ -51,7 +52,7 @@ lint: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
 	touch $@
 
-# The versions that are known to work: make repro test with these where a newer release breaks something.
+# Records the installed versions. Where a newer release breaks something, install these and run make repro test.
 lock: .venv/installed-dev
 	$(BIN)/python -m pip freeze --exclude-editable > requirements.lock
 
