@@ -22,6 +22,8 @@ from attractors.denoisers.samplers import ancestral, ddim, sample_noise
 from attractors.devices import open_device
 from attractors.distances.lpips_embedding import BACKBONES, weights_hash
 from attractors.distances.neighbours import nearest
+from attractors.landscape.basin import critical_times
+from attractors.landscape.curvature import central_difference, jacobian
 from attractors.landscape.potential import energy
 
 SIMULATED = os.environ.get("ATTRACTORS_SIMULATED_CUDA") == "1"
@@ -268,7 +270,16 @@ def path_energy(nodes):
     energy(tiny_model(6), torch.zeros(3, *SHAPE, device="cuda"), torch.zeros(SHAPE, device="cuda"), 2, nodes)
 
 
-LOOPS = {"sampling": sampling, "ddim": recovery, "training": learning, "energy": path_energy}
+def spectrum(blocks):
+    central_difference(tiny_model(6), torch.zeros(1, *SHAPE, device="cuda"), [0], 3, 2, -(-256 // blocks))
+
+
+def rows_of_jacobian(blocks):
+    jacobian(tiny_model(6), torch.zeros(1, *SHAPE, device="cuda"), 2, -(-64 // blocks))
+
+
+LOOPS = {"sampling": sampling, "ddim": recovery, "training": learning, "energy": path_energy, "spectrum": spectrum,
+         "jacobian": rows_of_jacobian}  # fmt: skip
 
 
 @pytest.mark.skipif(not SIMULATED, reason="a real device does not count")
@@ -280,6 +291,18 @@ def test_no_step_of_a_loop_waits_for_the_device(loop):
             LOOPS[loop](steps)
             counts.append(Counter(log.syncs))
     assert counts[0] == counts[1]
+
+
+@pytest.mark.skipif(not SIMULATED, reason="a real device does not count")
+def test_a_round_of_the_search_for_basins_waits_once():
+    counts = []
+    for steps in (30, 50):
+        with cuda() as log:
+            x = torch.zeros(2, *SHAPE, device="cuda")
+            found = critical_times(tiny_model(steps), x, [0, 1], 3, delta_d=1e9, trials=2, steps=2)
+            counts.append((int(found.searched[0]), sum(log.syncs.values())))
+    (few, waits), (many, more) = counts
+    assert more - waits == many - few > 0
 
 
 @pytest.mark.skipif(not SIMULATED, reason="a real device does not count")

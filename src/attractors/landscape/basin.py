@@ -8,6 +8,7 @@ import torch
 
 from attractors.denoisers.diffusion import Diffusion, forward_process
 from attractors.denoisers.samplers import ddim
+from attractors.devices import to_device
 from attractors.randomness import BASIN, generator
 
 
@@ -49,7 +50,7 @@ def critical_times(
 
     steps: N', network evaluations of each recovery by DDIM. stride: s. batch: network evaluations at a time,
     a multiple of M and at least M. distance: (x, y: [B, C, H, W]) -> [B].
-    Each round of trials copies once to the device and once from it; the search itself is kept by the host.
+    The search itself is kept by the host, which waits for the device once in a round: for which trials came back.
     Raises ValueError where the stride leaves no time to try.
     """
     times = search_times(model.steps, stride)
@@ -65,9 +66,9 @@ def critical_times(
         rows = np.array(list(active))
         t = np.array(times)[searched[rows]]  # [A]
         noise = np.stack([random.standard_normal((trials, *shape), np.float32) for random in active.values()])
-        row, each_t = torch.from_numpy(np.stack([rows, t])).to(device).repeat_interleave(trials, 1)  # [A M] each
+        row, each_t = to_device(np.stack([rows, t]), device).repeat_interleave(trials, 1)  # [A M] each
         x_0 = patterns[row]
-        x_t = forward_process(x_0, torch.from_numpy(noise).to(device).flatten(0, 1), each_t, model.alpha_bar)
+        x_t = forward_process(x_0, to_device(noise, device).flatten(0, 1), each_t, model.alpha_bar)
         recovered = distance(ddim(model, x_t, each_t, steps), x_0) <= delta_d
         found = torch.stack([recovered.double(), euclidean(x_t.double(), x_0)]).reshape(2, -1, trials).cpu().numpy()
         r = found[0] == 1

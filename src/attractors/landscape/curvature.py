@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from attractors.denoisers.diffusion import Diffusion, forward_process
+from attractors.devices import to_device
 from attractors.landscape import derivatives
 from attractors.randomness import CURVATURE, generator
 
@@ -60,7 +61,9 @@ def _gram(
         noise = np.stack([random.standard_normal(size, np.float32) for random in generators])
         if first < done:
             continue
-        block = column(x_0.repeat_interleave(size[0], 0), torch.from_numpy(noise).to(x_0).flatten(0, 1))  # [B, C, H, W]
+        block = column(
+            x_0.repeat_interleave(size[0], 0), to_device(noise, x_0.device).to(x_0.dtype).flatten(0, 1)
+        )  # [B, C, H, W]
         block = block.reshape(len(x_0), size[0], dimensions).double()
         gram.baddbmm_(block.mT, block)
         if save is not None:
