@@ -23,6 +23,14 @@ def modules() -> dict[str, tuple[str, Path]]:
     return found
 
 
+def about(path: Path) -> str:
+    """The first line of a module's docstring; of one that is being written and does not parse, that it does not."""
+    try:
+        return (ast.get_docstring(ast.parse(path.read_bytes())) or "").partition("\n")[0]
+    except SyntaxError as error:
+        return f"(does not parse: line {error.lineno})"
+
+
 class Lazy(click.Group):
     """A group whose commands are the modules of three rooms; listing them reads their first lines and imports none."""
 
@@ -36,7 +44,7 @@ class Lazy(click.Group):
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         for room, heading in HEADINGS.items():
             rows = [
-                (name, ast.get_docstring(ast.parse(path.read_bytes())).splitlines()[0])
+                (name, about(path))
                 for name, (module, path) in modules().items()
                 if module.startswith(f"attractors.{room}.")
             ]
