@@ -20,19 +20,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 import click
 import torch
 from parts import pictures, products, sample_of, unet
-from ruamel.yaml import YAML
 from timing import seconds
 from transcriptions import plain_training
 
 from attractors.cli.devices import find_device
 from attractors.cli.settings import ROOT
+from attractors.commands.scale import read_sweep
 from attractors.denoisers.acceleration import Acceleration, accelerate
 from attractors.denoisers.diffusion import Diffusion, linear_betas
 from attractors.denoisers.samplers import ancestral
-from attractors.denoisers.training import Settings, train
+from attractors.denoisers.training import train
 from attractors.denoisers.unet_diffusers import config_of
 from attractors.devices import arithmetic
 from attractors.distances.neighbours import nearest
+from attractors.settings.train import Training
 
 BUDGET = 9 * 60  # seconds for everything
 SHAPES = {"mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "cifar10": (3, 32, 32), "lsun_church": (3, 64, 64)}
@@ -43,9 +44,9 @@ def networks() -> dict[str, tuple[tuple[int, int, int], dict, int]]:
     """{sweep: (image shape, settings, batch of training)} of Table 3; a network of two sweeps is listed once."""
     found: dict[str, tuple] = {}
     for path in sorted((ROOT / "sweeps").glob("*-[0-9]*.yaml")):
-        sweep = YAML(typ="safe").load(path)
-        settings = {key: value for key, value in sweep["network"].items() if key != "name"}
-        entry = (SHAPES[sweep["dataset"]], settings, sweep["train"]["batch"])
+        sweep, stages = read_sweep(path)
+        settings = {key: value for key, value in stages["train"]["network"].items() if key != "name"}
+        entry = (SHAPES[sweep["dataset"]], settings, stages["train"]["batch"])
         if entry not in found.values():
             found[path.stem] = entry
     return found
@@ -73,7 +74,8 @@ def speed(device: torch.device, mode: Acceleration, name: str, quick: bool) -> d
     images = pictures(batch, shape).to(device)
     model = Diffusion(unet(shape, **settings), linear_betas(STEPS)).to(device)
     accelerate(model.network, mode)
-    rates = {"train": rate(lambda: train(model, images, Settings(STEPS, batch, 2e-4, repeat=True), 0), STEPS * batch)}
+    settings = Training(iterations=STEPS, batch=batch, learning_rate=2e-4, repeat=True)
+    rates = {"train": rate(lambda: train(model, images, settings, 0), STEPS * batch)}
     model.eval().requires_grad_(False)
     noise = [images] * (STEPS + 1)
     return rates | {"sample": rate(lambda: ancestral(model, noise), STEPS * batch)}

@@ -25,13 +25,15 @@ from attractors.denoisers.acceleration import accelerate, chosen
 from attractors.denoisers.diffusion import Diffusion, linear_betas
 from attractors.denoisers.networks import build
 from attractors.denoisers.samplers import ancestral, sample_noise
-from attractors.denoisers.training import Settings, train
+from attractors.denoisers.training import train
 from attractors.denoisers.unet_diffusers import config_of, to_diffusers
 from attractors.distances.lpips_embedding import BACKBONES, Embedding, read_embedding
 from attractors.distances.neighbours import nearest
 from attractors.landscape.basin import critical_times, evaluations, search_times
 from attractors.landscape.curvature import _gram, _roots, central_difference, jacobian
 from attractors.landscape.patterns import read_patterns
+from attractors.settings.network import MLP, UNet
+from attractors.settings.train import Training
 from attractors.theory.likelihood import exact_divergence, flow
 from attractors.theory.toy_landscape import grid
 
@@ -173,7 +175,7 @@ def critical_time(options):
 
 def spectra(options):
     shape, N = (1, 28, 28), 784
-    network = build("mlp", shape, torch.cumprod(1 - linear_betas(), 0), width=256, blocks=3)
+    network = build(MLP(width=256, blocks=3), shape, torch.cumprod(1 - linear_betas(), 0))
     for layer in (network.output, *(block.second for block in network.blocks)):
         torch.nn.init.normal_(layer.weight, std=0.1)
     model = Diffusion(network, linear_betas()).eval().requires_grad_(False).to(options.device)
@@ -212,10 +214,11 @@ class _Nothing:
         return np.zeros(size, dtype)
 
 
-def unet(shape=(3, 32, 32), width=64, multipliers=(1, 2, 2, 2), dropout=0.1):
+def unet(shape=(3, 32, 32), **network):
+    network = network or {"width": 64, "dropout": 0.1}
     torch.manual_seed(0)
     alpha_bar = torch.cumprod(1 - linear_betas(), 0)
-    return build("unet", shape, alpha_bar, width=width, multipliers=multipliers, dropout=dropout)
+    return build(UNet(**network), shape, alpha_bar)
 
 
 def accelerations(device):
@@ -238,7 +241,7 @@ def unet_training(options):
 
     batch, steps = ((4, 1) if options.quick else (16, 2)) if options.device.type == "cpu" else (128, 50)
     images = pictures(64, (3, 32, 32)).to(options.device)
-    settings = Settings(steps, batch, 2e-4, repeat=True)
+    settings = Training(iterations=steps, batch=batch, learning_rate=2e-4, repeat=True)
     reference = unet()
     theirs = diffusers.UNet2DModel(**config_of(reference.settings, (3, 32, 32))).to(options.device)
     theirs.load_state_dict(to_diffusers(reference.state_dict(), reference.settings))
@@ -267,9 +270,9 @@ def mlp_training(options):
 
     def network():
         torch.manual_seed(0)
-        return build("mlp", shape, alpha_bar.cpu(), width=96, blocks=3).to(options.device)
+        return build(MLP(width=96, blocks=3), shape, alpha_bar.cpu()).to(options.device)
 
-    settings = Settings(steps, batch, 3e-3, repeat=True, ema=0.999)
+    settings = Training(iterations=steps, batch=batch, learning_rate=3e-3, repeat=True, ema=0.999)
     mine, theirs = Diffusion(network(), betas).to(options.device), network()
     taken = interleaved(options.rounds, ours=lambda: train(mine, images, settings, SEED), theirs=lambda: plain_training(
         theirs, images, steps, batch, 3e-3, 0.999, alpha_bar))  # fmt: skip

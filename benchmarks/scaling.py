@@ -41,9 +41,10 @@ def _model(shape):
 
     from attractors.denoisers.diffusion import Diffusion, linear_betas
     from attractors.denoisers.networks import build
+    from attractors.settings.network import MLP
 
     torch.manual_seed(0)
-    network = build("mlp", shape, torch.cumprod(1 - linear_betas(), 0), width=256, blocks=3)
+    network = build(MLP(width=256, blocks=3), shape, torch.cumprod(1 - linear_betas(), 0))
     torch.nn.init.normal_(network.output.weight, std=0.1)
     return Diffusion(network, linear_betas()).eval().requires_grad_(False)
 

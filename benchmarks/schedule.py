@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from attractors.cli.settings import read_yaml  # noqa: E402
 from attractors.commands.fan_out import takes_device  # noqa: E402
+from attractors.commands.scale import read_sweep  # noqa: E402
 from scheduling.graph import kind, whole_graph  # noqa: E402
 
 TRAINING_HOURS = {  # App. F
@@ -54,11 +55,11 @@ def seconds_of(name, runs, spectra):
     run = runs.get(name.partition("@")[2])
     if run is None:
         return LIGHT
-    settings = read_yaml(ROOT / "sweeps" / f"{run['sweep']}.yaml")
+    _, settings = read_sweep(ROOT / "sweeps" / f"{run['sweep']}.yaml")
     training = 3600 * TRAINING_HOURS[run["sweep"]]
     evaluation = training / (settings["train"]["iterations"] * settings["train"]["batch"] * 3)
     size, n = run["size"], PIXELS[run["dataset"]]
-    samples = max(settings["sample"].get("floor", 0), settings["sample"].get("ratio", 4) * size)
+    samples = max(settings["sample"]["floor"], settings["sample"]["ratio"] * size)
 
     def patterns(limit, training):
         return 3 * min(limit, samples // 3) + min(training, size)
@@ -66,7 +67,7 @@ def seconds_of(name, runs, spectra):
     return {
         "train": training,
         "sample": samples * 1000 * evaluation,
-        "neighbours": samples * (samples + size) * 2 * EMBEDDED[settings["neighbours"]["metric"]] / FLOPS,
+        "neighbours": samples * (samples + size) * 2 * EMBEDDED[settings["neighbours"]["distance"]] / FLOPS,
         "basin": patterns(LIMIT, LIMIT) * 50 * 20 * 10 * evaluation,
         "curvature": patterns(spectra, spectra) * 10 * n * evaluation,
         "energy": patterns(LIMIT, TRAINING) * 4 * 20 * evaluation,

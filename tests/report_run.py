@@ -26,7 +26,7 @@ def neighbours(path, random, count, size, share):
         arrays[f"{source}_distances"] = first[:, None] * np.linspace(1, 2, 5, dtype=np.float32)
         arrays[f"{source}_indices"] = random.integers(0, among, (count, 5))
     hashes = {f"{source}_sha256": f"{source} {size}" for source in ("training", "synthetic")}
-    write_arrays(path, arrays, metric="l2", k=5, size=size, count=count, **hashes)
+    write_arrays(path, arrays, distance="l2", k=5, size=size, count=count, **hashes)
     return arrays["training_distances"][:, 0], arrays["synthetic_distances"][:, 0]
 
 

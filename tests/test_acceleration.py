@@ -17,13 +17,14 @@ from attractors.denoisers import training
 from attractors.denoisers.acceleration import Acceleration, accelerate, chosen
 from attractors.denoisers.models import new_model
 from attractors.denoisers.processes import rank, shard, total
-from attractors.denoisers.training import Settings, train
+from attractors.denoisers.training import train
 from attractors.denoisers.unet import UNet
+from attractors.settings.train import Training
 from attractors.stages import train as stage
 
 CPU = torch.device("cpu")
 NETWORK = {"name": "unet", "width": 32, "multipliers": [1, 1], "blocks": 1, "attention": [], "dropout": 0.5}
-SETTINGS = Settings(iterations=10, batch=3, learning_rate=1e-3, ema=0.9)
+SETTINGS = Training(iterations=10, batch=3, learning_rate=1e-3, ema=0.9)
 
 
 def images(count=5):
@@ -59,7 +60,7 @@ def kept(state):
 
 def test_a_trained_model_is_left_without_dropout():
     trained = model()
-    train(trained, images(), Settings(iterations=3, batch=2, learning_rate=1e-3), 0)
+    train(trained, images(), Training(iterations=3, batch=2, learning_rate=1e-3), 0)
     x, t = images(), torch.arange(5)
     assert torch.equal(trained.noise_prediction(x, t), trained.noise_prediction(x, t))
 
@@ -143,7 +144,7 @@ def test_training_in_bfloat16_keeps_weights_in_float32_and_learns_to_see_the_noi
     """The noise of pure noise is the input itself: an untrained network is off by 1, a trained one by little."""
     trained = model(dropout=0.0)
     accelerate(trained.network, Acceleration("bfloat16"))
-    weights = train(trained, images(4), Settings(iterations=30, batch=4, learning_rate=3e-3, ema=0.5), 0)
+    weights = train(trained, images(4), Training(iterations=30, batch=4, learning_rate=3e-3, ema=0.5), 0)
     assert {value.dtype for value in weights.values()} == {torch.float32}
     noise = torch.randn(20, 1, 4, 4, generator=torch.Generator().manual_seed(2))
     assert (trained.noise_prediction(noise, 999) - noise).square().mean() < 0.3

@@ -23,7 +23,7 @@ def run(tmp_path):
             tmp_path / f"neighbours/{size}.safetensors",
             {"training_distances": found[size][0, :, None], "synthetic_distances": found[size][1, :, None],
              "training_spacing": np.full(size, 2, np.float32)},
-            size=size, metric="l2",
+            size=size, distance="l2",
         )  # fmt: skip
     (tmp_path / "digits.yaml").write_text("dataset: digits\nsizes: [4, 16]\n")
 

@@ -100,7 +100,7 @@ def write_run(folder, images, distances, metric, delta_m, delta_s):
         "synthetic_distances": within.min(1, keepdims=True).astype(np.float32),
     }
     codes = classify(found["training_distances"][:, 0], found["synthetic_distances"][:, 0], delta_m, delta_s)
-    write_arrays(folder / "data/neighbours/x/4.safetensors", found, metric=metric, size=4)
+    write_arrays(folder / "data/neighbours/x/4.safetensors", found, distance=metric, size=4)
     write_arrays(folder / "data/synthetic/x/4.safetensors", {"images": np.clip(images, -1, 1)})
     write_arrays(folder / "data/types/x/4.safetensors", {"codes": codes}, size=4, delta_m=delta_m, delta_s=delta_s)
     write_arrays(folder / "s.safetensors", {"images": training})

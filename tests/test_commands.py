@@ -63,7 +63,7 @@ def cases(folder, subset):
         ("negative threshold", ["delta_m is '-1.0'", "a distance of at least 0, auto"], 2, "classify", [folder, "--delta-m", -1, *classify]),
         ("threshold in words", ["delta_s is 'wide'", "a distance of at least 0, auto"], 2, "classify", [folder, "--delta-s", "wide", *classify]),
         ("misspelt setting", ["'iteration'", "did you mean iterations?"], 2, "train", ["--sweep", misspelt, "--size", 2, *train]),
-        ("misspelt network setting", ["no setting block; it has width, blocks"], 1, "train", ["--sweep", network, "--size", 2, *train]),
+        ("misspelt network setting", ["no setting 'block'; did you mean blocks?"], 1, "train", ["--sweep", network, "--size", 2, *train]),
         ("unknown network", ["'resnet'", "mlp"], 1, "train", ["--sweep", unknown, "--size", 2, *train]),
         ("not YAML", ["not YAML"], 2, "train", ["--sweep", notyaml, "--size", 2, *train]),
         ("missing sweep", ["no such file"], 2, "train", ["--sweep", folder / "none.yaml", "--size", 2, *train]),

@@ -25,6 +25,7 @@ from attractors.distances.neighbours import nearest
 from attractors.landscape.basin import critical_times
 from attractors.landscape.curvature import central_difference, jacobian
 from attractors.landscape.potential import energy
+from attractors.settings.train import Training
 
 SIMULATED = os.environ.get("ATTRACTORS_SIMULATED_CUDA") == "1"
 pytestmark = [
@@ -99,7 +100,7 @@ def arguments_of(case, path):
     s, s_prime = path / "subset.safetensors", path / "synthetic.safetensors"
     near = [*sweep, "--synthetic", s_prime, "--training", s, "--size", K, "--k", 2]
     measured = [*model, "--neighbours", path / "neighbours", "--synthetic", s_prime, "--subset", s]
-    measured += ["--nearest", 2, "--repeating", 2, "--uniform", 1, "--training", 2, *sweep]
+    measured += ["--nearest", 2, "--repeating", 2, "--uniform", 1, "--training-limit", 2, *sweep]
     basin = [*measured, "--trials", 2, "--steps", 2, "--stride", 2, "--delta-d", 3.0]
     toy = ["--width", 16, "--blocks", 1, "--iterations", 30, "--batch", 8]
     train = [*sweep, "--subset", s, "--size", K, "--iterations", 4, "--batch", 3]
@@ -109,7 +110,7 @@ def arguments_of(case, path):
         "sample": [*sweep, *model, "--floor", 6, "--batch", 4],
         "sample exact": [*sweep, "--model", path / "exact.safetensors", "--floor", 6, "--batch", 4],
         "neighbours": near,
-        "neighbours lpips": [*near, "--metric", "lpips_alex", "--lpips", path / "alex.safetensors"],
+        "neighbours lpips": [*near, "--distance", "lpips_alex", "--lpips", path / "alex.safetensors"],
         "basin": [*basin, "--distance", "l2"],
         "basin lpips": [*basin, "--distance", "lpips_vgg", "--lpips", path / "vgg.safetensors"],
         "curvature": [*measured, *(part for m in ("central", "one_sided", "jacobian") for part in ("--method", m))],
@@ -263,7 +264,9 @@ def recovery(steps):
 
 def learning(steps):
     images = torch.zeros(5, *SHAPE, device="cuda")
-    training.train(tiny_model(6).train().requires_grad_(), images, training.Settings(steps, 3, 1e-3), 0)
+    training.train(
+        tiny_model(6).train().requires_grad_(), images, Training(iterations=steps, batch=3, learning_rate=1e-3), 0
+    )
 
 
 def path_energy(nodes):

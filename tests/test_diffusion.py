@@ -38,10 +38,10 @@ def test_sigma_at_t_2_is_the_value_of_the_design():
     assert abs(gaussian_model(1).sigma(torch.tensor(2)).item() - 0.01897) < 1e-5
 
 
-def test_denoised_inverts_the_forward_process_for_both_predictions(random):
+def test_denoised_inverts_the_forward_process_for_every_prediction(random):
     x_0, noise = torch.randn(5, 1, 4, 4, generator=random), torch.randn(5, 1, 4, 4, generator=random)
     t = torch.tensor([0, 10, 300, 700, 999])
-    for prediction in ("noise", "velocity"):
+    for prediction in ("noise", "velocity", "image"):
         model = Diffusion(nn.Identity(), linear_betas(), prediction)
         model.network = Constant(model.target(x_0, noise, t))
         x = forward_process(x_0, noise, t, model.alpha_bar)

@@ -381,7 +381,7 @@ def test_neighbours_of_a_folder_of_pictures_in_an_archive(tmp_path):
     assert arrays["training_indices"][:, 0].tolist() == [4, 7, 4]
     assert arrays["synthetic_indices"][:, 0].tolist() == [2, 0, 0]
     assert arrays["training_distances"].max() == 0
-    assert (record["size"], record["count"], record["metric"]) == (9, 3, "l2")
+    assert (record["size"], record["count"], record["distance"]) == (9, 3, "l2")
 
 
 def test_lpips_neighbours_of_the_stage_are_those_of_the_lpips_package(tmp_path, monkeypatch):
@@ -402,7 +402,7 @@ def test_lpips_neighbours_of_the_stage_are_those_of_the_lpips_package(tmp_path, 
     np.savez(tmp_path / "s.npz", images=patches[:12])
     np.savez(tmp_path / "t.npz", images=np.concatenate([patches[12:], patches[:1]]))
     files = ["--synthetic", tmp_path / "t.npz", "--training", tmp_path / "s.npz", "--out", tmp_path / "n"]
-    result = run(neighbours, *files, "--metric", "lpips_alex", "--lpips", tmp_path / "alex", "--k", 3, "--size", 10)
+    result = run(neighbours, *files, "--distance", "lpips_alex", "--lpips", tmp_path / "alex", "--k", 3, "--size", 10)
     assert result.exit_code == 0, result.output
     arrays, record = read_arrays(tmp_path / "n")
     s, t = (torch.from_numpy(read_images(tmp_path / name)) for name in ("s.npz", "t.npz"))
@@ -410,12 +410,12 @@ def test_lpips_neighbours_of_the_stage_are_those_of_the_lpips_package(tmp_path, 
     np.testing.assert_array_equal(arrays["training_indices"], expected.argsort(dim=1, stable=True)[:, :3])
     np.testing.assert_allclose(arrays["training_distances"], expected.sort(1).values[:, :3], rtol=1e-4, atol=1e-6)
     assert arrays["training_distances"][-1, 0] == 0
-    assert record["metric"] == "lpips_alex"
+    assert record["distance"] == "lpips_alex"
     spacing = torch.stack([metric(one.expand_as(s[:10]), s[:10]).flatten() for one in s[:10]])
     spacing.fill_diagonal_(float("inf"))
     np.testing.assert_allclose(arrays["training_spacing"], spacing.min(1).values, rtol=1e-4)
-    result = run(neighbours, *files, "--metric", "lpips_vgg", "--lpips", tmp_path / "alex")
-    assert "weights of alex; --metric lpips_vgg needs those of vgg" in result.output
+    result = run(neighbours, *files, "--distance", "lpips_vgg", "--lpips", tmp_path / "alex")
+    assert "weights of alex; --distance lpips_vgg needs those of vgg" in result.output
 
 
 def diffusers_folder(folder, seed=0, unet=None, **scheduler):

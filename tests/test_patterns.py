@@ -16,6 +16,7 @@ from attractors.denoisers import checkpoints
 from attractors.denoisers.models import new_model, write_model
 from attractors.landscape.patterns import TRAINING, read_patterns
 from attractors.landscape.selection import select
+from attractors.settings.patterns import Patterns as PatternSettings
 from attractors.stages import basin, curvature, energy
 
 SHAPE, K, N = (1, 3, 4), 6, 12
@@ -50,7 +51,7 @@ def files(tmp_path):
 
 
 def write_neighbours(path, to_training, within, size=K):
-    write_arrays(path, {"training_distances": to_training, "synthetic_distances": within}, size=size, metric="l2")
+    write_arrays(path, {"training_distances": to_training, "synthetic_distances": within}, size=size, distance="l2")
 
 
 def run(command, files, out, *options):
@@ -71,7 +72,7 @@ def test_every_file_names_its_samples_their_groups_and_weights(files, tmp_path):
     assert set(expected.numbers[expected.nearest]) == set(range(6, 12))
     assert set(expected.numbers[expected.repeating]) == {1, 3}
     for command, options in ((basin, BASIN), (curvature, ()), (energy, ())):
-        arrays, record, printed = run(command, files, tmp_path / "o", *options, "--seed", "5", "--training", "4")
+        arrays, record, printed = run(command, files, tmp_path / "o", *options, "--seed", "5", "--training-limit", "4")
         for name, values in expected._asdict().items():
             np.testing.assert_array_equal(arrays[name], values)
         assert arrays["training_numbers"].tolist() == [0, 1, 2, 3]
@@ -105,7 +106,7 @@ def test_basins_do_not_depend_on_what_else_is_measured(files, tmp_path):
 
 
 def test_curvature_of_memories_is_that_of_a_single_memory_at_small_t(files, tmp_path):
-    options = ("--method", "central", "--method", "jacobian", "--training", "4")
+    options = ("--method", "central", "--method", "jacobian", "--training-limit", "4")
     arrays, record, _ = run(curvature, files, tmp_path / "a", *options)
     near = arrays["numbers"] >= 6
     np.testing.assert_allclose(arrays["jacobian"][near], SIGMA_2**-2, rtol=1e-3)
@@ -196,8 +197,8 @@ def test_a_stage_killed_three_times_ends_with_the_same_bytes(files, tmp_path, mo
 
 
 def read(files, **other):
-    counts = {"nearest": 3, "repeating": 0, "uniform": 1, "training": 2, "seed": 1, "device": "cpu"}
-    return read_patterns(**files, **(counts | other))
+    settings = PatternSettings(nearest=3, repeating=0, uniform=1, training_limit=2)
+    return read_patterns(**files, **({"settings": settings, "seed": 1, "device": "cpu"} | other))
 
 
 def test_streams_of_samples_and_training_images_never_meet(files):

@@ -40,7 +40,7 @@ def test_files_named_in_a_command_are_dependencies_or_outputs(name, stage):
     params = {next(iter(p)) for p in stage.get("params", []) if isinstance(p, dict)}
     known = set(stage["deps"]) | outs | params
     for word in stage["cmd"].split():
-        if re.match(r"(data|models|metrics|plots|prompts|sweeps)/", word):
+        if re.match(r"(data|models|metrics|plots)/", word):
             assert any(k == word or k.startswith((word + "/", word + ".")) for k in known), word
 
 
@@ -50,22 +50,31 @@ def test_runs_yaml_is_what_the_laptop_scale_writes():
     assert load("runs.yaml") == runs_of(["laptop"])
 
 
-def test_parameters_of_a_stage_exist_where_dvc_looks_for_them():
-    from attractors.commands.scale import runs_of
+def test_a_stage_depends_on_all_settings_that_it_reads():
+    from attractors.settings.sweep import ALONE, STUDY, SWEEP
 
-    params, runs = load("params.yaml"), runs_of(["laptop", "stable_diffusion"])
+    foreach = {
+        "${runs}": "${item.sweep}/",
+        "${prompts}": "${item.study}/",
+        "${sweeps}": "${key}/",
+        "${studies}": "${key}/",
+    }
+    loaded = load("dvc.yaml")["stages"]
+    for name, stage in stages():
+        listed = [dep for dep in stage["deps"] if dep.startswith("data/settings/")]
+        folder = foreach.get(str(loaded[name].get("foreach")), "")
+        expected = (
+            [f"data/settings/{'' if name in ALONE else folder}{name}.json"] if name in SWEEP | STUDY | ALONE else []
+        )
+        assert listed == expected, name
+
+
+def test_parameters_that_dvc_looks_up_itself_exist():
+    params = load("params.yaml")
     for name, stage in stages():
         for entry in stage.get("params", []):
             if isinstance(entry, str):
                 assert entry in params, (name, entry)
-                continue
-            ((path, sections),) = entry.items()
-            names = runs["learned"] if stage.get("foreach") == "${learned}" else runs["sweeps"]
-            files = ["runs.yaml"] if path == "runs.yaml" else [f"sweeps/{sweep}.yaml" for sweep in names]
-            if path.startswith("prompts/"):
-                files = [f"prompts/{study}.yaml" for study in runs["studies"]]
-            for file in files:
-                assert {section.split(".")[0] for section in sections} <= set(load(file)), (name, file)
 
 
 @pytest.fixture
@@ -87,7 +96,9 @@ def graph(tmp_path):
             given = {str(Path(dep.fs_path).relative_to(tmp_path)) for stage in edges for dep in stage.deps
                      if not any(out == dep.fs_path or out.startswith(dep.fs_path + "/") or
                                 dep.fs_path.startswith(out + "/") for out in made)}  # fmt: skip
-            return {stage.name: {s.name for s in edges.successors(stage)} - {"sources"} for stage in edges}, given
+            return {
+                stage.name: {s.name for s in edges.successors(stage)} - {"sources", "settings"} for stage in edges
+            }, given
 
     return of
 
@@ -116,9 +127,12 @@ def test_the_weights_a_run_waits_for_are_those_its_metric_reads():
 @pytest.mark.parametrize("scale", ["laptop", "paper"])
 def test_a_threshold_changes_nothing_that_reads_a_model(graph, scale):
     """From delta_m and delta_s one reaches types, joined tables, groups of samples, figures and the report, no more."""
+    from attractors.settings.sweep import ALONE, STUDY, SWEEP
+
     before, _ = graph(scale)
     stages = load("dvc.yaml")["stages"]
-    read = {name for name, stage in stages.items() if {"delta_m", "delta_s"} & set(map(str, stage_params(stage)))}
+    sections = (SWEEP | STUDY | ALONE).items()
+    read = {name for name, kinds in sections if any("delta_m" in kind.model_fields for kind in kinds)}
     assert read == {"classify"}
     reached = {stage for stage in before if stage.split("@")[0] in read}
     while more := {stage for stage, inputs in before.items() if inputs & reached} - reached:
@@ -130,8 +144,3 @@ def test_a_threshold_changes_nothing_that_reads_a_model(graph, scale):
         entry = stages[kind].get("do", stages[kind])
         models = [dep for dep in entry["deps"] if dep.startswith("models/") and not dep.startswith("models/lpips/")]
         assert models == [], kind  # and so none of them takes a GPU for long
-
-
-def stage_params(stage):
-    """The names of the parameters of params.yaml that a stage of dvc.yaml depends on."""
-    return [entry for entry in stage.get("do", stage).get("params", []) if isinstance(entry, str)]

@@ -188,7 +188,9 @@ def test_volumes_scale_with_the_power_of_the_dimension(radius, factor, dimension
 
 
 @quick
-@given(st.integers(2, 300), st.integers(0, 10**6), st.integers(0, 2**31), st.sampled_from(["noise", "velocity"]))
+@given(
+    st.integers(2, 300), st.integers(0, 10**6), st.integers(0, 2**31), st.sampled_from(["noise", "velocity", "image"])
+)
 def test_a_network_that_knows_the_target_recovers_noise_and_image(steps, t, seed, prediction):
     t = torch.tensor([t % steps])
     random = torch.Generator().manual_seed(seed)

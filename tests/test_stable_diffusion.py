@@ -276,13 +276,13 @@ def made(folder, tmp_path_factory):
     file, lpips = study(root / "study.yaml", folder), random_lpips(root / "alex.safetensors")
     for name in ("hippo", "boots"):
         latents = root / "latents" / f"{name}.safetensors"
-        run("sd_generate", "--sweep", file, "--prompt", name, "--out", latents)
+        run("sd_generate", "--study", file, "--prompt", name, "--out", latents)
         methods = ["--method", "one_sided"] if name == "hippo" else []
         run(
-            "sd_curvature", "--sweep", file, "--prompt", name, *methods, "--latents", latents,
+            "sd_curvature", "--study", file, "--prompt", name, *methods, "--latents", latents,
             "--metrics", root / "curvature" / f"{name}.csv", "--out", root / "spectra" / f"{name}.safetensors",
         )  # fmt: skip
-    run("sd_stability", root / "latents", "--sweep", file, "--lpips", lpips, "--out", root / "stability.csv")
+    run("sd_stability", root / "latents", "--study", file, "--lpips", lpips, "--out", root / "stability.csv")
     run(
         "figure_stable_diffusion", file, "--latents", root / "latents", "--spectra", root / "spectra",
         "--stability", root / "stability.csv", "--out", root / "figure",
@@ -328,7 +328,7 @@ def test_stability_equals_lpips_and_distances_of_all_pairs_one_by_one(made):
 
 def test_curvature_killed_with_sigkill_resumes_to_the_same_bytes(made, tmp_path):
     arguments = [
-        "--sweep", made / "study.yaml", "--prompt", "hippo", "--method", "one_sided",
+        "--study", made / "study.yaml", "--prompt", "hippo", "--method", "one_sided",
         "--latents", made / "latents" / "hippo.safetensors",
         "--metrics", tmp_path / "hippo.csv", "--out", tmp_path / "hippo.safetensors",
     ]  # fmt: skip
@@ -360,8 +360,8 @@ def test_pixel_models_of_this_repository_go_through_the_same_stages(tmp_path):
         sd_curvature={"kinds": ["unconditional"], "methods": ["one_sided", "lanczos"], "leading": 2},
     )  # fmt: skip
     latents, out = tmp_path / "latents.safetensors", tmp_path / "out.safetensors"
-    run("sd_generate", "--sweep", file, "--prompt", "digits", "--out", latents)
-    arguments = ["--sweep", file, "--prompt", "digits", "--latents", latents, "--metrics", tmp_path / "m.csv"]
+    run("sd_generate", "--study", file, "--prompt", "digits", "--out", latents)
+    arguments = ["--study", file, "--prompt", "digits", "--latents", latents, "--metrics", tmp_path / "m.csv"]
     run("sd_curvature", *arguments, "--out", out)
     x_0 = torch.from_numpy(read_arrays(latents)[0]["latents"][:1])
     model = model.eval().requires_grad_(False)
@@ -386,9 +386,9 @@ def test_missing_weights_are_one_line_offline(tmp_path):
     out = ["--prompt", "hippo", "--out", tmp_path / "x.safetensors"]
     real = ROOT / "prompts" / "stable_diffusion.yaml"
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
-    line = one_line(run("sd_generate", "--sweep", real, *out, code=1, **offline))
+    line = one_line(run("sd_generate", "--study", real, *out, code=1, **offline))
     assert "CompVis/stable-diffusion-v1-4: not to be had; offline, give a downloaded folder" in line
-    line = one_line(run("sd_generate", "--sweep", study(tmp_path / "s.yaml", "./nowhere"), *out, code=1))
+    line = one_line(run("sd_generate", "--study", study(tmp_path / "s.yaml", "./nowhere"), *out, code=1))
     assert "./nowhere: no such folder" in line
     assert not (tmp_path / "x.safetensors").exists()
 

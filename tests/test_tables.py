@@ -6,12 +6,10 @@ import pandas as pd
 import pytest
 import torch
 
-from attractors.cli.settings import read_yaml
-from attractors.commands.scale import SCALES
-from attractors.data.subsets import size_grid, sizes
+from attractors.commands.scale import SCALES, read_sweep
+from attractors.data.subsets import size_grid
 from attractors.denoisers.diffusion import linear_betas
 from attractors.denoisers.models import new_model
-from attractors.denoisers.training import NOISE_LEVELS, Settings
 from attractors.results.paper import TABLE_1, TABLE_2, TABLE_3
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
@@ -112,23 +110,26 @@ def model_of(content, shape):
 
 @pytest.mark.parametrize("sweep", TABLE_1)
 def test_the_sweep_of_a_table_row_says_what_the_tables_say(sweep, capsys):
-    content, row = read_yaml(SWEEPS / f"{sweep}.yaml"), TABLE_3[sweep]
+    (content, settings), row = read_sweep(SWEEPS / f"{sweep}.yaml"), TABLE_3[sweep]
     dataset, width = sweep.rsplit("-", 1)
     assert content["dataset"] == dataset
     assert content["sizes"] == TABLE_1[sweep]._asdict()
-    assert sizes(content["sizes"]) == size_grid(*TABLE_1[sweep])
-    network = {"name": "unet", "width": int(width), "multipliers": list(row.multipliers), "dropout": row.dropout}
-    assert content["network"] == network
-    assert content["diffusion"] == {"prediction": "noise"}
-    B_4 = {"learning_rate": 2e-4, "ema": 0.9999, "clip": 1.0, "noise_levels": "uniform", "repeat": False, "warmup": 0}
-    settings = Settings(**content["train"])
-    assert (settings.iterations, settings.batch) == (row.iterations, row.batch)
-    assert {key: getattr(settings, key) for key in B_4} == B_4
-    assert settings.final_learning_rate == 1
-    assert content["sample"]["ratio"] == 4
-    assert content["neighbours"]["metric"] == ("l2" if "mnist" in dataset else "lpips_alex")
-    assert (content["basin"]["distance"], content["basin"]["delta_d"]) == ("lpips_vgg", row.delta_d)
-    count = sum(parameter.numel() for parameter in model_of(content, SHAPES[dataset]).parameters())
+    assert settings["classify"]["sizes"] == size_grid(*TABLE_1[sweep])
+    network = {
+        "name": "unet", "width": int(width), "multipliers": list(row.multipliers), "dropout": row.dropout,
+        "blocks": 2, "attention": [16],
+    }  # fmt: skip
+    assert settings["train"]["network"] == network
+    assert settings["train"]["diffusion"] == {"prediction": "noise", "steps": 1000, "beta_min": 1e-4, "beta_max": 2e-2}
+    expected = {
+        "iterations": row.iterations, "batch": row.batch, "learning_rate": 2e-4, "ema": 0.9999, "clip": 1.0,
+        "noise_levels": "uniform", "repeat": False, "warmup": 0, "final_learning_rate": 1.0,
+    }  # fmt: skip
+    assert {key: settings["train"][key] for key in expected} == expected
+    assert settings["sample"]["ratio"] == 4
+    assert settings["neighbours"]["distance"] == ("l2" if "mnist" in dataset else "lpips_alex")
+    assert (settings["basin"]["distance"], settings["basin"]["delta_d"]) == ("lpips_vgg", row.delta_d)
+    count = sum(parameter.numel() for parameter in model_of(settings["train"], SHAPES[dataset]).parameters())
     assert f"{count // 100_000 / 10:.1f}M" == row.parameters
     with capsys.disabled():
         print(f"\n{sweep}: {count:,} parameters; Table 3 prints {row.parameters}", end="")
@@ -141,16 +142,12 @@ def test_betas_of_b_4():
 
 @pytest.mark.parametrize("path", sorted(SWEEPS.glob("*_small.yaml")), ids=lambda path: path.stem)
 def test_small_sweeps_run_the_same_code_on_the_same_data_with_smaller_numbers(path):
-    content = read_yaml(path)
-    shape = SHAPES[content["dataset"]]
-    paper = read_yaml(SWEEPS / f"{content['dataset']}-128.yaml")
-    assert content["network"]["name"] == paper["network"]["name"] == "unet"
-    assert content["neighbours"] == paper["neighbours"]
-    assert content["basin"]["delta_d"] == paper["basin"]["delta_d"]
-    assert sizes(content["sizes"])
-    train = {key: value for key, value in content["train"].items() if key != "threads"}
-    assert Settings(**train).noise_levels in NOISE_LEVELS
-    model = model_of(content, shape)
+    content, settings = read_sweep(path)
+    _, paper = read_sweep(SWEEPS / f"{content['dataset']}-128.yaml")
+    assert settings["train"]["network"]["name"] == paper["train"]["network"]["name"] == "unet"
+    assert settings["neighbours"] == paper["neighbours"]
+    assert settings["basin"]["delta_d"] == paper["basin"]["delta_d"]
+    model = model_of(settings["train"], SHAPES[content["dataset"]])
     assert sum(parameter.numel() for parameter in model.parameters()) < 1.5e6
     # As noisy at the end as a thousand steps of B.4, within a factor of three.
     assert 1 / 3 < (1 - linear_betas(100, 1e-3, 0.2)).prod() / (1 - linear_betas()).prod() < 3

@@ -13,8 +13,9 @@ from torch import nn
 
 from attractors.arrays import read_arrays
 from attractors.data.subsets import nested_order
-from attractors.denoisers.training import Settings, train
+from attractors.denoisers.training import train
 from attractors.randomness import CIRCLE, generator
+from attractors.settings.train import Training
 from attractors.stages import toy_evaluate, toy_minima, toy_train
 from attractors.tables import read_json
 from attractors.theory import associative_memory
@@ -110,7 +111,7 @@ def test_the_exact_score_of_two_memories_beats_every_rescaling_of_it(random):
     assert loss(1.0) < min(loss(0.9), loss(1.1))
 
 
-SETTINGS = Settings(iterations=300, batch=64, learning_rate=5e-3, repeat=True, ema=0.9, final_learning_rate=0.01)
+SETTINGS = Training(iterations=300, batch=64, learning_rate=5e-3, repeat=True, ema=0.9, final_learning_rate=0.01)
 
 
 def test_training_on_one_memory_finds_its_score():
@@ -291,9 +292,7 @@ def test_a_sample_does_not_depend_on_how_many_are_drawn(run, tmp_path):
 
 def test_the_table_of_minima_of_two_separate_points_and_of_one_cluster(run, tmp_path):
     out = tmp_path / "minima.csv"
-    result = run(
-        toy_minima.main, "--sizes", 1, "--sizes", 2, "--sizes", 9, "--times", 0.01, "--times", 10.0, "--out", out
-    )
+    result = run(toy_minima.main, "--size", 1, "--size", 2, "--size", 9, "--time", 0.01, "--time", 10.0, "--out", out)
     assert result.exit_code == 0, result.output
     table = pd.read_csv(out).set_index(["t", "K"])
     assert table.loc[(0.01, 1), ["minima", "spurious"]].tolist() == [1, 0]
@@ -306,8 +305,8 @@ def test_bad_input_is_refused_in_one_line(run, tmp_path):
     result = run(toy_train.main, "--size", 10, "--points", 5, "--out", tmp_path / "x")
     assert result.exit_code == 1
     assert "--size 10: there are --points 5" in result.output
-    result = run(toy_minima.main, "--sizes", 10, "--points", 5, "--out", tmp_path / "x")
-    assert "--sizes 10: there are --points 5" in result.output
+    result = run(toy_minima.main, "--size", 10, "--points", 5, "--out", tmp_path / "x")
+    assert "--size 10: there are --points 5" in result.output
     result = run(toy_evaluate.main, "--model", tmp_path / "none", "--metrics", tmp_path / "m", "--out", tmp_path / "x")
     assert "no such file" in result.output
     assert not (tmp_path / "x").exists()

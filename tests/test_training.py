@@ -8,9 +8,10 @@ import torch
 
 from attractors.denoisers.diffusion import linear_betas
 from attractors.denoisers.models import new_model, read_model, write_model
-from attractors.denoisers.training import CHECK_EVERY, Settings, batch_indices, learning_rate, noise_times, train
+from attractors.denoisers.training import CHECK_EVERY, batch_indices, learning_rate, noise_times, train
+from attractors.settings.train import Training
 
-SETTINGS = Settings(iterations=3 * CHECK_EVERY, batch=8, learning_rate=1e-3, repeat=True, ema=0.99)
+SETTINGS = Training(iterations=3 * CHECK_EVERY, batch=8, learning_rate=1e-3, repeat=True, ema=0.99)
 
 
 def images(count=5):
@@ -36,7 +37,7 @@ def test_batches_are_consecutive_pieces_of_shuffled_passes():
 
 
 def test_learning_rate_warms_up_linearly_and_ends_at_its_final_fraction():
-    settings = Settings(iterations=1000, batch=1, learning_rate=2.0, warmup=10, final_learning_rate=0.1)
+    settings = Training(iterations=1000, batch=1, learning_rate=2.0, warmup=10, final_learning_rate=0.1)
     assert learning_rate(0, settings) == pytest.approx(0.2, rel=1e-4)
     assert learning_rate(1000, settings) == pytest.approx(0.2)
     assert learning_rate(500, settings) == pytest.approx(2 * 0.55)
@@ -44,16 +45,16 @@ def test_learning_rate_warms_up_linearly_and_ends_at_its_final_fraction():
 
 def test_lognormal_times_have_the_stated_median_noise_level(random):
     alpha_bar = torch.cumprod(1 - linear_betas(), 0)
-    t = noise_times(20_000, alpha_bar, "lognormal", random)
+    t = noise_times(20_000, alpha_bar, Training(noise_levels="lognormal"), random)
     level = ((1 - alpha_bar) / alpha_bar).sqrt().log()[t]
     assert abs(level.median().item() + 1.2) < 0.05
     assert abs(level.std().item() - 1.4) < 0.05
 
 
-@pytest.mark.parametrize("prediction", ["noise", "velocity"])
+@pytest.mark.parametrize("prediction", ["noise", "velocity", "image"])
 def test_a_model_trained_on_one_image_recalls_it_from_noise_as_the_exact_denoiser_does(prediction):
     single = images(1)
-    settings = Settings(iterations=500, batch=64, learning_rate=5e-3, repeat=True, ema=0.9)
+    settings = Training(iterations=500, batch=64, learning_rate=5e-3, repeat=True, ema=0.9)
     trained = new_model({"name": "mlp", "width": 64, "blocks": 1}, {"prediction": prediction}, (1, 4, 4), 3, single)
     x = torch.randn(16, 1, 4, 4, generator=torch.Generator().manual_seed(2))
     before = (trained.denoised(x, 300) - single).square().mean()

@@ -7,6 +7,7 @@ from attractors.denoisers import networks
 from attractors.denoisers.diffusion import linear_betas
 from attractors.denoisers.unet import Attention, Downsample, ResidualBlock, UNet, time_embedding
 from attractors.denoisers.unet_diffusers import config_of, from_diffusers, settings_of, to_diffusers
+from attractors.settings.network import network_settings
 
 # Table 3, typed from the paper: image shape, initial latent dimension, channel multipliers, millions of parameters.
 TABLE_3 = [
@@ -160,10 +161,10 @@ def test_dropout_acts_in_training_only_and_where_ddpm_has_it():
         ((1, 28, 28), {"multipliers": [1, 2, 2, 2]}, "halve 3 times"),
         ((1, 28, 24), {"multipliers": [1, 2]}, "square"),
         ((3, 32, 32), {"width": 48}, "multiple of 32"),
-        ((3, 32, 32), {"wdith": 64}, "no setting wdith"),
+        ((3, 32, 32), {"wdith": 64}, "no setting 'wdith'; did you mean width"),
     ],
 )
 def test_settings_that_make_no_network_are_named(shape, settings, message):
     alpha_bar = torch.cumprod(1 - linear_betas(), 0)
     with pytest.raises(ValueError, match=message):
-        networks.build("unet", shape, alpha_bar, **settings)
+        networks.build(network_settings({"name": "unet", **settings}), shape, alpha_bar)

@@ -35,6 +35,8 @@ def click_type(annotation: Any, field: FieldInfo) -> click.ParamType:
         return click.Choice(get_args(annotation))
     if annotation is int:
         return click.IntRange(least, most)
+    if annotation is float and not limits:
+        return click.FLOAT
     if annotation is float:
         return click.FloatRange(least, most, min_open="gt" in limits, max_open="lt" in limits)
     return {bool: click.BOOL, str: click.STRING}[annotation]

@@ -49,28 +49,15 @@ class Stage(click.Command):
 def _section(context: click.Context, path: Path | str, content: dict[str, Any], top: bool) -> dict[str, Any]:
     """Checked settings in `content`, which was read from `path`, for this command.
 
-    They are the section with the command's name and, with `top`, the values at the top level: the plain ones, and the
-    thresholds, which may be mappings.
+    They are the section with the command's name and, with `top`, those settings at the top level that the command has.
     """
     from attractors.settings.common import Common
-    from attractors.settings.section import check, suggestion
+    from attractors.settings.section import check
 
     name, sections = context.command.name, (*context.command.sections, Common)
     known = {field for section in sections for field in section.model_fields}
-    if not context.command.sections:
-        known |= {parameter.name for parameter in context.command.params}
-    plain = {
-        key: value for key, value in content.items()
-        if top and key in known and (not isinstance(value, dict) or key in ("delta_m", "delta_s"))
-    }  # fmt: skip
+    plain = {key: value for key, value in content.items() if top and key in known}
     section = content.get(name) or {}
-    if not context.command.sections:
-        if not isinstance(section, dict):
-            raise click.BadParameter(f"{path}: {name} must be a mapping of settings")
-        for key in section:
-            if key not in known:
-                raise click.BadParameter(f"{path}: {name} has no setting {key!r}{suggestion(key, sorted(known))}")
-        return {**plain, **section}
     try:
         check(plain, str(path), *sections, partial=True)
         check(section, f"{path}: {name}", *sections, partial=True)
@@ -92,13 +79,15 @@ def _sweep(context, _, path):
     return {**content, "name": Path(path).stem}
 
 
-def stage(name: str, sweep: bool | str = False, **sections: type) -> Callable[[Callable], Stage]:
+def stage(
+    name: str, *, sweep: bool | str = False, study: bool | str = False, **sections: type
+) -> Callable[[Callable], Stage]:
     """A click command called `name`, whose settings are described by classes.
 
     sections: {argument of the function: a subclass of Section}. The fields are options of the command, and the
     function is called with one instance of each class. Defaults come from the classes, the section `name` of
-    params.yaml, and the section `name` of the file given as --sweep, the later ones taking precedence. The sweep's
-    content reaches the function as the dict `sweep`; sweep="required" makes it obligatory.
+    params.yaml, and the section `name` of the file given as --sweep (or --study, for prompts), the later ones taking
+    precedence. The file's content reaches the function as the dict `sweep` or `study`; "required" makes it obligatory.
     """
 
     def decorate(function: Callable) -> Stage:
@@ -114,14 +103,15 @@ def stage(name: str, sweep: bool | str = False, **sections: type) -> Callable[[C
 
             generated = list(options_of(*sections.values()))  # after the options of files, in the text of --help
             called.__click_params__ = generated[::-1] + getattr(function, "__click_params__", [])
-        if sweep:
+        if sweep or study:
             called = click.option(
-                "--sweep",
+                "--sweep" if sweep else "--study",
                 type=click.Path(dir_okay=False),
                 callback=_sweep,
                 is_eager=True,
-                required=sweep == "required",
-                help="The sweep's file, as in sweeps/: its sections hold the defaults of the options below.",
+                required="required" in (sweep, study),
+                help=f"A file as in {'sweeps' if sweep else 'prompts'}/, whose section {name} holds defaults of the "
+                "options below.",
             )(called)
         called = click.option(
             "--params",

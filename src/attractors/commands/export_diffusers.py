@@ -11,7 +11,7 @@ from attractors.denoisers.unet_diffusers import config_of, to_diffusers
 from attractors.tables import write_json
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-PREDICTIONS = {"noise": "epsilon", "velocity": "v_prediction"}
+PREDICTIONS = {"noise": "epsilon", "velocity": "v_prediction", "image": "sample"}
 
 
 @stage("export_diffusers")

@@ -1,15 +1,16 @@
 """The one switch of scale: which sweeps, and so which runs, and which case studies `dvc repro` makes."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 from ruamel.yaml import YAML
 
-from attractors.cli.settings import ROOT, check_names, read_yaml
+from attractors.cli.settings import CHECKOUT, ROOT, check_names, read_yaml
 from attractors.data.prompts import prompts_of
-from attractors.data.subsets import sizes
-from attractors.distances.detection import METRICS
+from attractors.distances.detection import DISTANCES
 from attractors.files import atomic
+from attractors.settings.sweep import study_settings, sweep_settings
 
 SCALES = {
     "laptop": ["digits", "digits-exact"],
@@ -26,20 +27,20 @@ def names_in(folder):
     return {path.stem: path for path in sorted(Path(folder).glob("*.yaml"))}
 
 
-def backbone(metric):
-    """What a stage reads of models/lpips/ to measure l2, lpips_alex or lpips_vgg: none, alex or vgg."""
-    return METRICS.get(metric) or "none"
+def backbone(distance: str) -> str:
+    """The network whose weights a stage reads to measure l2, lpips_alex or lpips_vgg: none, alex or vgg."""
+    return DISTANCES[distance] or "none"
 
 
-def read_sweep(path):
-    """A sweep's file. Raises click.BadParameter where its name, or one in it, could be more than a name to a shell."""
-    content = read_yaml(path)
-    for section in ("network", "neighbours", "basin"):
-        if not isinstance(content.setdefault(section, {}), dict):
-            raise click.BadParameter(f"{path}: section {section} must be a mapping of settings")
-    network, metric = content["network"].get("name"), content["neighbours"].get("metric", "l2")
-    check_names([path.stem, content.get("dataset"), network, metric, content["basin"].get("distance", "l2")], path)
-    return content
+def read_sweep(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """(A sweep's file, the settings of each of its stages), checked as a whole against params.yaml and the defaults.
+
+    Raises ValueError or click.BadParameter where a setting is unknown or invalid, and where the sweep's name or that
+    of its dataset could be more than a name to a shell.
+    """
+    content, params = read_yaml(path), read_yaml(CHECKOUT / "params.yaml") if CHECKOUT else {}
+    check_names([path.stem, content.get("dataset")], path)
+    return content, sweep_settings(content, params, path)
 
 
 def runs_of(names, folder=ROOT / "sweeps", studies=ROOT / "prompts"):
@@ -50,7 +51,7 @@ def runs_of(names, folder=ROOT / "sweeps", studies=ROOT / "prompts"):
     prompts by name. A study by itself comes with the laptop's sweeps.
     """
     known, cases = names_in(folder), names_in(studies)
-    chosen, chosen_cases = {}, {}
+    chosen, settings, chosen_cases = {}, {}, {}
     for name in names if set(names) - set(cases) else [*names, "laptop"]:
         for sweep in SCALES.get(name, [name]):
             if sweep not in known | cases:
@@ -61,19 +62,20 @@ def runs_of(names, folder=ROOT / "sweeps", studies=ROOT / "prompts"):
             if sweep in cases:
                 chosen_cases[sweep] = read_yaml(cases[sweep])
                 check_names([sweep, *prompts_of(chosen_cases[sweep], cases[sweep])], cases[sweep])
+                study_settings(chosen_cases[sweep], {}, cases[sweep])
             else:
-                chosen[sweep] = read_sweep(known[sweep])
+                chosen[sweep], settings[sweep] = read_sweep(known[sweep])
     sweeps = {
-        sweep: {"dataset": content["dataset"], "neighbours": backbone(content["neighbours"].get("metric", "l2"))}
+        sweep: {"dataset": content["dataset"], "neighbours": backbone(settings[sweep]["neighbours"]["distance"])}
         for sweep, content in chosen.items()
     }
     runs = {
         f"{sweep}-{size}": {
             "sweep": sweep, "size": size, **sweeps[sweep],
-            "basin": backbone(content.get("basin", {}).get("distance", "lpips_vgg")),
+            "basin": backbone(settings[sweep]["basin"]["distance"]),
         }
         for sweep, content in chosen.items()
-        for size in sizes(content.get("sizes"))
+        for size in settings[sweep]["classify"]["sizes"]
     }  # fmt: skip
     learned = {name: dict(sweep) for name, sweep in sweeps.items() if chosen[name]["network"]["name"] != "exact"}
     datasets = sorted({content["dataset"] for content in chosen.values()})

@@ -2,18 +2,14 @@
 
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import click
 import torch
 from torch import nn
 from torch.utils._triton import has_triton  # `import torch` alone does not import this module
 
 from attractors.devices import allow_tf32
-
-PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -31,23 +27,6 @@ class Acceleration:
     def record(self) -> dict[str, Any]:
         """Return what to write beside the weights. For the reference, where nothing is accelerated, this is empty."""
         return {} if self == Acceleration() else {"acceleration": asdict(self)}
-
-
-def options(function: Callable) -> Callable:
-    """Add the options --precision, --channels-last and --compile to a stage that runs a network for long."""
-    for option in (
-        click.option(
-            "--compile/--no-compile", default=None, help="torch.compile.  [default: on CUDA, with a compiler]"
-        ),
-        click.option(
-            "--channels-last/--no-channels-last", default=None, help="Memory layout.  [default: with --compile]"
-        ),
-        click.option(
-            "--precision", type=click.Choice(PRECISIONS), default="auto", help="auto: tf32 on CUDA, or float32."
-        ),
-    ):
-        function = option(function)
-    return function
 
 
 def chosen(

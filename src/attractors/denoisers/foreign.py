@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from attractors.denoisers import unet_diffusers
 from attractors.denoisers.diffusers_folder import check_scheduler, hub_snapshot, read_config, weight_files
-from attractors.denoisers.networks import check_settings
 from attractors.denoisers.unet import UNet
 from attractors.denoisers.unpickling import read_torch
+from attractors.settings.network import network_settings
 
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
 OPTIONS = {"conditional": True, "resamp_with_conv": True, "nonlinearity": "swish", "scale_by_sigma": False}
@@ -114,7 +114,7 @@ def from_authors(path: str | Path) -> tuple[dict, dict, list[str]]:
     if other != OPTIONS:
         raise ValueError(f"{path}: a network other than B.4's ({other})")
     try:
-        check_settings("unet", network)
+        network_settings({"name": "unet", **network})
         if not all(type(n) is int and 0 < n < 2**14 for n in shape):
             raise ValueError(f"images of shape {str(shape)[:80]}")
         with torch.device("meta"):
@@ -185,7 +185,7 @@ def from_diffusers(folder: str | Path, image_size: tuple[int, int] | None = None
     config = read_config(unet / "config.json")
     try:
         settings, shape = unet_diffusers.settings_of(config, image_size)
-        check_settings("unet", {name: value for name, value in settings.items() if name != "name"})
+        network_settings(settings | {"name": "unet"})
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError, ZeroDivisionError) as error:
         raise ValueError(f"{unet / 'config.json'}: not of a UNet2DModel that is read here ({error})") from None
     weights = _weights(unet, notes)

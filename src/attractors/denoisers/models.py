@@ -10,6 +10,7 @@ from attractors.arrays import read_arrays, write_arrays
 from attractors.denoisers import networks
 from attractors.denoisers.diffusion import Diffusion, linear_betas
 from attractors.randomness import INITIALISATION, integer
+from attractors.settings.network import diffusion_settings, network_settings
 
 
 def new_model(
@@ -25,22 +26,12 @@ def new_model(
     memories: [K, C, H, W] are the training images; only the exact denoiser uses them, and stores them as its weights.
     Raises ValueError for an unknown or invalid setting.
     """
-    for section, settings in (("network", network), ("diffusion", diffusion)):
-        if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
-            raise ValueError(f"{section} is {str(settings)[:80]}; it must be a mapping of settings")
-    diffusion = dict(diffusion)
-    prediction = diffusion.pop("prediction", "noise")
-    try:
-        betas = linear_betas(**diffusion)
-    except TypeError as error:
-        raise ValueError(f"diffusion: {str(error).split('() ')[-1]}") from None
+    described, process = network_settings(network), diffusion_settings(diffusion)
+    betas = linear_betas(process.steps, process.beta_min, process.beta_max)
     alpha_bar = torch.cumprod(1 - betas, 0)
-    name, settings = network.get("name", ""), {key: value for key, value in network.items() if key != "name"}
-    if name == "exact":
-        settings["memories"] = memories
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(integer(seed, INITIALISATION))
-        return Diffusion(networks.build(name, image_shape, alpha_bar, **settings), betas, prediction)
+        return Diffusion(networks.build(described, image_shape, alpha_bar, memories), betas, process.prediction)
 
 
 def write_model(path: str | Path, weights: dict[str, torch.Tensor], **record: Any) -> None:

@@ -1,8 +1,6 @@
 """The networks by name: the residual MLP of A.2, the U-Net of B.4, and the exact denoiser of a finite training set."""
 
-import inspect
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +8,7 @@ from torch import nn
 
 from attractors.denoisers.diffusion import noise_level
 from attractors.denoisers.unet import UNet
+from attractors.settings.section import Section
 
 
 def time_features(alpha_bar: torch.Tensor, dimension: int = 64) -> torch.Tensor:
@@ -90,36 +89,19 @@ class ExactNoise(nn.Module):
         return ((x.flatten(1) - scale * x_0) / variance.sqrt()).reshape(x.shape)
 
 
-NETWORKS = {"mlp": ResidualMLP, "unet": UNet, "exact": ExactNoise}
+NETWORKS: dict[str, type[nn.Module]] = {"mlp": ResidualMLP, "unet": UNet, "exact": ExactNoise}
 
 
-def check_settings(name: str, settings: dict[str, Any]) -> None:
-    """Raise ValueError for a setting that the network called `name` does not have, or whose value is out of range."""
-    known = {key: entry.default for key, entry in list(inspect.signature(NETWORKS[name]).parameters.items())[2:]}
-    if unknown := [str(key) for key in settings if key not in known]:
-        raise ValueError(f"network {name} has no setting {', '.join(sorted(unknown))}; it has {', '.join(known)}")
-    for key, value in settings.items():
-        if key == "memories":
-            continue
-        many = isinstance(known[key], tuple)
-        numbers: Any = (
-            value if many and isinstance(value, list | tuple) and len(value) <= 16 else [None if many else value]
-        )
-        kinds, least, most = (int,), 1, {"width": 2**16, "attention": 2**14}.get(key, 256)
-        if key in ("dropout", "multipliers"):
-            kinds, least, most = (int, float), 0, (1 if key == "dropout" else 64)
-        if not all(type(number) in kinds and least <= number <= most for number in numbers):
-            words = f"{'a list of ' * many}{'whole ' * (kinds == (int,))}numbers from {least} to {most}"
-            raise ValueError(f"network {name}: {key} is {str(value)[:80]}; it must be {words}")
+def build(
+    settings: Section, image_shape: tuple[int, ...], alpha_bar: torch.Tensor, memories: torch.Tensor | None = None
+) -> nn.Module:
+    """Return the network that `settings` describes, for images of image_shape: (C, H, W).
 
-
-def build(name: str, image_shape: tuple[int, ...], alpha_bar: torch.Tensor, /, **settings: Any) -> nn.Module:
-    """Return the network called `name` for images of image_shape: (C, H, W).
-
-    alpha_bar: [T] is the noise schedule, and settings are the network's own. Raises ValueError for an unknown name or
-    setting.
+    alpha_bar: [T] is the noise schedule. memories: [K, C, H, W] in [-1, 1] are used by the exact denoiser alone.
+    Raises ValueError for images that the network cannot take.
     """
-    if not isinstance(name, str) or name not in NETWORKS:
-        raise ValueError(f"network.name is {str(name)[:80]!r}; it must be one of {', '.join(NETWORKS)}")
-    check_settings(name, settings)
-    return NETWORKS[name](image_shape, alpha_bar, **settings)
+    values = settings.model_dump()
+    name = values.pop("name")
+    if name == "exact":
+        values["memories"] = memories
+    return NETWORKS[name](image_shape, alpha_bar, **values)

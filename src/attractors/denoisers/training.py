@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,30 +11,13 @@ from torch import nn
 from attractors.denoisers.diffusion import Diffusion, forward_process, noise_level
 from attractors.denoisers.processes import rank, shard, total
 from attractors.randomness import DROPOUT, SHUFFLING, TRAINING, generator, integer
+from attractors.settings.train import Optimisation, Training
 
 CHECK_EVERY = 100  # steps between looks at the loss
-NOISE_LEVELS = ("uniform", "lognormal")
+Loss = Callable[[Any, torch.Tensor, Any, torch.Generator], torch.Tensor]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Training settings, as in the `train` section of a sweep; Table 3 for the paper's."""
-
-    iterations: int
-    batch: int
-    learning_rate: float
-    repeat: bool = False  # fill the batch by repeating images where the training set is smaller than it
-    warmup: int = 0  # steps of linear warm-up
-    final_learning_rate: float = 1.0  # cosine decay to this fraction
-    ema: float = 0.9999
-    clip: float = 1.0  # bound on the gradient's norm
-    noise_levels: str = "uniform"  # uniform in t, or lognormal in sigma / sqrt(alpha_bar)
-
-
-Loss = Callable[[Any, torch.Tensor, Settings, torch.Generator], torch.Tensor]
-
-
-def learning_rate(step: int, settings: Settings) -> float:
+def learning_rate(step: int, settings: Optimisation) -> float:
     """Return the learning rate of a step: linear warm-up, then cosine decay to the final fraction."""
     progress = step / max(settings.iterations, 1)
     cosine = settings.final_learning_rate + (1 - settings.final_learning_rate) * (1 + math.cos(math.pi * progress)) / 2
@@ -53,17 +35,18 @@ def batch_indices(start: int, stop: int, count: int, batch: int, seed: int) -> n
     return order[offset : offset + (stop - start) * batch].reshape(-1, batch)
 
 
-def noise_times(count: int, alpha_bar: torch.Tensor, noise_levels: str, random: torch.Generator) -> torch.Tensor:
+def noise_times(count: int, alpha_bar: torch.Tensor, settings: Training, random: torch.Generator) -> torch.Tensor:
     """Draw the times of one batch: [count], 0-based.
 
-    With `uniform` they are uniform, as in Ho et al. With `lognormal`, ln(sigma / sqrt(alpha_bar)) ~ N(-1.2, 1.4^2),
-    rounded to the nearest of the T levels: Karras et al. with more weight on low noise, where attractors get their
-    width.
+    With noise_levels `uniform` they are uniform, as in Ho et al. With `lognormal`, ln(sigma / sqrt(alpha_bar)) ~
+    N(noise_mean, noise_deviation^2) as in Karras et al., rounded to the nearest of the T levels. By default low noise,
+    where attractors get their width, has more weight than theirs.
     """
-    if noise_levels == "uniform":
+    if settings.noise_levels == "uniform":
         return torch.randint(len(alpha_bar), (count,), generator=random, device=alpha_bar.device)
     levels = noise_level(alpha_bar).log()
-    drawn = -1.2 + 1.4 * torch.randn(count, generator=random, device=alpha_bar.device).double()
+    drawn = torch.randn(count, generator=random, device=alpha_bar.device).double()
+    drawn = settings.noise_mean + settings.noise_deviation * drawn
     return torch.bucketize(drawn, (levels[1:] + levels[:-1]) / 2)
 
 
@@ -90,14 +73,14 @@ def default_generator(device: torch.device) -> Any:
     return torch.cuda.default_generators[device.index] if device.type == "cuda" else torch.default_generator
 
 
-def denoising_loss(model: Diffusion, x_0: torch.Tensor, settings: Settings, random: torch.Generator) -> torch.Tensor:
+def denoising_loss(model: Diffusion, x_0: torch.Tensor, settings: Training, random: torch.Generator) -> torch.Tensor:
     """Return the loss L_simple of Ho et al.: |prediction - target|^2 averaged over pixels, at x_0: [B, ...] and random
     times.
 
     Where several processes train one model, each draws times and noise for the whole batch and returns the part of the
     average that its own images contribute.
     """
-    t = noise_times(len(x_0), model.alpha_bar, settings.noise_levels, random)
+    t = noise_times(len(x_0), model.alpha_bar, settings, random)
     noise = torch.randn(x_0.shape, generator=random, device=x_0.device)
     mine = shard(len(x_0))
     share, x_0, noise, t = len(x_0[mine]) / len(x_0), x_0[mine], noise[mine], t[mine]
@@ -110,7 +93,7 @@ def denoising_loss(model: Diffusion, x_0: torch.Tensor, settings: Settings, rand
 def train(
     model: nn.Module,
     images: torch.Tensor,
-    settings: Settings,
+    settings: Optimisation,
     seed: int,
     state: dict[str, Any] | None = None,
     save: Callable[[dict[str, Any]], object] = lambda state: None,

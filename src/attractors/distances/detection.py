@@ -3,7 +3,7 @@
 import numpy as np
 
 TYPES = ("memorized", "spurious", "generalized")
-METRICS = {"l2": None, "lpips_alex": "alex", "lpips_vgg": "vgg"}  # distances (B.2), and the network of each
+DISTANCES = {"l2": None, "lpips_alex": "alex", "lpips_vgg": "vgg"}  # distances (B.2), and the network of each
 
 
 def classify(distance_to_training, distance_to_synthetic, delta_m, delta_s):

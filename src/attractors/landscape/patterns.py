@@ -16,33 +16,23 @@ from attractors.denoisers.models import read_model
 from attractors.files import file_hash
 from attractors.landscape.measuring import Measured, Results, measure
 from attractors.landscape.selection import GROUPS, interleave, members_of, select
+from attractors.settings.patterns import Patterns as PatternSettings
 
 TRAINING = 1 << 40  # random streams of training image i are numbered TRAINING + i, those of sample i by i
 
 
-def inputs(training: int) -> Callable:
-    """The options of inputs, and of how many patterns are measured: by default `training` training images."""
+def inputs(function: Callable) -> Callable:
+    """The options of the files that hold the model, the samples and the training images."""
     options = (
         click.option("--model", type=click.Path(dir_okay=False), required=True, help="The trained model."),
         click.option("--neighbours", type=click.Path(dir_okay=False), required=True, help="As neighbours writes them."),
         click.option("--synthetic", type=click.Path(), required=True, help="The synthetic set S'."),
         click.option("--subset", type=click.Path(), required=True, help="Images in subset order: S is the first K."),
-        click.option("--nearest", type=click.IntRange(0), default=512, help="Samples nearest to S."),
-        click.option("--repeating", type=click.IntRange(0), default=512, help="Samples that repeat each other."),
-        click.option("--uniform", type=click.IntRange(0), default=512, help="Samples drawn from all of S'."),
-        click.option("--training", type=click.IntRange(1), default=training, help="Training images."),
-        click.option(
-            "--standard-error", type=click.FloatRange(0), default=0.0,
-            help="End a group where its mean has this relative standard error; 0: only at the numbers above.",
-        ),
     )  # fmt: skip
 
-    def decorate(function):
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 @dataclass(frozen=True)
@@ -90,10 +80,9 @@ def read_distances(path: str, size: int, count: int) -> tuple[np.ndarray, np.nda
 
 
 def read_patterns(
-    model: str, neighbours: str, synthetic: str, subset: str, nearest: int, repeating: int, uniform: int, training: int,
-    seed: int, device: torch.device,
-) -> Patterns:  # fmt: skip
-    """The patterns to measure: samples by `selection`, and the first `training` images of S.
+    model: str, neighbours: str, synthetic: str, subset: str, settings: PatternSettings, seed: int, device: torch.device
+) -> Patterns:
+    """The patterns to measure: samples by `selection`, and the first images of S, as many as the settings say.
 
     Raises ValueError, naming the file, where neighbours, images and model do not belong together.
     """
@@ -101,10 +90,10 @@ def read_patterns(
     size, samples, images = record["size"], ImageFile(synthetic), ImageFile(subset)
     to_training, within = read_distances(neighbours, size, len(samples))
     try:
-        members = members_of(to_training, within, nearest, repeating, uniform, seed, size)
+        members = members_of(to_training, within, settings.nearest, settings.repeating, settings.uniform, seed, size)
     except ValueError as error:
         raise ValueError(f"{neighbours}: {error}") from None
-    first = min(size, training)
+    first = min(size, settings.training_limit)
     if len(images) < size:
         raise ValueError(f"{subset}: holds {len(images)} images; {path} was trained on {size}")
     members["training"] = TRAINING + np.arange(first)

@@ -213,4 +213,4 @@ def explore(name, subset, data, limits, count, side=32):
             **packed(counts), **{axis: examples(part, arrays, tiles, quantities) for axis, part in chosen.items()},
             "images": {source: record[f"{source}_sha256"] for source in ("training", "synthetic")},
         })  # fmt: skip
-    return {"name": name, "metric": record["metric"], "runs": runs, "sprite": sprite.file()}, shares
+    return {"name": name, "metric": record["distance"], "runs": runs, "sprite": sprite.file()}, shares

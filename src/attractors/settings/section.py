@@ -101,17 +101,20 @@ def check(values: object, where: str, *sections: type[Section], partial: bool = 
         except ValidationError as failure:
             errors = [error for error in failure.errors() if not (partial and error["type"] == "missing")]
             if errors:
-                raise ValueError(f"{where}: {_one_line(errors[0], fields)}") from None
+                raise ValueError(f"{where}: {_one_line(errors[0], own, fields)}") from None
     return () if partial else tuple(made)
 
 
-def _one_line(error: Any, fields: dict[str, FieldInfo]) -> str:
+def _one_line(error: Any, values: dict[str, Any], fields: dict[str, FieldInfo]) -> str:
     if not error["loc"]:  # of several settings together
         return str(error["msg"]).removeprefix("Value error, ")
     name = str(error["loc"][0])
     if error["type"] == "missing":
         return f"{name} is missing; it must be {in_words(fields[name])}"
-    value, words = error["input"], in_words(fields[name])
-    if error["type"] == "value_error" and "64 bits" in error["msg"]:
+    words = in_words(fields[name])
+    if error["type"] == "value_error":  # of a validator, which says itself what would be right
+        message = str(error["msg"]).removeprefix("Value error, ")
+        if "64 bits" not in message:
+            return message
         words = "finite and fit into 64 bits"
-    return f"{name} is {value if isinstance(value, str) else str(value)[:80]!s:.80}; it must be {words}"
+    return f"{name} is {str(values[name])[:80]}; it must be {words}"

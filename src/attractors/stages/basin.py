@@ -14,21 +14,14 @@ from attractors.landscape.basin import critical_times, euclidean, evaluations, s
 from attractors.landscape.measuring import Results
 from attractors.landscape.patterns import inputs, measure_patterns, read_patterns, summary
 from attractors.landscape.summaries import log_volume
+from attractors.settings.basin import Basin, Search
 
 LPIPS = ROOT / "models" / "lpips" / "vgg.safetensors"
 CHUNK = 128  # patterns that are searched between two states from which a killed run goes on
 
 
-@stage("basin", sweep=True)
-@inputs(training=512)
-@click.option("--trials", type=click.IntRange(1), default=20, help="M, perturbations of each pattern at each time.")
-@click.option("--steps", type=click.IntRange(1), default=10, help="N', DDIM steps of each recovery.")
-@click.option("--stride", type=click.IntRange(1), default=10, help="s, between the times that are tried.")
-@click.option("--delta-p", type=click.FloatRange(0, 1), default=0.8, help="Stop where a smaller share is recovered.")
-@click.option("--delta-d", type=click.FloatRange(0), required=True, help="Recovered at or below this distance.")
-@click.option(
-    "--distance", type=click.Choice(["l2", "lpips_vgg"]), default="lpips_vgg", help="L2 of pixels in [-1, 1], or LPIPS."
-)
+@stage("basin", sweep=True, settings=Basin, search=Search)
+@inputs
 @click.option(
     "--lpips",
     type=click.Path(dir_okay=False),
@@ -36,33 +29,27 @@ CHUNK = 128  # patterns that are searched between two states from which a killed
     help="LPIPS weights.",
     show_default="models/lpips/vgg.safetensors",
 )
-@click.option("--batch", type=click.IntRange(1), default=1000, help="Network evaluations at a time.")
 @seed_option
 @device_option
 @out_option
-def main(
-    sweep, model, neighbours, synthetic, subset, nearest, repeating, uniform, training, standard_error, distance,
-    lpips, seed, device, out, **search,
-):  # fmt: skip
+def main(sweep, model, neighbours, synthetic, subset, lpips, seed, device, out, settings, search):
     """Find the critical times of samples of S', chosen by their distances alone, and of training images.
 
     --out holds t_c and radius of every trial, and the log-volume of every pattern: the mean over its recovered trials.
     """
     device = find_device(device)
-    patterns = read_patterns(
-        model, neighbours, synthetic, subset, nearest, repeating, uniform, training, seed, device
-    )  # fmt: skip
-    times = len(search_times(patterns.model.steps, search["stride"]))
+    patterns = read_patterns(model, neighbours, synthetic, subset, settings, seed, device)
+    times = len(search_times(patterns.model.steps, search.stride))
     dimensions, measure = math.prod(patterns.images.shape[1:]), euclidean
-    if distance == "lpips_vgg":
+    if settings.distance == "lpips_vgg":
         embedding = read_embedding(lpips, device)
         if embedding.backbone != "vgg":
-            raise ValueError(f"{lpips}: weights of {embedding.backbone}; --distance {distance} needs those of vgg")
+            raise ValueError(f"{lpips}: weights of {embedding.backbone}; --distance lpips_vgg needs those of vgg")
         measure = embedding.distance
 
     def search_basins(numbers: np.ndarray) -> Results:
         found = critical_times(
-            patterns.model, patterns.tensor(numbers), numbers, seed, distance=measure, **search
+            patterns.model, patterns.tensor(numbers), numbers, seed, distance=measure, **search.model_dump()
         )  # fmt: skip
         logs = torch.from_numpy(log_volume(found.radius.numpy(), dimensions))
         logs[found.t_c == 0] = math.nan  # no ball
@@ -72,10 +59,11 @@ def main(
         }  # fmt: skip
 
     found = measure_patterns(
-        out, __file__, patterns, search_basins, lambda results: [results["log_volume"][:, None]], CHUNK, standard_error,
-        f"basin {sweep['name'] if sweep else ''} K={patterns.size}", distance=distance, times=times, **search,
+        out, __file__, patterns, search_basins, lambda results: [results["log_volume"][:, None]], CHUNK,
+        settings.standard_error,         f"basin {sweep['name'] if sweep else ''} K={patterns.size}", 
+        distance=settings.distance, times=times, **search.model_dump(),
     )  # fmt: skip
-    used, together, full = evaluations(found.results["searched"], search["trials"], search["steps"], times)
+    used, together, full = evaluations(found.results["searched"], search.trials, search.steps, times)
     click.echo(
         f"{out}: {summary(patterns, found)}; {used:,} network evaluations, {1 - used / together:.0%} fewer than if all "
         f"searches stopped together, {1 - used / full:.0%} than if none stopped"

@@ -1,6 +1,5 @@
 """The type of every synthetic sample of a sweep (Eqs. 9-11), and the tables of fractions, thresholds, histograms."""
 
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,31 +11,15 @@ from attractors.arrays import read_arrays, write_arrays
 from attractors.cli.settings import ROOT
 from attractors.cli.stage import seed_option, stage
 from attractors.data.subsets import sizes
-from attractors.distances.detection import METRICS, TYPES, classify, fractions, wilson
+from attractors.distances.detection import DISTANCES, TYPES, classify, fractions, wilson
 from attractors.distances.thresholds import Threshold, choose, copy_bound, find_valley, given_thresholds
 from attractors.randomness import BOOTSTRAP, generator
 from attractors.results.paper import TABLE_2
 from attractors.results.run import half_memorized, spurious_peak
+from attractors.settings.classify import Classification
 from attractors.tables import write_csv, write_json
 
 BINS = np.arange(-120, 81) / 40  # edges of log10(distance): 1e-3 to 100, 40 to the decade
-
-
-class Delta(click.ParamType):
-    """A threshold: `auto`, a distance, or a mapping as `given_thresholds` reads it from a file of settings."""
-
-    name = "auto|distance"
-    mapping = True
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
-        """A number as a float; anything else as it is. Fails for what is no threshold at any K of any sweep."""
-        with suppress(ValueError):  # auto, or a word that is refused below
-            value = float(value) if isinstance(value, str) else value
-        try:
-            given_thresholds(value, param.name if param else "threshold", "", [])
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        return value
 
 
 def read_run(path):
@@ -45,7 +28,7 @@ def read_run(path):
     arrays, record = read_arrays(path, *names)
     to_training, within, spacing = (arrays[name] for name in names)
     if (
-        record.get("metric") not in list(METRICS)
+        record.get("distance") not in list(DISTANCES)
         or type(record.get("size")) is not int
         or [array.ndim for array in arrays.values()] != [2, 2, 1]
         or len(to_training) != len(within)
@@ -156,15 +139,13 @@ def summary(table, limits):
     }  # fmt: skip
 
 
-@stage("classify", sweep=True)
+@stage("classify", sweep=True, settings=Classification)
 @click.argument("neighbours", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--name", help="Name of the tables.  [default: the sweep's, or samples]")
-@click.option("--delta-m", type=Delta(), default="auto", help="Memorized at or below this distance to S (Eq. 9).")
-@click.option("--delta-s", type=Delta(), default="auto", help="Spurious at or below this distance within S' (Eq. 10).")
 @seed_option
 @click.option("--types", type=click.Path(file_okay=False, path_type=Path), help="Folder of K.safetensors, the types.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the tables.")
-def main(sweep, neighbours, name, delta_m, delta_s, seed, types, out):
+def main(sweep, neighbours, name, seed, types, out, settings):
     """Classify all samples of NEIGHBOURS: files written by neighbours.py, or a folder of them, one for each K.
 
     Writes the type of every sample, TYPES/K.safetensors, and tables: OUT/{fractions,thresholds,histograms}/NAME.csv,
@@ -175,7 +156,7 @@ def main(sweep, neighbours, name, delta_m, delta_s, seed, types, out):
     try:
         given = [
             given_thresholds(setting, option, name, [run[0] for run in runs], names_of_sweeps())
-            for option, setting in (("delta_m", delta_m), ("delta_s", delta_s))
+            for option, setting in (("delta_m", settings.delta_m), ("delta_s", settings.delta_s))
         ]
     except ValueError as error:
         raise click.BadParameter(str(error)) from None

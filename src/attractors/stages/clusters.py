@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist, pdist, squareform
 from attractors.arrays import read_record
 from attractors.cli.stage import out_option, stage
 from attractors.data.images import read_images
-from attractors.distances.detection import METRICS, TYPES
+from attractors.distances.detection import DISTANCES, TYPES
 from attractors.results.run import Run
 from attractors.tables import write_json
 
@@ -102,11 +102,11 @@ def main(name, subset, lpips, limit, data, metrics, out):
     size = int(run.peak(name).K)
     codes, (to_training, within) = run.codes(name, size), run.distances(name, size)
     paths = [data / kind / name / f"{size}.safetensors" for kind in ("neighbours", "types")]
-    metric, delta_s = (read_record(path).get(key) for path, key in zip(paths, ("metric", "delta_s"), strict=True))
-    if metric not in list(METRICS) or not isinstance(delta_s, float):
+    distance, delta_s = (read_record(path).get(key) for path, key in zip(paths, ("distance", "delta_s"), strict=True))
+    if distance not in list(DISTANCES) or not isinstance(delta_s, float):
         raise ValueError(f"{paths[0]}, {paths[1]}: no distance of the sweep, or no delta_s, in their records")
-    if (backbone := METRICS[metric]) and not lpips:
-        raise click.BadParameter(f"needed for distances by {metric}", param_hint="--lpips")
+    if (backbone := DISTANCES[distance]) and not lpips:
+        raise click.BadParameter(f"needed for distances by {distance}", param_hint="--lpips")
     images, training = read_images(data / "synthetic" / name / f"{size}.safetensors"), read_images(subset, size)
     if not len(codes) == len(within) == len(images):
         raise ValueError(f"{data}: {len(codes)} types, {len(within)} distances and {len(images)} images of {name}")

@@ -10,31 +10,23 @@ from attractors.cli.stage import out_option, seed_option, stage
 from attractors.landscape.curvature import central_difference, jacobian, one_sided
 from attractors.landscape.measuring import Results
 from attractors.landscape.patterns import check_time, inputs, measure_patterns, read_patterns, summary
+from attractors.settings.curvature import Curvature
 
-METHODS = ("central", "one_sided", "jacobian")
 
-
-@stage("curvature", sweep=True)
-@inputs(training=2048)
-@click.option("--method", "methods", type=click.Choice(METHODS), multiple=True, default=["central"], help="Alg. 2, ...")
-@click.option("--t0", type=click.IntRange(0), default=2, help="The time of the score, 0-based.")
-@click.option("--batch", type=click.IntRange(1), default=1024, help="Network evaluations at a time.")
+@stage("curvature", sweep=True, settings=Curvature)
+@inputs
 @seed_option
 @device_option
 @out_option
-def main(
-    sweep, model, neighbours, synthetic, subset, nearest, repeating, uniform, training, standard_error, methods, t0,
-    batch, seed, device, out,
-):  # fmt: skip
+def main(sweep, model, neighbours, synthetic, subset, seed, device, out, settings):
     """Find the singular values of the score around samples of S', chosen by their distances alone, and training images.
 
     Methods: central is Alg. 2, one_sided Alg. 3; jacobian is without noise, and not in the paper. --out holds a
     spectrum of each method for every pattern, descending, and with jacobian its trace.
     """
     device = find_device(device)
-    patterns = read_patterns(
-        model, neighbours, synthetic, subset, nearest, repeating, uniform, training, seed, device
-    )  # fmt: skip
+    patterns = read_patterns(model, neighbours, synthetic, subset, settings, seed, device)
+    t0, methods, batch = settings.t0, settings.methods, settings.batch
     check_time(t0, patterns.model, model)
 
     def spectra(numbers: np.ndarray) -> Results:
@@ -50,7 +42,7 @@ def main(
     dimensions = math.prod(patterns.images.shape[1:])
     found = measure_patterns(
         out, __file__, patterns, spectra, lambda results: [results[method] for method in methods],
-        max(1, batch // dimensions), standard_error,
+        max(1, batch // dimensions), settings.standard_error,
         f"curvature {sweep['name'] if sweep else ''} K={patterns.size}", methods=list(methods), t0=t0,
         sigma=patterns.model.sigma(t0).item(), batch=batch,
     )  # fmt: skip

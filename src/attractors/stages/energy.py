@@ -11,31 +11,24 @@ from attractors.landscape.measuring import Results
 from attractors.landscape.patterns import check_time, inputs, measure_patterns, read_patterns, summary
 from attractors.landscape.potential import energy
 from attractors.randomness import REFERENCE, generator
+from attractors.settings.energy import Energy
 
 CHUNK = 1024  # patterns that are measured between two states from which a killed run goes on
 
 
-@stage("energy", sweep=True)
-@inputs(training=2048)
-@click.option("--t0", type=click.IntRange(0), default=0, help="The time of the energy, 0-based.")
-@click.option("--nodes", type=click.IntRange(2), default=20, help="Points on the path from the target to a reference.")
-@click.option("--references", type=click.IntRange(1), default=4, help="Reference images, drawn from the whole dataset.")
-@click.option("--batch", type=click.IntRange(1), default=1024, help="Network evaluations at a time.")
+@stage("energy", sweep=True, settings=Energy)
+@inputs
 @seed_option
 @device_option
 @out_option
-def main(
-    sweep, model, neighbours, synthetic, subset, nearest, repeating, uniform, training, standard_error, t0, nodes,
-    references, batch, seed, device, out,
-):  # fmt: skip
+def main(sweep, model, neighbours, synthetic, subset, seed, device, out, settings):
     """Find u(target) - u(reference) of samples of S', chosen by their distances alone, and of training images.
 
     Lower is more stable. References are the same images of SUBSET at every K.
     """
     device = find_device(device)
-    patterns = read_patterns(
-        model, neighbours, synthetic, subset, nearest, repeating, uniform, training, seed, device
-    )  # fmt: skip
+    patterns = read_patterns(model, neighbours, synthetic, subset, settings, seed, device)
+    t0, nodes, references, batch = settings.t0, settings.nodes, settings.references, settings.batch
     check_time(t0, patterns.model, model)
     images = ImageFile(subset)
     if references > len(images):
@@ -49,7 +42,7 @@ def main(
         return {"energy": torch.stack(found, 1).cpu().numpy()}
 
     found = measure_patterns(
-        out, __file__, patterns, energies, lambda results: [results["energy"]], CHUNK, standard_error,
+        out, __file__, patterns, energies, lambda results: [results["energy"]], CHUNK, settings.standard_error,
         f"energy {sweep['name'] if sweep else ''} K={patterns.size}", {"references": chosen}, t0=t0, nodes=nodes,
         batch=batch,
     )  # fmt: skip

@@ -9,6 +9,7 @@ from attractors.arrays import read_arrays
 from attractors.cli.stage import stage
 from attractors.results.joined import basin_table, curvature_table, energy_table, kinds, spectra_table
 from attractors.results.run import Run
+from attractors.settings.join import Joining
 from attractors.tables import write_csv
 
 TABLES = {  # table: (folder of measurements, function that makes it)
@@ -19,14 +20,12 @@ TABLES = {  # table: (folder of measurements, function that makes it)
 }
 
 
-@stage("join")
+@stage("join", settings=Joining)
 @click.argument("name")
-@click.option("--limit", type=click.IntRange(1), default=512, help="Samples of a type in means over the nearest (C.2).")
-@click.option("--rare", type=click.FloatRange(0, 1), default=0.001, help="Leave out types below this share (C.2).")
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), default="data",
               help="Folder of types, neighbours and measurements.")  # fmt: skip
 @click.option("--metrics", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of tables.")
-def main(name: str, limit: int, rare: float, data: Path, metrics: Path) -> None:
+def main(name: str, data: Path, metrics: Path, settings: Joining) -> None:
     """Write METRICS/{basin,curvature,spectra,energy}/NAME.csv of the sweep NAME, with one row for each K and type.
 
     The mean of a type is an estimate over all its samples, from the samples that were measured and their weights.
@@ -45,7 +44,11 @@ def main(name: str, limit: int, rare: float, data: Path, metrics: Path) -> None:
                 if record.get("size") != size:
                     raise ValueError(f"{path}: measurements at K = {record.get('size')}, not at {size}")
                 try:
-                    files[folder] = arrays, record, kinds(codes, *distances, arrays, size, limit, rare)
+                    files[folder] = (
+                        arrays,
+                        record,
+                        kinds(codes, *distances, arrays, size, settings.limit, settings.rare),
+                    )
                 except (KeyError, ValueError) as error:
                     raise ValueError(f"{path}: {error}") from None
                 measured += len(arrays["numbers"])

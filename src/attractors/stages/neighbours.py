@@ -12,11 +12,12 @@ from attractors.cli.progress import progress
 from attractors.cli.settings import ROOT
 from attractors.cli.stage import out_option, stage
 from attractors.data.images import brought_together, open_images
-from attractors.distances.detection import METRICS
+from attractors.distances.detection import DISTANCES
 from attractors.distances.lpips_embedding import BATCH, read_embedding
 from attractors.distances.neighbours import nearest
 from attractors.distances.scratch import Scratch
 from attractors.files import file_hash
+from attractors.settings.neighbours import Neighbours
 
 
 def embedded(embedding, images, folder, label):
@@ -34,52 +35,49 @@ def budget(memory, device):
     return (memory or 512) * 2**20
 
 
-@stage("neighbours", sweep=True)
+@stage("neighbours", sweep=True, settings=Neighbours)
 @click.option(
     "--synthetic", type=click.Path(), required=True, help="S': a synthetic set, .npz, .npy, .pt, .zip or folder."
 )
 @click.option("--training", type=click.Path(), required=True, help="S, or images in subset order.")
 @range_option
 @click.option("--size", type=click.IntRange(1), help="K: S is the first K training images.  [default: all]")
-@click.option("--k", type=click.IntRange(1), default=5, help="Neighbours of each sample.")
-@click.option(
-    "--metric", type=click.Choice(list(METRICS)), default="l2", help="L2 of pixels in [-1, 1], or LPIPS (B.2)."
-)
 @click.option(
     "--lpips", type=click.Path(dir_okay=False), help="LPIPS weights.  [default: models/lpips/BACKBONE.safetensors]"
 )
-@click.option("--memory", type=click.IntRange(1), help="MiB for intermediates.  [default: 512; a quarter of a GPU's]")
 @device_option
 @out_option
-def main(sweep, synthetic, training, values, size, k, metric, lpips, memory, device, out):
+def main(sweep, synthetic, training, values, size, lpips, device, out, settings):
     """Find the K nearest neighbours of every image of SYNTHETIC in SIZE images of TRAINING and in SYNTHETIC itself.
 
     A sample is not its own neighbour, but an exact copy of it is. Distances are in the units of Table 2: Euclidean
     for l2, and LPIPS itself, which is a squared Euclidean distance of features, for lpips_*.
     """
-    device = find_device(device)
+    device, k, distance = find_device(device), settings.k, settings.distance
     sets = open_images(training, size, values), open_images(synthetic, values=values)
     sets = brought_together(*sets, (training, synthetic), vouched=values is not None)
     for label, path, images in zip(("S ", "S'"), (training, synthetic), sets, strict=True):
         click.echo(f"{label} {path}: {images.said}")
     s, s_prime = (images.array for images in sets)
     record = {"training_sha256": array_hash(s), "synthetic_sha256": array_hash(s_prime)}
-    if backbone := METRICS[metric]:
+    if backbone := DISTANCES[distance]:
         path = lpips or ROOT / "models" / "lpips" / f"{backbone}.safetensors"
         embedding, record["lpips_sha256"] = read_embedding(path, device), file_hash(path)
         if embedding.backbone != backbone:
-            raise ValueError(f"{path}: weights of {embedding.backbone}; --metric {metric} needs those of {backbone}")
+            raise ValueError(
+                f"{path}: weights of {embedding.backbone}; --distance {distance} needs those of {backbone}"
+            )
         folder = Path(out).parent
         folder.mkdir(parents=True, exist_ok=True)
         s, s_prime = (
-            embedded(embedding, part, folder, f"{metric} of {name}") for part, name in ((s, "S"), (s_prime, "S'"))
+            embedded(embedding, part, folder, f"{distance} of {name}") for part, name in ((s, "S"), (s_prime, "S'"))
         )
     else:
         s, s_prime = (images.reshape(len(images), -1) for images in (s, s_prime))
 
     def found(label, queries, references, neighbours, self_excluded):
         return nearest(
-            queries, references, neighbours, self_excluded, budget(memory, device),
+            queries, references, neighbours, self_excluded, budget(settings.memory, device),
             lambda blocks: progress(blocks, label, "block"), squared=backbone is not None, device=device,
         )  # fmt: skip
 
@@ -89,7 +87,7 @@ def main(sweep, synthetic, training, values, size, k, metric, lpips, memory, dev
         arrays[f"{name}_distances"], arrays[f"{name}_indices"] = distances.numpy(), indices.numpy()
     spacing, _ = found("spacing of training set", s, s, 1, True)
     arrays["training_spacing"] = spacing[:, 0].numpy()
-    write_arrays(out, arrays, metric=metric, k=k, size=len(s), count=len(s_prime), **record)
+    write_arrays(out, arrays, distance=distance, k=k, size=len(s), count=len(s_prime), **record)
     click.echo(f"{out}: {k} neighbours of {len(s_prime):,} samples in {len(s):,} training images and in each other")
 
 

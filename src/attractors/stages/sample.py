@@ -10,18 +10,16 @@ from attractors.denoisers.checkpoints import Rows
 from attractors.denoisers.models import read_model
 from attractors.denoisers.samplers import ancestral, sample_noise
 from attractors.files import file_hash
+from attractors.settings.acceleration import Computation
+from attractors.settings.sample import Sampling
 
 
-@stage("sample", sweep=True)
+@stage("sample", sweep=True, settings=Sampling, computation=Computation)
 @click.option("--model", type=click.Path(dir_okay=False), required=True, help="The trained model.")
-@click.option("--ratio", type=click.FloatRange(0, min_open=True), default=4, help="|S'| / K; the paper uses 4 and 8.")
-@click.option("--floor", type=click.IntRange(1), default=1, help="Draw at least this many samples, whatever K.")
-@click.option("--batch", type=click.IntRange(1), default=1024, help="Samples drawn at a time.")
-@acceleration.options
 @seed_option
 @device_option
 @out_option
-def main(sweep, model, ratio, floor, batch, seed, device, out, precision, channels_last, compile):
+def main(sweep, model, seed, device, out, settings, computation):
     """Draw max(RATIO x K, FLOOR) samples by 1,000-step ancestral DDPM (B.4).
 
     Sample number i has its own random stream, whatever the batch size and the number of samples. Samples are written
@@ -29,8 +27,9 @@ def main(sweep, model, ratio, floor, batch, seed, device, out, precision, channe
     """
     device = find_device(device)
     path, (model, trained) = model, read_model(model, device)
-    faster = acceleration.chosen(device, precision, channels_last, compile, trained["network"]["name"])
+    faster = acceleration.chosen(device, **computation.model_dump(), network=trained["network"]["name"])
     acceleration.accelerate(model.network, faster)
+    ratio, floor, batch = settings.ratio, settings.floor, settings.batch
     count, shape = max(int(ratio * trained["size"]), floor), tuple(trained["image_shape"])
     record = {"model_sha256": file_hash(path), "seed": seed, "ratio": ratio, "floor": floor, **faster.record()}
     rows = Rows(out, __file__, device, "images", (count, *shape), record, batch)

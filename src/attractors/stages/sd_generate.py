@@ -9,37 +9,26 @@ from attractors.cli.progress import progress
 from attractors.cli.stage import out_option, seed_option, stage
 from attractors.data.prompts import prompt_of
 from attractors.denoisers.latent import generate, read_pipeline, start_noise
+from attractors.settings.study import Generation
 
 
-@stage("sd_generate", sweep="required")
+@stage("sd_generate", study="required", settings=Generation)
 @click.option("--prompt", "name", required=True, help="Name of the prompt in the study's file.")
 @click.option("--model", help="An id (owner/name), a folder, or a model of this repository.  [default: the study's]")
-@click.option("--noises", type=click.IntRange(1), default=8, help="Images, each from its own noise.")
-@click.option("--steps", type=click.IntRange(1), default=50, help="DDIM steps.")
-@click.option("--guidance", type=click.FloatRange(0), default=7.5, help="1 is the conditional model.")
 @seed_option
 @device_option
 @out_option
-def main(
-    sweep: dict,
-    name: str,
-    model: str | None,
-    noises: int,
-    steps: int,
-    guidance: float,
-    seed: int,
-    device: str,
-    out: str,
-) -> None:
-    """Generate images of a prompt in --sweep, a file as in prompts/. Noise number i is the same for every prompt."""
-    entry, device = prompt_of(sweep, name, sweep["name"]), find_device(device)
-    source = model or sweep["model"]
+def main(study: dict, name: str, model: str | None, seed: int, device: str, out: str, settings: Generation) -> None:
+    """Generate images of a prompt in --study, a file as in prompts/. Noise number i is the same for every prompt."""
+    noises, steps, guidance = settings.noises, settings.steps, settings.guidance
+    entry, device = prompt_of(study, name, study["name"]), find_device(device)
+    source = model or study["model"]
     pipeline = read_pipeline(source, device)
     kind = "guided" if entry["prompt"] else "unconditional"
     diffusion = pipeline.diffusion(kind, entry["prompt"], guidance)
     x_T = start_noise(seed, range(noises), pipeline.shape, device)
     latents, images = [], []
-    for i in progress(range(noises), f"sd_generate {sweep['name']} {name}", "image"):
+    for i in progress(range(noises), f"sd_generate {study['name']} {name}", "image"):
         latents.append(generate(diffusion, x_T[i : i + 1], steps, pipeline.offset))  # alone: the same in any company
         images.append(pipeline.decode(latents[-1]))
     pixels = ((torch.cat(images) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

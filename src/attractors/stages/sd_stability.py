@@ -36,7 +36,7 @@ def embeddings(embedding: Embedding, images: np.ndarray, device: torch.device) -
         return np.concatenate([embedding(torch.from_numpy(image[None]).to(device)).cpu().numpy() for image in images])
 
 
-@stage("sd_stability", sweep="required")
+@stage("sd_stability", study="required")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
     "--lpips", type=click.Path(dir_okay=False), default=LPIPS, help="LPIPS weights.",
@@ -44,7 +44,7 @@ def embeddings(embedding: Embedding, images: np.ndarray, device: torch.device) -
 )  # fmt: skip
 @device_option
 @out_option
-def main(sweep: dict, folder: Path, lpips: str, device: str, out: str) -> None:
+def main(study: dict, folder: Path, lpips: str, device: str, out: str) -> None:
     """Measure how much the images of each prompt in FOLDER, which sd_generate.py wrote, differ from noise to noise.
 
     Columns: LPIPS and Euclidean distance of latents, mean, least and greatest over pairs of noises, then `other`,
@@ -53,8 +53,8 @@ def main(sweep: dict, folder: Path, lpips: str, device: str, out: str) -> None:
     """
     device = find_device(device)
     embedding = read_embedding(lpips, device)
-    entries, found = prompts_of(sweep, sweep["name"]), {}
-    for name in progress(entries, f"sd_stability {sweep['name']}", "prompt"):
+    entries, found = prompts_of(study, study["name"]), {}
+    for name in progress(entries, f"sd_stability {study['name']}", "prompt"):
         arrays, _ = read_arrays(folder / f"{name}.safetensors", "latents", "images")
         if len(arrays["latents"]) < 2:
             raise ValueError(f"{folder / name}.safetensors: one image; pairs need sd_generate --noises 2 or more")

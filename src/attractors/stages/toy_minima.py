@@ -6,6 +6,7 @@ import pandas as pd
 
 from attractors.cli.progress import progress
 from attractors.cli.stage import out_option, seed_option, stage
+from attractors.settings.toy import Circle, Minima
 from attractors.tables import write_csv
 from attractors.theory.associative_memory import (
     circle_radius,
@@ -18,24 +19,18 @@ from attractors.theory.associative_memory import (
 from attractors.theory.toy import circle, on_circle
 from attractors.theory.toy_landscape import grid
 
-SIZES = (*range(1, 11), 12, 16, 24, 32, 48, 64, 100, 200, 500, 1000)
 
-
-@stage("toy_minima")
-@click.option("--sizes", type=click.IntRange(1), multiple=True, default=SIZES, help="The K to look at.")
-@click.option("--times", type=click.FloatRange(0, min_open=True), multiple=True, default=[0.01, 0.05, 0.15],
-              help="Times at which minima are counted.")  # fmt: skip
-@click.option("--points", type=click.IntRange(1), default=60_000, help="Points on the circle; the first K are S_K.")
-@click.option("--sigma", type=click.FloatRange(0, min_open=True), default=1.0, help="dx = sigma dw.")
+@stage("toy_minima", data=Circle, settings=Minima)
 @seed_option
 @out_option
-def main(sizes: tuple[int, ...], times: tuple[float, ...], points: int, sigma: float, seed: int, out: str) -> None:
+def main(seed: int, out: str, data: Circle, settings: Minima) -> None:
     """Count the minima of E^DM (Eq. 5) for each of SIZES and TIMES.
 
     A minimum is spurious if not exactly one training point descends into it (Eq. 7).
     """
+    sizes, times, points, sigma = settings.sizes, settings.times, data.points, data.sigma
     if max(sizes) > points:
-        raise ValueError(f"--sizes {max(sizes)}: there are --points {points:,}")
+        raise ValueError(f"--size {max(sizes)}: there are --points {points:,}")
     training, start = circle(points, seed), grid(1.5, 10)
     ring = on_circle(np.linspace(0, 2 * np.pi, 721))
     rows = []

@@ -10,9 +10,9 @@ from torch import nn
 
 from attractors.data.subsets import nested_order
 from attractors.denoisers.networks import ResidualBlock
-from attractors.denoisers.training import Settings
 from attractors.landscape.derivatives import jacobian
 from attractors.randomness import CIRCLE, INITIALISATION, generator, integer
+from attractors.settings.train import Optimisation
 
 
 def circle(count: int, seed: int) -> np.ndarray:
@@ -73,7 +73,7 @@ class ScoreNetwork(nn.Module):
 def score_matching_loss(
     model: ScoreNetwork,
     x_0: torch.Tensor,
-    settings: Settings,
+    settings: Optimisation,
     random: torch.Generator,
     epsilon: float = 1e-5,
     T: float = 1.0,

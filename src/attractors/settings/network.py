@@ -1,0 +1,73 @@
+"""The sections `network` and `diffusion` of a sweep: which denoiser, and what its output means."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from attractors.settings.section import Section, check
+
+
+class MLP(Section):
+    """The residual MLP of A.2, on images of any shape."""
+
+    name: Literal["mlp"] = Field("mlp", description="The residual MLP of A.2.")
+    width: int = Field(256, ge=1, le=2**16, description="Units of each layer.")
+    blocks: int = Field(3, ge=1, le=256, description="Residual blocks.")
+
+
+class UNet(Section):
+    """The U-Net of DDPM (B.4, Table 3)."""
+
+    name: Literal["unet"] = Field("unet", description="The U-Net of B.4.")
+    width: int = Field(128, ge=1, le=2**16, description="The initial latent dimension of Table 3.")
+    multipliers: tuple[Annotated[int, Field(ge=0, le=64)] | Annotated[float, Field(ge=0, le=64)], ...] = Field(
+        (1, 2, 2, 2), max_length=16, description="Channels of each level in units of the width (Table 3)."
+    )
+    blocks: int = Field(2, ge=1, le=256, description="Residual blocks of each level on the way down.")
+    attention: tuple[Annotated[int, Field(ge=1, le=2**14)], ...] = Field(
+        (16,), max_length=16, description="Resolutions whose levels have self-attention."
+    )
+    dropout: float = Field(0.0, ge=0, le=1, description="Share of the activations that training sets to zero.")
+
+
+class Exact(Section):
+    """The closed-form optimal denoiser of a training set (Eqs. 3-5), which has nothing to set."""
+
+    name: Literal["exact"] = Field("exact", description="The optimal denoiser in closed form.")
+
+
+NETWORKS: dict[str, type[Section]] = {"mlp": MLP, "unet": UNet, "exact": Exact}
+
+
+def network_settings(values: object, where: str = "network") -> Section:
+    """The settings of the network that `values` names. Raises ValueError for an unknown name or setting."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} is {str(values)[:80]}; it must be a mapping of settings")
+    name = values.get("name")
+    if not isinstance(name, str) or name not in NETWORKS:
+        raise ValueError(f"{where}.name is {str(name)[:80]!r}; it must be one of {', '.join(NETWORKS)}")
+    (found,) = check(values, f"{where} {name}", NETWORKS[name])
+    return found
+
+
+class Process(Section):
+    """The diffusion process of DDPM (B.4) and what the network predicts of it."""
+
+    prediction: Literal["noise", "velocity", "image"] = Field("noise", description="What the network returns.")
+    steps: int = Field(1000, ge=2, le=10**5, description="T, the number of times.")
+    beta_min: float = Field(1e-4, gt=0, lt=1, description="Variance of the first step.")
+    beta_max: float = Field(2e-2, gt=0, lt=1, description="Variance of the last step; linear in between.")
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "Process":
+        if self.beta_min > self.beta_max:
+            raise ValueError(f"beta_min is {self.beta_min}; it must be at most beta_max, {self.beta_max}")
+        return self
+
+
+def diffusion_settings(values: object, where: str = "diffusion") -> Process:
+    """The settings of the section `diffusion`. Raises ValueError for what is unknown or out of range."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} is {str(values)[:80]}; it must be a mapping of settings")
+    (found,) = check(values, where, Process)
+    return found

@@ -1,0 +1,115 @@
+"""Everything that a sweep's file, params.yaml and a case study can hold, and what a stage reads of them.
+
+Only commands that look at whole files import this module, so that a new section makes no other stage stale.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from attractors.data.subsets import sizes
+from attractors.settings.acceleration import Computation
+from attractors.settings.basin import Basin, Search
+from attractors.settings.classify import Classification
+from attractors.settings.common import Common
+from attractors.settings.curvature import Curvature
+from attractors.settings.energy import Energy
+from attractors.settings.join import Joining
+from attractors.settings.neighbours import Neighbours
+from attractors.settings.network import diffusion_settings, network_settings
+from attractors.settings.sample import Sampling
+from attractors.settings.section import Section, check
+from attractors.settings.study import Generation, LatentCurvature
+from attractors.settings.toy import Circle, Minima, ScoreMLP, ToyEvaluation, ToyOptimisation
+from attractors.settings.train import Training
+
+Sections = dict[str, tuple[type[Section], ...]]
+SWEEP: Sections = {
+    "train": (Training, Computation),
+    "sample": (Sampling, Computation),
+    "neighbours": (Neighbours,),
+    "classify": (Classification,),
+    "basin": (Basin, Search),
+    "curvature": (Curvature,),
+    "energy": (Energy,),
+}
+STUDY: Sections = {"sd_generate": (Generation,), "sd_stability": (), "sd_curvature": (LatentCurvature,)}
+ALONE: Sections = {
+    "join": (Joining,),
+    "toy_train": (Circle, ScoreMLP, ToyOptimisation),
+    "toy_evaluate": (ToyEvaluation,),
+    "toy_minima": (Circle, Minima),
+}
+
+
+def refuse_unknown(content: dict[str, Any], known: list[str], path: Path | str) -> None:
+    """Raise ValueError, naming the file, for a top-level entry of `content` that is not known."""
+    for name in content:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+            raise ValueError(f"{path}: no section or setting {str(name)[:80]!r}; {hint}")
+
+
+def params_settings(content: dict[str, Any], path: Path | str) -> None:
+    """Raise ValueError, naming the file and the setting, for what params.yaml must not hold."""
+    sections = SWEEP | STUDY | ALONE
+    plain = [*Common.model_fields, "delta_m", "delta_s"]
+    refuse_unknown(content, [*plain, *sections], path)
+    check({key: content[key] for key in plain if key in content}, str(path), Common, Classification, partial=True)
+    for name, kinds in sections.items():
+        check(content.get(name) or {}, f"{path}: {name}", *kinds, Common, partial=True)
+
+
+def stage_settings(name: str, kinds: tuple[type[Section], ...], *files: dict[str, Any]) -> dict[str, Any]:
+    """Every setting that the stage `name` reads, defaults included.
+
+    files: the content of params.yaml, then of the sweep's or study's file, the later one taking precedence; plain
+    settings are read from the first alone. Raises ValueError for a setting that is invalid or missing.
+    """
+    known = {field for kind in (*kinds, Common) for field in kind.model_fields}
+    values = {key: value for key, value in files[0].items() if key in known}
+    for content in files:
+        values |= content.get(name) or {}
+    found: dict[str, Any] = {}
+    for section in check(values, name, *kinds, Common):
+        found |= section.model_dump(mode="json")
+    return found
+
+
+def sweep_settings(content: dict[str, Any], params: dict[str, Any], path: Path | str) -> dict[str, dict[str, Any]]:
+    """{stage: every setting that it reads} of a sweep's file, which is checked as a whole.
+
+    content, params: what the file at `path` and params.yaml hold. Raises ValueError, in one line that names the file,
+    for an unknown section and for a setting that is unknown, invalid or missing.
+    """
+    refuse_unknown(content, ["dataset", "sizes", "network", "diffusion", *SWEEP], path)
+    try:
+        grid = sizes(content.get("sizes"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    network = network_settings(content.get("network"), f"{path}: network").model_dump(mode="json")
+    diffusion = diffusion_settings(content.get("diffusion") or {}, f"{path}: diffusion").model_dump(mode="json")
+    found = {}
+    for name, kinds in SWEEP.items():
+        check(content.get(name) or {}, f"{path}: {name}", *kinds, Common, partial=True)
+        try:
+            found[name] = stage_settings(name, kinds, params, content)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    found["train"] |= {"network": network, "diffusion": diffusion}
+    found["classify"] |= {"dataset": content.get("dataset"), "sizes": grid}
+    return found
+
+
+def study_settings(content: dict[str, Any], params: dict[str, Any], path: Path | str) -> dict[str, dict[str, Any]]:
+    """{stage: every setting that it reads} of a case study's file, apart from its model and prompts.
+
+    Raises ValueError, in one line that names the file, for what is unknown or invalid.
+    """
+    refuse_unknown(content, ["model", "prompts", *STUDY], path)
+    found = {}
+    for name, kinds in STUDY.items():
+        check(content.get(name) or {}, f"{path}: {name}", *kinds, Common, partial=True)
+        found[name] = stage_settings(name, kinds, params, content)
+    return found
