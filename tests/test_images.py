@@ -200,6 +200,8 @@ REFUSED = {
     "floats in [0, 1]": (lambda p: npz(p / "x.npz", UNIT), "--range symmetric (-1, 1) or --range unit (0, 1)"),
     "floats about 0.5 wide": (lambda p: npz(p / "x.npz", UNIT - 0.5), "none is below -0.5"),
     "floats in [0, 255]": (lambda p: npz(p / "x.npz", UNIT * 255), "--range bytes"),
+    "floats a little beyond [0, 1]": (lambda p: npz(p / "x.npz", UNIT * 1.008 - 0.004), "must lie in [-1, 1]"),
+    "a name where nothing is named": (lambda p: f"{pictures(p / 'x', SAMPLES[:2])}:images", "no arrays by name"),
     "bytes of 0 and 1": (lambda p: npz(p / "x.npz", SAMPLES // 128), "--range unit"),
     "several arrays": (lambda p: npz(p / "x.npz", x_test=TRAINING, x_train=SAMPLES), "x.npz:x_test takes one"),
     "rows": (lambda p: npz(p / "x.npz", SAMPLES.reshape(120, -1)), "one row each?"),

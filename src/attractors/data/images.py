@@ -101,6 +101,8 @@ def range_of(array: np.ndarray, path: object, values: str | None) -> str:
     low, high, whole = float(array.min()), float(array.max()), array.dtype.kind in "ui"
     fit = [name for name, (black, white) in RANGES.items()
            if black - OVERSHOOT * (white - black) <= low and high <= white + OVERSHOOT * (white - black)]  # fmt: skip
+    if 1 + OVERSHOOT < high <= 2 and not whole:
+        fit = []  # beyond every range of floats, and no picture of bytes is so dark
     if low < DARK and "symmetric" in fit and not whole:
         return "symmetric"
     if high > 1 + OVERSHOOT and "bytes" in fit and (whole or values == "bytes"):
@@ -168,6 +170,8 @@ def open_images(path: str | Path, count: int | None = None, values: str | None =
     suffix = path.suffix.lower()
     if not path.exists():
         raise ValueError(f"{path}: no such file")
+    if name is not None and suffix not in (".npz", ".zip", *TORCH):
+        raise ValueError(f"{path}: holds no arrays by name, such as {name}")
     array, ordered = None, path.is_dir()
     if ordered:
         array, words = read_folder(path)

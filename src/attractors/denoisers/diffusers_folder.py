@@ -26,8 +26,8 @@ def check_scheduler(config: dict, source: object) -> None:
     name = config.get("_class_name", "DDPMScheduler")
     if name not in KNOWN:
         raise ValueError(
-            f"{source}: a model for {str(name)[:80]}, whose predictions are not noise under betas; "
-            f"known are {', '.join(KNOWN[:4])} and other samplers of DDPM's diffusion"
+            f"{source}: a model for {str(name)[:80]}, which is not known here as a sampler of DDPM's diffusion; "
+            f"known are {', '.join(KNOWN)}"
         )
     for key, value in CHANGES.items():
         if config.get(key, value) not in (value, None):
