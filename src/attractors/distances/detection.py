@@ -6,23 +6,26 @@ TYPES = ("memorized", "spurious", "generalized")
 DISTANCES = {"l2": None, "lpips_alex": "alex", "lpips_vgg": "vgg"}  # distances (B.2), and the network of each
 
 
-def classify(distance_to_training, distance_to_synthetic, delta_m, delta_s):
+def classify(
+    distance_to_training: np.ndarray, distance_to_synthetic: np.ndarray, delta_m: float, delta_s: float
+) -> np.ndarray:
     """Eqs. 9-11 on two distance vectors: [n] int8 codes into TYPES.
 
-    distance_to_training, distance_to_synthetic: [n], to the nearest image of S, and of S' without the sample.
+    distance_to_training, distance_to_synthetic: [n] >= 0, to the nearest image of S, and of S' without the sample.
+    delta_m, delta_s: thresholds in the same unit; a distance equal to one is below it.
     """
     memorized = distance_to_training <= delta_m  # Eq. 9
     spurious = (distance_to_synthetic <= delta_s) & ~memorized  # Eq. 10
     return np.where(memorized, 0, np.where(spurious, 1, 2)).astype(np.int8)  # Eq. 11
 
 
-def fractions(codes):
-    """The share of each type: [3]."""
+def fractions(codes: np.ndarray) -> np.ndarray:
+    """The share of each type among n samples: [3], in the order of TYPES. codes: [n] into TYPES, n > 0."""
     return np.bincount(codes, minlength=len(TYPES)) / len(codes)
 
 
-def wilson(share, count, z=1.96):
-    """Wilson's 95% interval of a share of `count` draws: (low, high)."""
+def wilson(share: np.ndarray, count: int, z: float = 1.96) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's 95% interval of a share in [0, 1] of `count` draws: (low, high), of the shape of `share`."""
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
     return np.maximum(centre - half, 0), np.minimum(centre + half, 1)

@@ -77,8 +77,8 @@ def perceptual(path: str | Path, backbone: str) -> Distances:
 
     def distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """LPIPS: [n, m] float64. x: [n, C, H, W] in [-1, 1]. y: [m, C, H, W]."""
-        parts = [torch.cat(list(embedding.batches(images))).double() for images in (x, y)]
-        return torch.cdist(*parts).square().numpy()  # in float64 the matrix product behind it cancels harmlessly
+        first, second = (torch.cat(list(embedding.batches(images))).double() for images in (x, y))
+        return torch.cdist(first, second).square().numpy()  # in float64 the matrix product behind it cancels harmlessly
 
     return distances
 
