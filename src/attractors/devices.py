@@ -50,7 +50,7 @@ def full_precision(deterministic: bool) -> None:
     allow_tf32(False)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     torch.use_deterministic_algorithms(deterministic)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing here reads what it has not written
 
 
 def allow_tf32(allowed: bool) -> tuple[bool, bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any
 
 from attractors.files import atomic
 
@@ -28,7 +28,7 @@ def read_json(path: str | Path) -> Any:
         raise ValueError(f"{path}: not JSON ({error})") from None
 
 
-def parse_csv(source: str | Path | TextIO, path: str | Path, *columns: str) -> pd.DataFrame:
+def parse_csv(source: str | Path | IO, path: str | Path, *columns: str) -> pd.DataFrame:
     """Return the table in `source`, a path or an open text file, as a pandas frame. Errors name it as `path`.
 
     Raises ValueError where it is not a table, or lacks one of `columns`, which must hold numbers.

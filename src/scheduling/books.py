@@ -38,7 +38,8 @@ class LockFile:
     """dvc.lock, held as text by entry: `dump` of the whole takes DVC's YAML 24 ms an entry, a join of texts nothing."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.seen, self.entries, self.texts, self.rest = path, None, {}, {}, {"schema": "2.0"}
+        self.path, self.entries, self.texts, self.rest = path, {}, {}, {"schema": "2.0"}
+        self.seen: tuple[int, int, int] | None = None  # the file as it was when it was read
 
     def _stamp(self) -> tuple[int, int, int] | None:
         with contextlib.suppress(FileNotFoundError):

@@ -28,7 +28,7 @@ def imports(path: Path, root: Path) -> set[Path]:
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.ImportFrom):
             package = ".".join(path.relative_to(root).parent.parts)
-            module = resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module
+            module = resolve_name("." * node.level + (node.module or ""), package) if node.level else str(node.module)
             names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}

@@ -79,7 +79,7 @@ def _scalar(kind: np.dtype, content: bytes) -> Any:
     return np.frombuffer(content, np.dtype(kind.order + kind.code), 1)[0].item()
 
 
-STAND_INS = [
+STAND_INS: Any = [
     (argparse.Namespace, "argparse.Namespace"),
     (Kind, "numpy.dtype"), (_scalar, "numpy.core.multiarray.scalar"), (_scalar, "numpy._core.multiarray.scalar"),
     *((Options, name) for name in (

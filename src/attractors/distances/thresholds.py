@@ -56,7 +56,7 @@ def given_thresholds(
     def value(entry: object, where: str) -> float | None:
         if entry == AUTO:
             return None
-        if isinstance(entry, bool) or not isinstance(entry, Real) or not 0 <= entry < np.inf:
+        if isinstance(entry, bool) or not isinstance(entry, Real) or not 0 <= float(entry) < np.inf:
             kinds = "a distance of at least 0, auto" + ", or a mapping" * (where.count(".") < 2)
             raise ValueError(f"{where} is {str(entry)[:80]!r}; it must be {kinds}")
         return float(entry)

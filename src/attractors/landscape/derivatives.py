@@ -37,7 +37,7 @@ def reverse_products(field: Field, x: torch.Tensor, directions: torch.Tensor) ->
     The field is evaluated once for all M directions, and what the backward pass needs of it is held once.
     """
     with _exact(x.device):
-        value, pullback = torch.func.vjp(field, x)
+        value, pullback = torch.func.vjp(field, x)  # type: ignore[misc]  # its type allows a third output
         return value, torch.func.vmap(pullback)(directions)[0]
 
 
@@ -51,7 +51,7 @@ def jacobian(field: Field, x: torch.Tensor, batch: int | None = None) -> torch.T
     width = dimensions if batch is None else max(1, batch // len(x))
     result = x.new_empty(len(x), dimensions, dimensions)
     with _exact(x.device):
-        _, pullback = torch.func.vjp(field, x)
+        _, pullback = torch.func.vjp(field, x)  # type: ignore[misc]  # its type allows a third output
         for first, rows in zip(range(0, dimensions, width), identity.split(width), strict=True):
             block = torch.func.vmap(pullback)(rows.expand(-1, *x.shape))[0]  # [M, B, ...]
             result[:, first : first + width] = block.flatten(2).transpose(0, 1)

@@ -96,5 +96,5 @@ def select(
     """
     members = list(members_of(to_training, within, nearest, repeating, uniform, seed, size).values())
     numbers = interleave(members)
-    flags = [np.isin(numbers, group) for group in members]
-    return Selection(numbers, *flags, weights(members, numbers, len(within)))
+    in_nearest, in_repeating, in_uniform = (np.isin(numbers, group) for group in members)
+    return Selection(numbers, in_nearest, in_repeating, in_uniform, weights(members, numbers, len(within)))

@@ -6,7 +6,7 @@ samples of a type estimates the mean over all samples of that type (Hajek's esti
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ class Kind(NamedTuple):
     total: int  # samples of the type in S', or K
 
     @property
-    def counts(self) -> dict[str, object]:
+    def counts(self) -> dict[str, Any]:
         """The first columns of a row of a table: type, n (measured) and total."""
         return {"type": self.name, "n": len(self.rows), "total": self.total}
 
