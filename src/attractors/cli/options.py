@@ -21,6 +21,7 @@ class Union(click.ParamType):
         )
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value of the field that a word on the command line stands for, or fail with one line."""
         try:
             return self.adapter.validate_strings(value) if isinstance(value, str) else value
         except ValidationError:

@@ -28,6 +28,11 @@ class Stage(click.Command):
     sections: tuple[type, ...] = ()  # classes of settings, whose fields are options
 
     def invoke(self, context: click.Context) -> Any:
+        """Run the command with one thread for NumPy and SciPy, and turn mistakes into one line.
+
+        Raises click.BadParameter for a number that is not finite or beyond 64 bits, and click.ClickException for a bad
+        file, a failed run, or too little memory or disk.
+        """
         os.environ["OPENBLAS_NUM_THREADS"] = "1"  # where they are yet to be loaded
         threadpool_limits(1, user_api="blas")
         for name, value in context.params.items():
@@ -66,12 +71,14 @@ def _section(context: click.Context, path: Path | str, content: dict[str, Any], 
     return {**plain, **section}
 
 
-def _params(context, _, path):  # click reads what is given before what is not, so --sweep may have been read by now
+def _params(
+    context: click.Context, _: click.Parameter, path: str | None
+) -> None:  # click reads what is given before what is not, so --sweep may have been read by now
     settings = _section(context, path, read_yaml(path), top=True) if path else {}
     context.default_map = {**settings, **(context.default_map or {})}
 
 
-def _sweep(context, _, path):
+def _sweep(context: click.Context, _: click.Parameter, path: str | None) -> dict[str, Any] | None:
     if not path:
         return None
     content = read_yaml(path)
@@ -97,7 +104,7 @@ def stage(
             from attractors.settings.section import check
 
             @functools.wraps(function)
-            def called(**values):
+            def called(**values: Any) -> Any:
                 own = {key: values.pop(key) for section in sections.values() for key in section.model_fields}
                 return function(**values, **dict(zip(sections, check(own, name, *sections.values()), strict=True)))
 

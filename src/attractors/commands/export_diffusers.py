@@ -1,4 +1,4 @@
-"""Give a model of this pipeline to diffusers, as a folder that DDPMPipeline.from_pretrained reads."""
+"""Write a model of this pipeline for diffusers, as a folder that DDPMPipeline.from_pretrained reads."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ PREDICTIONS = {"noise": "epsilon", "velocity": "v_prediction", "image": "sample"
 @stage("export_diffusers")
 @click.argument("path", type=click.Path(dir_okay=False))
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The folder to write.")
-def main(path, out):
+def main(path: str, out: str) -> None:
     """Write the U-Net in PATH and its noise schedule to the folder OUT in the layout of diffusers' DDPMPipeline."""
     model, record = read_model(path)
     if record["network"]["name"] != "unet":

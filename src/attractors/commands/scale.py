@@ -1,5 +1,6 @@
-"""The one switch of scale: which sweeps, and so which runs, and which case studies `dvc repro` makes."""
+"""Choose the scale: which sweeps and case studies, and so which runs, `dvc repro` makes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ SCALES = {
 SCALES["paper"] = [sweep for scale in ("mnist", "fashion_mnist", "cifar10", "lsun_church") for sweep in SCALES[scale]]
 
 
-def names_in(folder):
-    """The files of settings in a folder, by name."""
+def names_in(folder: Path) -> dict[str, Path]:
+    """Return the files of settings in a folder by name."""
     return {path.stem: path for path in sorted(Path(folder).glob("*.yaml"))}
 
 
@@ -43,7 +44,7 @@ def read_sweep(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     return content, sweep_settings(content, params, path)
 
 
-def runs_of(names, folder=ROOT / "sweeps", studies=ROOT / "prompts"):
+def runs_of(names: Sequence[str], folder: Path = ROOT / "sweeps", studies: Path = ROOT / "prompts") -> dict:
     """What runs.yaml holds for scales, sweeps or case studies `names`. Raises ValueError.
 
     datasets; backbones of LPIPS that are needed; sweeps by name; those of them that are learned (all but the exact
@@ -101,7 +102,7 @@ def runs_of(names, folder=ROOT / "sweeps", studies=ROOT / "prompts"):
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), default=ROOT / "runs.yaml", help="The file to write."
 )
-def main(names, out):
+def main(names: tuple[str, ...], out: str) -> None:
     """Write runs.yaml for NAMES: scales, sweeps or case studies."""
     try:
         content = runs_of(names)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from attractors.denoisers import unet_diffusers
 from attractors.denoisers.diffusers_folder import check_scheduler, hub_snapshot, read_config, weight_files
+from attractors.denoisers.diffusion import Diffusion
 from attractors.denoisers.unet import UNet
 from attractors.denoisers.unpickling import read_torch
 from attractors.settings.network import network_settings
@@ -28,18 +29,19 @@ SAMPLING = {
 KINDS = {"weight": "weight", "W": "weight", "bias": "bias", "b": "bias"}
 
 
-def unwrapped(weights):
-    """A state dict without the prefixes of its wrappers."""
+def unwrapped(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return a state dict without the prefixes that DataParallel and torch.compile put before its names."""
     for prefix in PREFIXES:
         if weights and all(name.startswith(prefix) for name in weights):
             return unwrapped({name.removeprefix(prefix): value for name, value in weights.items()})
     return weights
 
 
-def _forward_position(name):
-    """Where a layer is in the forward pass; None where its name is of no known family.
+def _forward_position(name: str) -> tuple[float, ...] | None:
+    """Return what sorts a layer into the forward pass, or None where its name belongs to no known family.
 
-    Known are the score-SDE family (all_modules.3.Conv_0) and ports of Ho et al. (down.0.block.1.conv1, up.2.attn.0.q).
+    The known families are score-SDE (all_modules.3.Conv_0) and ports of Ho et al. (down.0.block.1.conv1,
+    up.2.attn.0.q).
     """
     if found := re.match(r"all_modules\.(\d+)\.(?:(\w+)\.)?\w+$", name):
         number, part = found.groups()
@@ -53,17 +55,20 @@ def _forward_position(name):
                  if name.startswith(stage)), None)  # fmt: skip
 
 
-def forward_order(weights):
-    """The names of a state dict's layers in the order of the forward pass: as stored where no family is recognised."""
+def forward_order(weights: dict[str, torch.Tensor]) -> list[str]:
+    """Return the names of a state dict's layers in the order of the forward pass.
+
+    Where no family of names is recognised, this is the order in which they are stored.
+    """
     names = [name for name in weights if name.rpartition(".")[2] in KINDS]
     places = {name: _forward_position(name) for name in names}
     return names if None in places.values() else sorted(names, key=places.get)
 
 
-def aligned(weights, network):
-    """A foreign state dict under the names of `network`, a UNet, layer by layer in the order of the forward pass.
+def aligned(weights: dict[str, torch.Tensor], network: UNet) -> dict[str, torch.Tensor]:
+    """Return a foreign state dict under the names of `network`, layer by layer in the order of the forward pass.
 
-    weights: weight and bias (or W: [in, out] and b) of every layer, whatever their names; other entries are left.
+    weights has weight and bias (or W: [in, out] and b) of every layer, under any names; other entries are ignored.
     Raises ValueError at the first layer whose shape does not fit.
     """
     layers = {}
@@ -202,10 +207,10 @@ def from_diffusers(folder: str | Path, image_size: tuple[int, int] | None = None
 
 
 @torch.inference_mode()
-def noise_error(model, image_shape, count=16):
-    """How wrong a model is about pure noise: mean squared error at t = T - 1, where x is all but noise.
+def noise_error(model: Diffusion, image_shape: tuple[int, ...], count: int = 16) -> float:
+    """Return a model's mean squared error for pure noise at t = T - 1, where x is almost only noise.
 
-    Near 0 for a trained noise prediction, near 1 for a network whose weights went to the wrong layers.
+    It is near 0 for a trained noise prediction, and near 1 for a network whose weights are in the wrong layers.
     """
     noise = torch.randn(count, *image_shape, generator=torch.Generator().manual_seed(0))
     return (model.noise_prediction(noise, model.steps - 1) - noise).square().mean().item()

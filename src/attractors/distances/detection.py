@@ -9,10 +9,11 @@ DISTANCES = {"l2": None, "lpips_alex": "alex", "lpips_vgg": "vgg"}  # distances 
 def classify(
     distance_to_training: np.ndarray, distance_to_synthetic: np.ndarray, delta_m: float, delta_s: float
 ) -> np.ndarray:
-    """Eqs. 9-11 on two distance vectors: [n] int8 codes into TYPES.
+    """Return the types of n samples by Eqs. 9-11, as codes into TYPES: [n] int8.
 
-    distance_to_training, distance_to_synthetic: [n] >= 0, to the nearest image of S, and of S' without the sample.
-    delta_m, delta_s: thresholds in the same unit; a distance equal to one is below it.
+    distance_to_training and distance_to_synthetic: [n] are the distances to the nearest image of S and to the nearest
+    other sample of S'. A sample is memorized at or below delta_m, or else spurious at or below delta_s, or else
+    generalized.
     """
     memorized = distance_to_training <= delta_m  # Eq. 9
     spurious = (distance_to_synthetic <= delta_s) & ~memorized  # Eq. 10
@@ -20,12 +21,12 @@ def classify(
 
 
 def fractions(codes: np.ndarray) -> np.ndarray:
-    """The share of each type among n samples: [3], in the order of TYPES. codes: [n] into TYPES, n > 0."""
+    """Return the share of each of TYPES among codes: [3]."""
     return np.bincount(codes, minlength=len(TYPES)) / len(codes)
 
 
 def wilson(share: np.ndarray, count: int, z: float = 1.96) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's 95% interval of a share in [0, 1] of `count` draws: (low, high), of the shape of `share`."""
+    """Return Wilson's interval of a share of `count` draws, as (low, high); z = 1.96 makes it 95%."""
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
     return np.maximum(centre - half, 0), np.minimum(centre + half, 1)

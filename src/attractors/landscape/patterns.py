@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import click
 import numpy as np
@@ -115,10 +116,17 @@ def check_time(t0: int, model: Diffusion, path: str) -> None:
 
 
 def measure_patterns(
-    out: str, script: str, patterns: Patterns, evaluate: Callable[[np.ndarray], Results],
-    precise: Callable[[Results], list[np.ndarray]], chunk: int, standard_error: float, label: str,
-    beside: Results | None = None, **record,
-) -> Measured:  # fmt: skip
+    out: str,
+    script: str,
+    patterns: Patterns,
+    evaluate: Callable[[np.ndarray], Results],
+    precise: Callable[[Results], list[np.ndarray]],
+    chunk: int,
+    standard_error: float,
+    label: str,
+    beside: Results | None = None,
+    **record: Any,
+) -> Measured:
     """Measure all patterns, going on where a killed run with the same settings stopped, and write the file `out`.
 
     script: the stage's own file. evaluate, precise, chunk: as of `measuring.measure`. The file holds `numbers`,

@@ -32,7 +32,19 @@ CHUNK = 128  # patterns that are searched between two states from which a killed
 @seed_option
 @device_option
 @out_option
-def main(sweep, model, neighbours, synthetic, subset, lpips, seed, device, out, settings, search):
+def main(
+    sweep: dict | None,
+    model: str,
+    neighbours: str,
+    synthetic: str,
+    subset: str,
+    lpips: str,
+    seed: int,
+    device: str,
+    out: str,
+    settings: Basin,
+    search: Search,
+) -> None:
     """Find the critical times of samples of S', chosen by their distances alone, and of training images.
 
     --out holds t_c and radius of every trial, and the log-volume of every pattern: the mean over its recovered trials.

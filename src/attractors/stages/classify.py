@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -22,8 +23,11 @@ from attractors.tables import write_csv, write_json
 BINS = np.arange(-120, 81) / 40  # edges of log10(distance): 1e-3 to 100, 40 to the decade
 
 
-def read_run(path):
-    """(K, distances to S, distances within S', spacing of S, its copy bound) of one file of neighbours."""
+def read_run(path: Path) -> tuple[int, np.ndarray, np.ndarray, np.ndarray, float]:
+    """Return (K, distances to S, distances within S', spacing of S, its copy bound) from one file of neighbours.
+
+    Raises ValueError naming the file where it is not one that `neighbours` writes.
+    """
     names = ("training_distances", "synthetic_distances", "training_spacing")
     arrays, record = read_arrays(path, *names)
     to_training, within, spacing = (arrays[name] for name in names)
@@ -64,8 +68,8 @@ def thresholds(
     ]
 
 
-def threshold_columns(name, threshold):
-    """The columns of one threshold in the table of thresholds."""
+def threshold_columns(name: str, threshold: Threshold) -> dict[str, Any]:
+    """Return the columns of one threshold in the table of thresholds."""
     valley = asdict(threshold.valley) if threshold.valley else {}
     return {
         name: threshold.value, f"{name}_source": threshold.source, f"{name}_bound": threshold.bound,
@@ -73,8 +77,8 @@ def threshold_columns(name, threshold):
     }  # fmt: skip
 
 
-def beside_table_2(limits, name, dataset):
-    """The table of thresholds beside Table 2's ranges of that sweep, or of the widest network on its dataset."""
+def beside_table_2(limits: pd.DataFrame, name: str, dataset: str) -> pd.DataFrame:
+    """Add to the table of thresholds the ranges of Table 2, of that sweep or of the widest network on its dataset."""
     for delta, (low, high) in TABLE_2.get(name, TABLE_2[f"{dataset}-128"])._asdict().items():
         inside = np.where(limits[delta].between(low, high), "yes", "no")
         limits = limits.assign(**{f"{delta}_table_2": f"{low} to {high}", f"{delta}_in_table_2": inside})
@@ -86,8 +90,11 @@ def names_of_sweeps() -> list[str]:
     return sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml"))
 
 
-def find_runs(given, sweep):
-    """The files of neighbours named on the command line, or lying in a folder named there: those of the sweep."""
+def find_runs(given: tuple[Path, ...], sweep: dict | None) -> list[tuple]:
+    """Return the runs, by K, in the files of neighbours named on the command line or in folders named there.
+
+    With a sweep, they are those of its sizes. Raises ValueError where some are missing, or two are of the same K.
+    """
     paths = [path for entry in given for path in (sorted(entry.glob("*.safetensors")) if entry.is_dir() else [entry])]
     if sweep:
         wanted = sizes(sweep.get("sizes"))
@@ -107,8 +114,8 @@ def find_runs(given, sweep):
     return sorted((run for run, _ in runs), key=lambda run: run[0])
 
 
-def fraction_row(size, codes):
-    """One row of the table of fractions: each type's share with Wilson's interval."""
+def fraction_row(size: int, codes: np.ndarray) -> dict[str, Any]:
+    """Return one row of the table of fractions: the share of each type with Wilson's interval."""
     shares = fractions(codes)
     columns = {"": shares, "_low": wilson(shares, len(codes))[0], "_high": wilson(shares, len(codes))[1]}
     return {"K": size, "count": len(codes)} | {
@@ -116,8 +123,8 @@ def fraction_row(size, codes):
     }
 
 
-def histogram(size, counts, spacing):
-    """The rows of one K in the table of histograms: log-spaced distances and three counts."""
+def histogram(size: int, counts: np.ndarray, spacing: np.ndarray) -> pd.DataFrame:
+    """Return the rows of one K in the table of histograms: log-spaced distances and three counts."""
     return pd.DataFrame({
         "K": size, "distance": 10 ** ((BINS[:-1] + BINS[1:]) / 2),
         "to_training": counts.sum(1), "within_synthetic": counts.sum(0),
@@ -125,8 +132,8 @@ def histogram(size, counts, spacing):
     })  # fmt: skip
 
 
-def summary(table, limits):
-    """The few numbers for `dvc metrics`: the spurious peak, its K and thresholds, where memorization halves."""
+def summary(table: pd.DataFrame, limits: pd.DataFrame) -> dict[str, Any]:
+    """Return the numbers of `dvc metrics show`: the spurious peak, its K and thresholds, and the half-crossing."""
     peak = spurious_peak(table)
     beside = {column: limits[column][peak.name] for column in limits if column.endswith("_in_table_2")}
     half = half_memorized(table)
@@ -145,7 +152,15 @@ def summary(table, limits):
 @seed_option
 @click.option("--types", type=click.Path(file_okay=False, path_type=Path), help="Folder of K.safetensors, the types.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the tables.")
-def main(sweep, neighbours, name, seed, types, out, settings):
+def main(
+    sweep: dict | None,
+    neighbours: tuple[Path, ...],
+    name: str | None,
+    seed: int,
+    types: Path | None,
+    out: str,
+    settings: Classification,
+) -> None:
     """Classify all samples of NEIGHBOURS: files written by neighbours.py, or a folder of them, one for each K.
 
     Writes the type of every sample, TYPES/K.safetensors, and tables: OUT/{fractions,thresholds,histograms}/NAME.csv,

@@ -1,4 +1,4 @@
-"""Are spurious states real? Groups of spurious samples that repeat each other, against their distance to S."""
+"""Test whether spurious states are real: groups of spurious samples that repeat each other, far from S."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -93,8 +93,8 @@ def perceptual(path: str | Path, backbone: str) -> Distances:
 @click.option("--metrics", type=click.Path(file_okay=False, path_type=Path), default="metrics",
               help="Folder of tables.")  # fmt: skip
 @out_option
-def main(name, subset, lpips, limit, data, metrics, out):
-    """Cluster the spurious samples of sweep NAME at the K where there are most, in the distance of the sweep.
+def main(name: str, subset: str, lpips: str | None, limit: int, data: Path, metrics: Path, out: str) -> None:
+    """Cluster the spurious samples of sweep NAME at the K with the most of them, by the distance of the sweep.
 
     A spurious state is an attractor of its own if its samples are closer to each other than to any training image.
     """

@@ -18,7 +18,17 @@ from attractors.settings.curvature import Curvature
 @seed_option
 @device_option
 @out_option
-def main(sweep, model, neighbours, synthetic, subset, seed, device, out, settings):
+def main(
+    sweep: dict | None,
+    model: str,
+    neighbours: str,
+    synthetic: str,
+    subset: str,
+    seed: int,
+    device: str,
+    out: str,
+    settings: Curvature,
+) -> None:
     """Find the singular values of the score around samples of S', chosen by their distances alone, and training images.
 
     Methods: central is Alg. 2, one_sided Alg. 3; jacobian is without noise, and not in the paper. --out holds a

@@ -21,7 +21,17 @@ CHUNK = 1024  # patterns that are measured between two states from which a kille
 @seed_option
 @device_option
 @out_option
-def main(sweep, model, neighbours, synthetic, subset, seed, device, out, settings):
+def main(
+    sweep: dict | None,
+    model: str,
+    neighbours: str,
+    synthetic: str,
+    subset: str,
+    seed: int,
+    device: str,
+    out: str,
+    settings: Energy,
+) -> None:
     """Find u(target) - u(reference) of samples of S', chosen by their distances alone, and of training images.
 
     Lower is more stable. References are the same images of SUBSET at every K.

@@ -1,8 +1,10 @@
-"""The exact nearest neighbours of every synthetic sample, in the training set S and in the synthetic set S'."""
+"""Find the exact nearest neighbours of every synthetic sample, in the training set S and in the synthetic set S'."""
 
 from pathlib import Path
+from typing import Any
 
 import click
+import numpy as np
 import torch
 
 from attractors.arrays import array_hash, write_arrays
@@ -13,23 +15,23 @@ from attractors.cli.settings import ROOT
 from attractors.cli.stage import out_option, stage
 from attractors.data.images import brought_together, open_images
 from attractors.distances.detection import DISTANCES
-from attractors.distances.lpips_embedding import BATCH, read_embedding
+from attractors.distances.lpips_embedding import BATCH, Embedding, read_embedding
 from attractors.distances.neighbours import nearest
 from attractors.distances.scratch import Scratch
 from attractors.files import file_hash
 from attractors.settings.neighbours import Neighbours
 
 
-def embedded(embedding, images, folder, label):
-    """The LPIPS embeddings of images, each computed once, on disk."""
+def embedded(embedding: Embedding, images: np.ndarray, folder: str | Path, label: str) -> Scratch:
+    """Return the LPIPS embeddings of images as a table on disk; each is computed once."""
     blocks = progress(embedding.batches(images), label, "block", total=-(-len(images) // BATCH))
     return Scratch(
         (block.cpu().numpy() for block in blocks), (len(images), embedding.dimensions(images.shape[1:])), folder
     )
 
 
-def budget(memory, device):
-    """Bytes for intermediates: `memory` MiB, or by default 512 MiB on a CPU and a quarter of what a GPU has free."""
+def budget(memory: int | None, device: torch.device) -> int:
+    """Return the bytes for intermediates: `memory` MiB, or by default 512 MiB, or a quarter of a GPU's free memory."""
     if memory is None and device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 4
     return (memory or 512) * 2**20
@@ -47,7 +49,17 @@ def budget(memory, device):
 )
 @device_option
 @out_option
-def main(sweep, synthetic, training, values, size, lpips, device, out, settings):
+def main(
+    sweep: dict | None,
+    synthetic: str,
+    training: str,
+    values: str | None,
+    size: int | None,
+    lpips: str | None,
+    device: str,
+    out: str,
+    settings: Neighbours,
+) -> None:
     """Find the K nearest neighbours of every image of SYNTHETIC in SIZE images of TRAINING and in SYNTHETIC itself.
 
     A sample is not its own neighbour, but an exact copy of it is. Distances are in the units of Table 2: Euclidean
@@ -75,7 +87,9 @@ def main(sweep, synthetic, training, values, size, lpips, device, out, settings)
     else:
         s, s_prime = (images.reshape(len(images), -1) for images in (s, s_prime))
 
-    def found(label, queries, references, neighbours, self_excluded):
+    def found(
+        label: str, queries: Any, references: Any, neighbours: int, self_excluded: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
         return nearest(
             queries, references, neighbours, self_excluded, budget(settings.memory, device),
             lambda blocks: progress(blocks, label, "block"), squared=backbone is not None, device=device,

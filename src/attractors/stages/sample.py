@@ -1,5 +1,8 @@
 """Draw the synthetic set S' of one trained model."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import click
 
 from attractors.cli.devices import device_option, find_device
@@ -19,7 +22,9 @@ from attractors.settings.sample import Sampling
 @seed_option
 @device_option
 @out_option
-def main(sweep, model, seed, device, out, settings, computation):
+def main(
+    sweep: dict | None, model: str, seed: int, device: str, out: str, settings: Sampling, computation: Computation
+) -> None:
     """Draw max(RATIO x K, FLOOR) samples by 1,000-step ancestral DDPM (B.4).
 
     Sample number i has its own random stream, whatever the batch size and the number of samples. Samples are written
@@ -40,7 +45,7 @@ def main(sweep, model, seed, device, out, settings, computation):
             indices = range(start, min(start + batch, count))
             drawn = len(indices)
 
-            def ticking(steps, drawn=drawn):
+            def ticking(steps: range, drawn: Any = drawn) -> Iterator[int]:
                 for step in steps:
                     yield step
                     bar.update(drawn)

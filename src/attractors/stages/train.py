@@ -24,7 +24,9 @@ from attractors.settings.train import Training
 @seed_option
 @device_option
 @out_option
-def main(sweep, subset, size, seed, device, out, settings, computation):
+def main(
+    sweep: dict, subset: str, size: int, seed: int, device: str, out: str, settings: Training, computation: Computation
+) -> None:
     """Train on the first K images of SUBSET and write the averaged weights.
 
     Resumes by itself after a kill, and ends with the same bytes. On several GPUs, with the same batch shared among
@@ -38,7 +40,16 @@ def main(sweep, subset, size, seed, device, out, settings, computation):
         run(sweep, subset, size, seed, device, out, faster, settings)
 
 
-def run(sweep, subset, size, seed, device, out, faster, settings):
+def run(
+    sweep: dict,
+    subset: str,
+    size: int,
+    seed: int,
+    device: torch.device,
+    out: str,
+    faster: acceleration.Acceleration,
+    settings: Training,
+) -> None:
     """Train one run on one device, alone or as one of several processes."""
     images = read_images(subset, size)
     where = f"sweep {sweep['name']}: "
