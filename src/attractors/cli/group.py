@@ -24,7 +24,7 @@ def modules() -> dict[str, tuple[str, Path]]:
 
 
 def about(path: Path) -> str:
-    """The first line of a module's docstring; of one that is being written and does not parse, that it does not."""
+    """Return the first line of a module's docstring, or words that say that the module does not parse."""
     try:
         return (ast.get_docstring(ast.parse(path.read_bytes())) or "").partition("\n")[0]
     except SyntaxError as error:
@@ -32,16 +32,21 @@ def about(path: Path) -> str:
 
 
 class Lazy(click.Group):
-    """A group whose commands are the modules of three rooms; listing them reads their first lines and imports none."""
+    """A group whose commands are the modules of three rooms. To list them it reads their first lines without
+    importing them.
+    """
 
     def list_commands(self, context: click.Context) -> list[str]:
+        """Return the names of all commands."""
         return list(modules())
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Import and return the command called `name`, in which - stands for _; None for an unknown name."""
         name = name.replace("-", "_")
         return importlib.import_module(modules()[name][0]).main if name in modules() else None
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by room, each with the first line of its module."""
         for room, heading in HEADINGS.items():
             rows = [
                 (name, about(path))
