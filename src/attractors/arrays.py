@@ -34,7 +34,7 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], **record: A
 
 
 def rows_header(name: str, shape: tuple[int, ...], record: dict[str, Any]) -> bytes:
-    """What comes before the numbers in the file that `write_arrays` gives one array [n, ...] of float32.
+    """Return what comes before the numbers in the file that `write_arrays` gives one array [n, ...] of float32.
 
     The numbers follow in C order, so that they can be written row by row.
     """
@@ -91,7 +91,7 @@ def read_arrays(path: str | Path, *names: str) -> tuple[dict[str, np.ndarray], d
 
 
 def array_shape(path: str | Path, name: str) -> tuple[int, ...]:
-    """The shape of one array in a file that `write_arrays` wrote, from its header alone."""
+    """Return the shape of one array in a file that `write_arrays` wrote, from its header alone."""
     with _opened(path) as file:
         if name not in file.keys():  # noqa: SIM118 - a safetensors file is no mapping
             raise ValueError(f"{path}: holds {', '.join(sorted(file.keys()))}, but not {name}")

@@ -48,7 +48,7 @@ class LockFile:
         return None
 
     def read(self) -> dict[str, dict]:
-        """{stage: its entry}, read again where another process has written the file since."""
+        """Return {stage: its entry}, read again where another process has written the file since."""
         if (stamp := self._stamp()) != self.seen:
             content = loads_yaml(self.path.read_text("utf-8")) or {} if stamp else {}
             entries = content.pop("stages", None) or {}
@@ -58,7 +58,7 @@ class LockFile:
         return self.entries
 
     def text(self, name: str) -> str:
-        """The entry of a stage as DVC writes it."""
+        """Return the entry of a stage as DVC writes it."""
         if name not in self.texts:
             self.texts[name] = dumps_yaml({"stages": {name: self.entries[name]}}).removeprefix(STAGES)
         return self.texts[name]
@@ -149,7 +149,7 @@ class Books:
         self.lockfile.enter(to_lockfile(stage))
 
     def entries(self, names: Iterable[str]) -> dict[str, dict]:
-        """The entries of dvc.lock for those of `names` that have one."""
+        """Return the entries of dvc.lock for those of `names` that have one."""
         with self.held():
             return {name: self.lockfile.entries[name] for name in names if name in self.lockfile.read()}
 

@@ -11,7 +11,7 @@ TOGETHER = 60.0  # seconds of stages that a worker is given at a time, where ope
 
 
 def kind(name: str) -> str:
-    """What a stage does: its name up to the @ of a `foreach`."""
+    """Return what a stage does: its name up to the @ of a `foreach`."""
     return name.partition("@")[0]
 
 
@@ -31,7 +31,7 @@ def attributes(
 
 
 def whole_graph(repo: Repo, takes_device: Callable[[str], bool], everywhere: set[str]) -> networkx.DiGraph:
-    """All stages by name, edges from a stage to those that need it.
+    """Return all stages by name, edges from a stage to those that need it.
 
     takes_device: whether a command can use a GPU; everywhere: stages whose outputs do not bind a stage to a machine.
     """
@@ -43,7 +43,7 @@ def whole_graph(repo: Repo, takes_device: Callable[[str], bool], everywhere: set
 
 
 def stale(graph: networkx.DiGraph, changed: Iterable[str], targets: Iterable[str] = ()) -> networkx.DiGraph:
-    """The stages of `graph` that have `changed` and all that follows from them; with `targets`, what these need.
+    """Return the stages of `graph` that have `changed` and all that follows from them; with `targets`, what these need.
 
     Raises ValueError where a target is no stage.
     """
@@ -71,7 +71,7 @@ class Agenda:
         self.done, self.failed, self.seen = set(), set(), defaultdict(list)
 
     def seconds(self, name: str) -> float:
-        """How long a stage will last, from those of its kind so far."""
+        """Return how long a stage will last, from those of its kind so far."""
         seen = self.seen[kind(name)]
         return sum(seen) / len(seen) if seen else self.unknown
 
@@ -90,7 +90,7 @@ class Agenda:
         )
 
     def take(self, suits: Callable[[str], bool], workers: int, together: float = TOGETHER) -> list[str]:
-        """The next stages for one of `workers` that can do what `suits`; empty where none is ready.
+        """Return the next stages for one of `workers` that can do what `suits`; empty where none is ready.
 
         together: seconds of stages that are given to it at once; 0 gives one stage.
         """

@@ -11,7 +11,7 @@ from scheduling.processes import Processes, last_line, log_of
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs of this machine as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs of this machine as CUDA_VISIBLE_DEVICES names them."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         return [gpu for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if gpu not in ("", "-1")]
     try:
@@ -22,7 +22,10 @@ def visible_gpus() -> list[str]:
 
 
 def shares(gpus: list[str], each: float) -> list[str]:
-    """What each stage at a time is given: `each` GPUs, or a part of one. Raises ValueError where there are too few."""
+    """Return what each stage at a time is given: `each` GPUs, or a part of one.
+
+    Raises ValueError where there are too few.
+    """
     if each > len(gpus):
         raise ValueError(f"--gpus-per-run {each:g}: this machine has {len(gpus)}")
     if each < 1:
@@ -75,14 +78,14 @@ class Lane:
                 self.free.append(gpu)
 
     def absorb(self, results: dict[str, tuple[int, float]]) -> dict[str, tuple[int, float]]:
-        """What came of a batch, which is in the books already."""
+        """Return what came of a batch, which is in the books already."""
         return results
 
     def check(self) -> None:
         """This machine is there."""
 
     def running(self) -> Iterator[tuple[str, float, str, str]]:
-        """(stage, seconds, where, the last line of its log) of each stage that runs."""
+        """Yield (stage, seconds, where, the last line of its log) of each stage that runs."""
         for name, since in list(self.begun.items()):
             yield name, time.monotonic() - since, "", last_line(log_of(name))
 

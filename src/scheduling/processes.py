@@ -27,12 +27,12 @@ PLAIN = frozenset("|&;<>()$`\\\"'*?[]#~=%!{}\n")  # a command with one of these 
 
 
 def log_of(name: str) -> Path:
-    """Where a stage's output goes, relative to the checkout."""
+    """Return where a stage's output goes, relative to the checkout."""
     return LOGS / f"{name}.log"
 
 
 def last_line(path: Path) -> str:
-    """The last line of a log, as a terminal would show it; empty where there is none."""
+    """Return the last line of a log, as a terminal would show it; empty where there is none."""
     try:
         with open(path, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 1000))

@@ -38,7 +38,10 @@ def below_git(folder: Path) -> str:
 
 
 def cache_of(root: Path) -> Path:
-    """The folder of DVC's cache, wherever `dvc cache dir` put it. Raises ValueError where DVC has none to name."""
+    """Return the folder of DVC's cache, wherever `dvc cache dir` put it.
+
+    Raises ValueError where DVC has none to name.
+    """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 

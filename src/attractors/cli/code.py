@@ -11,7 +11,10 @@ DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 @cache
 def tree(path: Path) -> ast.Module:
-    """The syntax tree of a Python file. Raises ValueError naming the file and the line where it does not parse."""
+    """Return the syntax tree of a Python file.
+
+    Raises ValueError naming the file and the line where it does not parse.
+    """
     try:
         return ast.parse(path.read_bytes())  # bytes: a byte order mark and a declared encoding are read as Python does
     except (SyntaxError, ValueError) as error:
@@ -52,7 +55,7 @@ def closure(script: Path, root: Path) -> list[Path]:
 
 
 def content(node: object) -> object:
-    """A syntax tree as tuples, without docstrings, comments and layout; equal for code that computes the same.
+    """Return a syntax tree as tuples, without docstrings, comments and layout; equal for code that computes the same.
 
     `ast.dump` would do, were its text not another one in each version of Python: an empty field is left out here.
     """
@@ -68,10 +71,10 @@ def content(node: object) -> object:
 
 @cache
 def code_hash(path: Path) -> str:
-    """The sha256 of what the Python file `path` computes: docstrings, comments and layout change nothing."""
+    """Return the sha256 of what the Python file `path` computes: docstrings, comments and layout change nothing."""
     return hashlib.sha256(repr(content(tree(path))).encode()).hexdigest()
 
 
 def code_hashes(script: Path, root: Path) -> dict[str, str]:
-    """{path below `root`: `code_hash`} of every file that `script`'s result depends on, by name."""
+    """Return {path below `root`: `code_hash`} of every file that `script`'s result depends on, by name."""
     return {path.relative_to(root).as_posix(): code_hash(path) for path in closure(script, root)}

@@ -29,7 +29,7 @@ class Union(click.ParamType):
 
 
 def click_type(annotation: Any, field: FieldInfo) -> click.ParamType:
-    """How click reads one value of the type `annotation`, within the field's bounds."""
+    """Return how click reads one value of the type `annotation`, within the field's bounds."""
     limits = bounds(field)
     least, most = limits.get("ge", limits.get("gt")), limits.get("le", limits.get("lt"))
     if get_origin(annotation) is Literal:
@@ -44,7 +44,7 @@ def click_type(annotation: Any, field: FieldInfo) -> click.ParamType:
 
 
 def option_of(name: str, field: FieldInfo) -> click.Option:
-    """The option of one field: --steps of steps, --method (which may be repeated) of the list methods."""
+    """Return the option of one field: --steps of steps, --method (which may be repeated) of the list methods."""
     kinds = alternatives(field.annotation)
     flag, words = f"--{name.replace('_', '-')}", {}
     if field.is_required():
@@ -68,7 +68,7 @@ def _bare(annotation: Any) -> Any:
 
 
 def options_of(*sections: type[Section]) -> Iterator[click.Option]:
-    """The options of all fields of `sections`, in their order."""
+    """Yield the options of all fields of `sections`, in their order."""
     for section in sections:
         for name, field in section.model_fields.items():
             yield option_of(name, field)

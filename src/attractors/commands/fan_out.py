@@ -48,7 +48,7 @@ def dvc(*arguments: str) -> str:
 
 
 def takes_device(command: str) -> bool:
-    """Whether a stage's command has the option --device."""
+    """Return whether a stage's command has the option --device."""
     found = re.search(r"python src/(main\.py (\w+)|\S+\.py)", command)
     if not found:
         return False

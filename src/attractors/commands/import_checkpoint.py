@@ -19,7 +19,7 @@ from attractors.files import file_hash
 
 
 def synthetic_set(path: Path, values: str | None) -> Images:
-    """The images of an archive, of all archives in a folder one after the other, or of a folder of pictures."""
+    """Return the images of an archive, of all archives in a folder one after the other, or of a folder of pictures."""
     if not path.is_dir():
         return open_images(path, values=values)
     files = sorted(file for file in path.iterdir() if visible(file.name) and file.suffix.lower() in ARCHIVES)

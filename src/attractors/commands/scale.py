@@ -29,7 +29,7 @@ def names_in(folder: Path) -> dict[str, Path]:
 
 
 def backbone(distance: str) -> str:
-    """The network whose weights a stage reads to measure l2, lpips_alex or lpips_vgg: none, alex or vgg."""
+    """Return the network whose weights a stage reads to measure l2, lpips_alex or lpips_vgg: none, alex or vgg."""
     return DISTANCES[distance] or "none"
 
 
@@ -45,7 +45,7 @@ def read_sweep(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
 
 
 def runs_of(names: Sequence[str], folder: Path = ROOT / "sweeps", studies: Path = ROOT / "prompts") -> dict:
-    """What runs.yaml holds for scales, sweeps or case studies `names`. Raises ValueError.
+    """Return what runs.yaml holds for scales, sweeps or case studies `names`. Raises ValueError.
 
     datasets; backbones of LPIPS that are needed; sweeps by name; those of them that are learned (all but the exact
     controls); runs by name, with the backbones that their neighbours and basin stages read; studies by name; their

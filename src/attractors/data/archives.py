@@ -40,7 +40,7 @@ class UndecidedError(ValueError):
 
 
 def choose(kinds: dict[str, tuple[tuple[int, ...], object]], name: str | None, path: Path) -> str:
-    """The name of the one array of images among several. kinds: (shape, type) by name.
+    """Return the name of the one array of images among several. kinds: (shape, type) by name.
 
     Images are arrays of numbers with three or four axes: labels and options are none.
     Raises UndecidedError, listing all, where `name` is none of them, or is None and not exactly one can be images.
@@ -81,7 +81,7 @@ def _npz(file: BinaryIO, path: Path, name: str | None) -> tuple[np.ndarray, str]
 
 
 def read_numpy(path: Path, name: str | None = None) -> tuple[np.ndarray, str]:
-    """(the array of images, its name or "") in a .npy or .npz file.
+    """Return (the array of images, its name or "") in a .npy or .npz file.
 
     name: which of several arrays; without one exactly one must be an array that can be images. Raises ValueError, and
     before a lie about sizes costs memory.
@@ -112,7 +112,7 @@ def tensors(content: object, name: str = "") -> dict:
 
 
 def joined(content: object) -> object:
-    """A list of tensors, which are images or batches of them, as one tensor [n, ...]; anything else as it is."""
+    """Return a list of tensors, which are images or batches of them, as one tensor [n, ...]; anything else as it is."""
     import torch
 
     if not isinstance(content, list | tuple) or not all(isinstance(part, torch.Tensor) for part in content):

@@ -44,7 +44,7 @@ class Places:
     say: Callable[[str], None]
 
     def find(self, *names: str) -> Path | None:
-        """The first of the files or folders called `names`, below a folder or itself one of the folders."""
+        """Return the first of the files or folders called `names`, below a folder or itself one of the folders."""
         beside = (folder / name for folder in self.folders for name in names)
         itself = (folder for folder in self.folders if folder.name in names)
         return next((path for path in (*beside, *itself) if path.exists()), None)
@@ -152,7 +152,7 @@ def read_idx(content: bytes, name: object, checksum: str) -> np.ndarray:
 
 
 def _idx_files(kind: str, places: Places) -> list[Path]:
-    """The files of training images that may be those of torchvision's class `kind`, packed or not.
+    """Return the files of training images that may be those of torchvision's class `kind`, packed or not.
 
     They lie in a folder as the site, Kaggle (train-images.idx3-ubyte, also in a folder of that name) and torchvision
     (KIND/raw/) leave them.
@@ -261,7 +261,10 @@ def centre_crop(picture: PILImage, size: int) -> np.ndarray:
 
 
 def _lsun_database(database: Path, progress: Callable[[range], Iterable[int]]) -> np.ndarray:
-    """[n, 3, 64, 64] uint8 of LSUN's LMDB, in the order of its keys, one at a time. Raises ValueError naming it."""
+    """Return [n, 3, 64, 64] uint8 of LSUN's LMDB, in the order of its keys, one at a time.
+
+    Raises ValueError naming it.
+    """
     try:
         import lmdb
     except ImportError:
@@ -307,7 +310,7 @@ ARCHIVES = (".npz", ".npy", ".safetensors", ".zip", ".pt", ".pth")
 
 
 def own_images(path: Path) -> Path | None:
-    """The file or folder of a user's own images at `path`: the one archive in a folder, or the folder itself.
+    """Return the file or folder of a user's own images at `path`: the one archive in a folder, or the folder itself.
 
     None where there are neither archives nor pictures. Raises ValueError where there are several archives.
     """
@@ -327,7 +330,7 @@ def load(
     say: Callable[[str], None] = lambda line: None,
     values: str | None = None,
 ) -> tuple[np.ndarray, int, str]:
-    """(images: [n, C, H, W] uint8 in 0..maximum, maximum, source) of the dataset called `name`.
+    """Return (images: [n, C, H, W] uint8 in 0..maximum, maximum, source) of the dataset called `name`.
 
     folders: where its files may lie, or one file; in the first of them, one archive of images (.npz, .npy, .pt, .zip,
     .safetensors) or pictures stand for the dataset, whatever its name. The published files are looked for in all.

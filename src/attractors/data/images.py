@@ -52,7 +52,7 @@ def as_images(array: np.ndarray, path: object, maximum: int | None = None) -> np
 
 
 def channels_first(array: np.ndarray, path: object) -> np.ndarray:
-    """A foreign array as [n, C, H, W], where C is 1, 3 or, with transparency, 4.
+    """Return a foreign array as [n, C, H, W], where C is 1, 3 or, with transparency, 4.
 
     Raises ValueError where the order of its axes cannot be known.
     """
@@ -76,7 +76,7 @@ def channels_first(array: np.ndarray, path: object) -> np.ndarray:
 
 
 def without_transparency(array: np.ndarray, path: object) -> tuple[np.ndarray, str]:
-    """([n, 3, H, W], what was done in words) of [n, 4, H, W] bytes: what is transparent is laid on white.
+    """Return ([n, 3, H, W], what was done in words) of [n, 4, H, W] bytes: what is transparent is laid on white.
 
     Raises ValueError for floats, which may be latents.
     """
@@ -91,7 +91,7 @@ def without_transparency(array: np.ndarray, path: object) -> tuple[np.ndarray, s
 
 
 def range_of(array: np.ndarray, path: object, values: str | None) -> str:
-    """Which of RANGES a foreign array of numbers is in. Raises ValueError where its values leave that open.
+    """Return which of RANGES a foreign array of numbers is in. Raises ValueError where its values leave that open.
 
     values: what holds where they do. Bytes are in 0..255, unless none is above 1. Floats are in [-1, 1] where some lie
     below DARK; where none does, [0, 1] would look the same.
@@ -146,7 +146,7 @@ def foreign(
 
 
 def divided(path: str | Path) -> tuple[Path, str | None]:
-    """(file, name of an array) of FILE or FILE:NAME."""
+    """Return (file, name of an array) of FILE or FILE:NAME."""
     path = Path(path)
     if ":" in path.name and not path.exists():
         name, _, array = path.name.rpartition(":")
@@ -155,12 +155,12 @@ def divided(path: str | Path) -> tuple[Path, str | None]:
 
 
 def is_own(path: Path) -> bool:
-    """Whether a path is, by its name, a file that this project wrote: .safetensors, or without a suffix."""
+    """Return whether a path is, by its name, a file that this project wrote: .safetensors, or without a suffix."""
     return path.suffix.lower() in ("", ".safetensors") and not path.is_dir()
 
 
 def open_images(path: str | Path, count: int | None = None, values: str | None = None) -> Images:
-    """The first `count` images of a file, and what it was taken for.
+    """Return the first `count` images of a file, and what it was taken for.
 
     path: a subset or synthetic set of this project; .npy, .npz, tensors of torch.save, a zip or a folder of pictures;
     FILE:NAME takes one of several arrays. values: a name of RANGES, for sets whose values leave their range open.
@@ -205,12 +205,12 @@ def open_images(path: str | Path, count: int | None = None, values: str | None =
 
 
 def read_images(path: str | Path, count: int | None = None, values: str | None = None) -> np.ndarray:
-    """The images alone of `open_images`: [n, C, H, W] float32 in [-1, 1]."""
+    """Return the images alone of `open_images`: [n, C, H, W] float32 in [-1, 1]."""
     return open_images(path, count, values).array
 
 
 def is_grey(array: np.ndarray) -> bool:
-    """Whether the channels of all images [n, C, H, W] are the same."""
+    """Return whether the channels of all images [n, C, H, W] are the same."""
     return bool((array == array[:, :1]).all())
 
 
@@ -262,7 +262,7 @@ class ImageFile:
         return self._count
 
     def read(self, numbers: np.ndarray) -> np.ndarray:
-        """The images numbered `numbers`: [m], each in 0..len - 1, as [m, C, H, W] float32 in [-1, 1]."""
+        """Return the images numbered `numbers`: [m], each in 0..len - 1, as [m, C, H, W] float32 in [-1, 1]."""
         if self._images is not None:
             return self._images[numbers]
         return as_images(read_rows(self.path, "images", numbers), self.path, self._maximum)

@@ -65,7 +65,7 @@ def files_in(folder: Path) -> list[str]:
 
 
 def read_picture(source: Path | io.BytesIO, name: object, notes: Counter | None = None) -> PILImage:
-    """A picture of 8 bits as people see it, as a PIL image in mode L or RGB. Raises ValueError naming it.
+    """Return a picture of 8 bits as people see it, as a PIL image in mode L or RGB. Raises ValueError naming it.
 
     source: a file, or an open one. Turned as its EXIF says; what is transparent is laid on white. notes: counts both.
     """
@@ -97,7 +97,7 @@ def read_picture(source: Path | io.BytesIO, name: object, notes: Counter | None 
 
 
 def stacked(path: Path, names: list[str], opened: Callable[[str], Path | io.BytesIO]) -> tuple[np.ndarray, str]:
-    """([n, C, H, W] uint8, how they were read, in words) of the pictures among `names`. C: 1 or 3.
+    """Return ([n, C, H, W] uint8, how they were read, in words) of the pictures among `names`. C: 1 or 3.
 
     path: what they lie in, for messages. opened: gives what PIL opens for a name. Raises ValueError where there are
     none, where sizes differ, and where subfolders are the splits of a dataset, which are not one set.
@@ -130,12 +130,12 @@ def stacked(path: Path, names: list[str], opened: Callable[[str], Path | io.Byte
 
 
 def read_folder(path: Path) -> tuple[np.ndarray, str]:
-    """The pictures in a folder and its subfolders, in natural order: as `stacked`."""
+    """Return the pictures in a folder and its subfolders, in natural order: as `stacked`."""
     return stacked(path, files_in(path), lambda name: path / name)
 
 
 def members(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
-    """The visible files of a zip. Raises ValueError for a name outside."""
+    """Yield the visible files of a zip. Raises ValueError for a name outside."""
     for member in archive.infolist():
         if ".." in member.filename or member.filename.startswith(("/", "\\")):
             raise ValueError(f"it names a file outside, {member.filename.removesuffix('.npy')!r}")
@@ -150,7 +150,7 @@ def check_unpacked(member: zipfile.ZipInfo, path: Path) -> None:
 
 
 def read_zip(path: Path) -> tuple[np.ndarray, str]:
-    """The pictures in a zip, as the dataset tools of StyleGAN and EDM write them: as `stacked`."""
+    """Return the pictures in a zip, as the dataset tools of StyleGAN and EDM write them: as `stacked`."""
     with zipfile.ZipFile(path) as archive:
         found = {member.filename: member for member in members(archive)}
 

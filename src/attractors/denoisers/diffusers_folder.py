@@ -39,7 +39,7 @@ def check_scheduler(config: dict, source: object) -> None:
 
 
 def read_config(path: Path) -> dict:
-    """The settings in a JSON file of diffusers. Raises ValueError naming it where it is none."""
+    """Return the settings in a JSON file of diffusers. Raises ValueError naming it where it is none."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -66,7 +66,7 @@ def hub_snapshot(folder: Path) -> Path:
 
 
 def weight_files(folder: Path, usual: str) -> list[Path]:
-    """The files of a model's weights: the usual one, else the only variant (fp16, ema), in one piece or several.
+    """Return the files of a model's weights: the usual one, else the only variant (fp16, ema), in one piece or several.
 
     Raises ValueError listing what is there instead.
     """

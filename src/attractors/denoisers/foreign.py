@@ -94,7 +94,7 @@ def aligned(weights: dict[str, torch.Tensor], network: UNet) -> dict[str, torch.
 
 
 def from_authors(path: str | Path) -> tuple[dict, dict, list[str]]:
-    """(weights, record, what is not kept) of a checkpoint of the authors' train_unet.py: ema, args, iterations.
+    """Return (weights, record, what is not kept) of a checkpoint of the authors' train_unet.py: ema, args, iterations.
 
     Raises ValueError for another file, and for a network or a schedule other than B.4's.
     """
@@ -158,7 +158,7 @@ def _weights(unet: Path, notes: list[str]) -> dict:
 
 
 def schedule_of(schedule: dict, source: object) -> tuple[dict, list[str]]:
-    """(our section `diffusion`, what of it is not kept) of a scheduler_config.json.
+    """Return (our section `diffusion`, what of it is not kept) of a scheduler_config.json.
 
     Raises ValueError for a scheduler that is not known, and for whatever makes another schedule or prediction of it.
     """

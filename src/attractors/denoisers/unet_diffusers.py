@@ -84,7 +84,7 @@ def config_of(settings: dict[str, Any], image_shape: tuple[int, int, int]) -> di
 
 
 def sides_of(sample_size: object, given: tuple[int, int] | None) -> tuple[int, int]:
-    """(H, W) of a configuration's sample_size: one number, a pair, or None, for which `given` stands.
+    """Return (H, W) of a configuration's sample_size: one number, a pair, or None, for which `given` stands.
 
     Raises ValueError where it is None and none is given, and where both are there and differ.
     """

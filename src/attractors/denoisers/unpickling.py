@@ -90,7 +90,10 @@ STAND_INS: Any = [
 
 
 def read_torch(path: str | Path) -> object:
-    """What torch.save wrote, if it is tensors and plain values. Raises ValueError for anything else, without effect."""
+    """Return what torch.save wrote, if it is tensors and plain values.
+
+    Raises ValueError for anything else, without effect.
+    """
     import torch
 
     try:

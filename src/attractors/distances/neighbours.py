@@ -133,7 +133,7 @@ def nearest(  # noqa: PLR0915
     def within(
         radius: torch.Tensor, x: torch.Tensor, x_norms: torch.Tensor, own: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The k nearest of all references whose bound is at most the radius of the query."""
+        """Return the k nearest of all references whose bound is at most the radius of the query."""
         row, square, other = torch.empty(0, dtype=torch.int64), radius[:0], torch.empty(0, dtype=torch.int64)
         limit, numbers = radius[:, None].to(device), own.cpu()
         for start in range(0, m, columns):

@@ -18,7 +18,7 @@ from attractors.tables import read_csv
 
 
 def findings(run: Run) -> Iterator[Table]:
-    """The thresholds at the spurious peak, where they come from, and at which K each has a valley of its own."""
+    """Yield the thresholds at the spurious peak, where they come from, and at which K each has a valley of its own."""
     rows = []
     for name, peak in run.peaks.items():
         limits = run.table("thresholds", name)

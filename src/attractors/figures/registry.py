@@ -16,7 +16,7 @@ from attractors.results.run import Run
 
 
 def nothing(_: Run) -> Iterable[str | Table]:
-    """The findings of a figure without numbers."""
+    """Return the findings of a figure without numbers."""
     return ()
 
 
@@ -61,14 +61,14 @@ class Figure:
         return f"| {name[0].lower()}{name[1:]} | {stages} | {', '.join(f'`{file}`' for file in files)} |"
 
     def position(self) -> tuple[float, str, str]:
-        """What sorts figures into the paper's order, those that are not in it last."""
+        """Return what sorts figures into the paper's order, those that are not in it last."""
         first = re.match(r"(\d+)([A-Z]?)", self.number)
         return (int(first[1]), first[2], "") if first else (float("inf"), "", self.module)
 
 
 @cache
 def figures() -> tuple[Figure, ...]:
-    """All figures in the paper's order, then those of our own by the names of their modules."""
+    """Return all figures in the paper's order, then those of our own by the names of their modules."""
     files = sorted(Path(__file__).parent.glob("[!_.]*.py"))
     found = [import_module(f"{__package__}.{path.stem}") for path in files]
     return tuple(sorted((module.FIGURE for module in found if hasattr(module, "FIGURE")), key=Figure.position))

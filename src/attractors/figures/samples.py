@@ -27,7 +27,7 @@ STEP, BLOCK = 1.25, 6.2  # from one row of neighbours to the next, and from one 
 
 
 def findings(run: Run) -> Iterator[Table]:
-    """How many samples are spurious where most are, and the groups that they form."""
+    """Yield how many samples are spurious where most are, and the groups that they form."""
     rows = []
     for name, peak in run.peaks.items():
         path = run.metrics / "clusters" / f"{name}.json"

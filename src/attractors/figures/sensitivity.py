@@ -17,7 +17,7 @@ SCALES = (0.5, 0.75, 1, 1.5, 2)
 
 
 def findings(run: Run) -> Iterator[Table]:
-    """The spurious peak of each sweep where both thresholds are scaled together at every K."""
+    """Yield the spurious peak of each sweep where both thresholds are scaled together at every K."""
     rows = []
     for name in run.peaks:
         path, limits = run.metrics / "counts" / f"{name}.safetensors", run.table("thresholds", name)

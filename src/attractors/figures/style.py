@@ -45,7 +45,7 @@ def canvas(width: float, height: float, constrained: bool = True) -> Figure:
 
 
 def panels(rows: int, columns: int, width: float, height: float, **options: object) -> tuple[Figure, np.ndarray]:
-    """A figure of `width` by `height` inches and its axes: [rows, columns]. options: as of `Figure.subplots`."""
+    """Return a figure of `width` by `height` inches and its axes: [rows, columns]. options: as of `Figure.subplots`."""
     figure = canvas(width, height)
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 

@@ -26,7 +26,7 @@ def euclidean(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def search_times(steps: int, stride: int) -> range:
-    """The times Alg. 1 tries: 1, 1 + s, 1 + 2s, ... up to T - s - 1, 0-based (time 0 is never tried).
+    """Return the times Alg. 1 tries: 1, 1 + s, 1 + 2s, ... up to T - s - 1, 0-based (time 0 is never tried).
 
     steps: T. stride: s. Raises ValueError where the stride leaves no time to try.
     """

@@ -24,7 +24,7 @@ COLUMNS = 4  # columns of M for each dimension, as in Algs. 2 and 3
 def _singular_values(
     column: Column, patterns: torch.Tensor, indices: Sequence[int], seed: int, batch: int, progress: Progress
 ) -> torch.Tensor:
-    """The singular values of M: [P, N] float64, descending; its 4N columns are column(x_0, noise): [B, ...].
+    """Return the singular values of M: [P, N] float64, descending; its 4N columns are column(x_0, noise): [B, ...].
 
     M is N x 4N and never held: M M^T is summed in float64 over blocks of columns, and the singular values are the
     roots of its eigenvalues. A value s is exact to about eps (s_max / s)^2, so 1e-6 down to s_max / 1e5.

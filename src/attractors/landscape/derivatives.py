@@ -32,7 +32,7 @@ def forward_products(field: Field, x: torch.Tensor, directions: torch.Tensor) ->
 
 
 def reverse_products(field: Field, x: torch.Tensor, directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(field at x: [B, ...], J^T v: [M, B, ...]) for directions v: [M, B, ...], by reverse-mode differentiation.
+    """Return (field at x: [B, ...], J^T v: [M, B, ...]) for directions v: [M, B, ...], by reverse-mode differentiation.
 
     The field is evaluated once for all M directions, and what the backward pass needs of it is held once.
     """
@@ -42,7 +42,7 @@ def reverse_products(field: Field, x: torch.Tensor, directions: torch.Tensor) ->
 
 
 def jacobian(field: Field, x: torch.Tensor, batch: int | None = None) -> torch.Tensor:
-    """The Jacobian at each of x: [B, ...], N numbers a row: [B, N, N]; [b, i, j] is d field_i / d x_j at row b.
+    """Return the Jacobian at each of x: [B, ...], N numbers a row: [B, N, N]; [b, i, j] is d field_i / d x_j at row b.
 
     Row by row in reverse mode. batch: rows of Jacobians computed at a time.  [default: all of them]
     """

@@ -25,7 +25,7 @@ def _score(model: Diffusion, t: int) -> Field:
 
 
 def centre(model: Diffusion, x_0: torch.Tensor, t: int) -> torch.Tensor:
-    """Where J is taken: sqrt(alpha_bar_t) x_0, the mean of x_t."""
+    """Return where J is taken: sqrt(alpha_bar_t) x_0, the mean of x_t."""
     return forward_process(x_0, torch.zeros_like(x_0), t, model.alpha_bar)
 
 

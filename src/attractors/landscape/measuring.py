@@ -23,7 +23,7 @@ class Measured(NamedTuple):
 
 
 def relative_error(values: np.ndarray) -> float:
-    """The relative standard error of the mean over n patterns of R quantities, as a root mean square over the R.
+    """Return the relative standard error of the mean over n patterns of R quantities, as a root mean square over the R.
 
     values: [n, R]. The standard error of quantity r is std_r / sqrt(n), taken relative to |mean_r|. Patterns with a
     value that is not finite are left out. Infinite for fewer than two patterns, and for values that vary around 0.
@@ -80,7 +80,7 @@ def measure(
 
 
 def _joined(parts: list[Results]) -> Results:
-    """The parts in one, which also replaces them."""
+    """Return the parts in one, which also replaces them."""
     parts[:] = [{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}]
     return parts[0]
 

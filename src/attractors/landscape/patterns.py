@@ -60,13 +60,13 @@ class Patterns:
         return interleave(list(self.members.values()))
 
     def tensor(self, numbers: np.ndarray) -> torch.Tensor:
-        """The patterns so numbered: [m, C, H, W] in [-1, 1] on the device."""
+        """Return the patterns so numbered: [m, C, H, W] in [-1, 1] on the device."""
         row = {number: row for row, number in enumerate(self.numbers.tolist())}
         return torch.from_numpy(self.images[[row[number] for number in numbers.tolist()]]).to(self.device)
 
 
 def read_distances(path: str, size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The distance of each of `count` samples to S, and to its nearest other sample: two arrays [N'].
+    """Return the distance of each of `count` samples to S, and to its nearest other sample: two arrays [N'].
 
     Raises ValueError, naming the file, where it holds none or is of another K than `size` or another number of samples.
     """
@@ -83,7 +83,7 @@ def read_distances(path: str, size: int, count: int) -> tuple[np.ndarray, np.nda
 def read_patterns(
     model: str, neighbours: str, synthetic: str, subset: str, settings: PatternSettings, seed: int, device: torch.device
 ) -> Patterns:
-    """The patterns to measure: samples by `selection`, and the first images of S, as many as the settings say.
+    """Return the patterns to measure: samples by `selection`, and the first images of S, as many as the settings say.
 
     Raises ValueError, naming the file, where neighbours, images and model do not belong together.
     """
@@ -161,7 +161,7 @@ def measure_patterns(
 
 
 def summary(patterns: Patterns, found: Measured) -> str:
-    """How many patterns were measured, in words."""
+    """Return how many patterns were measured, in words."""
     groups = [
         f"{found.counts[name]} {name}" + ("" if (error := found.reached[name]) is None else f" ({error:.1%})")
         for name in patterns.members

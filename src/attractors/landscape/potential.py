@@ -13,7 +13,7 @@ def circular_path(x_1: torch.Tensor, x_2: torch.Tensor, alpha: float) -> tuple[t
 
 
 def potential_gradient(model: Diffusion, x: torch.Tensor, t: int = 0, beta: float | None = None) -> torch.Tensor:
-    """The gradient of u, Eq. 44, at x: [B, ...] and t, 0-based: -beta_t x / 2 - beta_t grad log p_t(x), like x.
+    """Return the gradient of u, Eq. 44, at x: [B, ...] and t, 0-based: -beta_t x / 2 - beta_t grad log p_t(x), like x.
 
     In generative time T - t the drift is -grad u, so that u = -beta_t log p_t - beta_t |x|^2 / 4: line 17 of Alg. 4 is
     right, and Eqs. 38, 39 and 44 carry the other sign of log p. What line 16 divides by sqrt(beta_0) = sigma_0 is the

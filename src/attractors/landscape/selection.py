@@ -86,7 +86,7 @@ def members_of(
 def select(
     to_training: np.ndarray, within: np.ndarray, nearest: int, repeating: int, uniform: int, seed: int, size: int
 ) -> Selection:
-    """The samples of S' to be measured, in the order in which they are measured.
+    """Return the samples of S' to be measured, in the order in which they are measured.
 
     to_training, within: [N'] as of `rankings`. nearest, repeating, uniform: how many samples of each group, at most N';
     a sample may belong to several. size: K, which sets the runs of a sweep on random streams of their own.

@@ -22,7 +22,7 @@ def effective_rank(values: np.ndarray) -> np.ndarray:
 
 
 def spectral_gap(values: np.ndarray, factor: float = 2.0, skip: int = 5) -> tuple[np.ndarray, np.ndarray]:
-    """(dimension: [n] int64, gap: [n]) from singular values: [n, N], descending.
+    """Return (dimension: [n] int64, gap: [n]) from singular values: [n, N], descending.
 
     gap: the largest ratio s_i / s_{i+1} of neighbours (drop of the logarithm) after the `skip` largest, which the
     paper leaves out too: a ridge or the mean score sets a few far above the rest. dimension: the N - i values below it,

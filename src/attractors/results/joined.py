@@ -44,7 +44,7 @@ def kinds(
     limit: int = 512,
     rare: float = 0.001,
 ) -> list[Kind]:
-    """The measured samples of each type, and the training images last.
+    """Return the measured samples of each type, and the training images last.
 
     codes: [N'] into TYPES. to_training, within: [N'] distances. arrays: a file of measurements, of which `numbers`,
     `weight` and `training_numbers` are read. size: K. limit, rare: as of `detection.selection`; types that are rarer
@@ -102,7 +102,7 @@ def columns(name: str, values: np.ndarray, kind: Kind) -> dict[str, float]:
 
 
 def basin_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) -> pd.DataFrame:
-    """One row for each type: t_c (Alg. 1), log_volume (Eq. 34), and the share of trials that were not recovered.
+    """Return one row for each type: t_c (Alg. 1), log_volume (Eq. 34), and the share of trials that were not recovered.
 
     arrays, record: of data/basin/SWEEP/K.safetensors. A sample's t_c is the mean over its trials, 0 for one that was
     not recovered; its log-volume is that over the trials that were, and samples without any are left out of the mean.
@@ -122,7 +122,7 @@ def basin_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) -> p
 
 
 def curvature_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) -> pd.DataFrame:
-    """One row for each type and method: summaries of the spectrum of each sample (Algs. 2 and 3, the Jacobian).
+    """Return one row for each type and method: summaries of the spectrum of each sample (Algs. 2 and 3, the Jacobian).
 
     arrays, record: of data/curvature/SWEEP/K.safetensors.
     """

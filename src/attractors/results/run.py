@@ -32,7 +32,7 @@ class Run:
     reader: Callable[[str], bytes | None] | None = None  # reads tables of another revision by their path below metrics
 
     def read(self, path: str) -> bytes | None:
-        """The content of the file `path` below the folder of tables, or None where there is no such file."""
+        """Return the content of the file `path` below the folder of tables, or None where there is no such file."""
         if self.reader:
             return self.reader(path)
         file = Path(self.metrics) / path
@@ -68,7 +68,7 @@ class Run:
         return {name: self.peak(name) for name in self.learned if self.table("fractions", name) is not None}
 
     def sizes(self, name: str) -> list[int]:
-        """The K at which sweep `name` was classified, ascending. Raises ValueError where there is none."""
+        """Return the K at which sweep `name` was classified, ascending. Raises ValueError where there is none."""
         folder = Path(self.data) / "types" / name
         found = sorted(int(path.stem) for path in folder.glob("*.safetensors") if path.stem.isdecimal())
         if not found:
@@ -107,7 +107,7 @@ def spurious_peak(fractions: pd.DataFrame) -> pd.Series:
 
 
 def crossings(sizes: np.ndarray, shares: np.ndarray, level: float = 0.5) -> np.ndarray:
-    """The K at which a falling share first crosses `level`, interpolated in log K: [n]; nan where it never does.
+    """Return the K at which a falling share first crosses `level`, interpolated in log K: [n]; nan where it never does.
 
     sizes: [m], ascending. shares: [n, m] in [0, 1], of n runs at these sizes.
     """
@@ -123,12 +123,12 @@ def crossings(sizes: np.ndarray, shares: np.ndarray, level: float = 0.5) -> np.n
 
 
 def half_memorized(fractions: pd.DataFrame) -> float:
-    """The K at which the memorized fraction falls to one half, interpolated in log K; nan where it does not."""
+    """Return the K at which the memorized fraction falls to one half, interpolated in log K; nan where it does not."""
     return float(crossings(fractions.K.to_numpy(), fractions.memorized.to_numpy()[None])[0])
 
 
 def halving(table: pd.DataFrame, column: str = "memorized", level: float = 0.5) -> tuple[int, int] | None:
-    """The two neighbouring K of a table between which the share `column` first falls across `level`, or None."""
+    """Return the two neighbouring K of a table between which the share `column` first falls across `level`, or None."""
     for above, below in zip(table.itertuples(), table.iloc[1:].itertuples(), strict=False):
         if getattr(above, column) > level >= getattr(below, column):
             return int(above.K), int(below.K)

@@ -40,7 +40,7 @@ NETWORKS: dict[str, type[Section]] = {"mlp": MLP, "unet": UNet, "exact": Exact}
 
 
 def network_settings(values: object, where: str = "network") -> Section:
-    """The settings of the network that `values` names. Raises ValueError for an unknown name or setting."""
+    """Return the settings of the network that `values` names. Raises ValueError for an unknown name or setting."""
     if not isinstance(values, dict):
         raise ValueError(f"{where} is {str(values)[:80]}; it must be a mapping of settings")
     name = values.get("name")
@@ -66,7 +66,7 @@ class Process(Section):
 
 
 def diffusion_settings(values: object, where: str = "diffusion") -> Process:
-    """The settings of the section `diffusion`. Raises ValueError for what is unknown or out of range."""
+    """Return the settings of the section `diffusion`. Raises ValueError for what is unknown or out of range."""
     if not isinstance(values, dict):
         raise ValueError(f"{where} is {str(values)[:80]}; it must be a mapping of settings")
     (found,) = check(values, where, Process)

@@ -33,7 +33,7 @@ class Section(BaseModel):
 
 
 def alternatives(annotation: Any) -> list[Any]:
-    """The types that a field may have, in their order, without None."""
+    """Return the types that a field may have, in their order, without None."""
     if get_origin(annotation) in (Union, UnionType):
         return [part for entry in get_args(annotation) if entry is not NoneType for part in alternatives(entry)]
     return [annotation]
@@ -53,7 +53,7 @@ def bounds(field: FieldInfo) -> dict[str, float]:
 
 
 def in_words(field: FieldInfo) -> str:
-    """What a field may hold, as the end of the sentence "it must be ..."."""
+    """Return what a field may hold, as the end of the sentence "it must be ..."."""
     limits = bounds(field)
     signs = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
     limit = " and ".join(f"{signs[key]} {value:,}" for key, value in limits.items())
@@ -81,7 +81,7 @@ def suggestion(name: object, known: list[str]) -> str:
 
 
 def check(values: object, where: str, *sections: type[Section], partial: bool = False) -> tuple[Section, ...]:
-    """The sections that hold `values`, each with the settings that are its own.
+    """Return the sections that hold `values`, each with the settings that are its own.
 
     values: what was read, a mapping of settings. where: the words that name it, for messages. partial: settings
     without a default may be missing; then nothing is returned.

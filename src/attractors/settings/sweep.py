@@ -78,7 +78,7 @@ def stage_settings(name: str, kinds: tuple[type[Section], ...], *files: dict[str
 
 
 def sweep_settings(content: dict[str, Any], params: dict[str, Any], path: Path | str) -> dict[str, dict[str, Any]]:
-    """{stage: every setting that it reads} of a sweep's file, which is checked as a whole.
+    """Return {stage: every setting that it reads} of a sweep's file, which is checked as a whole.
 
     content, params: what the file at `path` and params.yaml hold. Raises ValueError, in one line that names the file,
     for an unknown section and for a setting that is unknown, invalid or missing.
@@ -103,7 +103,7 @@ def sweep_settings(content: dict[str, Any], params: dict[str, Any], path: Path |
 
 
 def study_settings(content: dict[str, Any], params: dict[str, Any], path: Path | str) -> dict[str, dict[str, Any]]:
-    """{stage: every setting that it reads} of a case study's file, apart from its model and prompts.
+    """Return {stage: every setting that it reads} of a case study's file, apart from its model and prompts.
 
     Raises ValueError, in one line that names the file, for what is unknown or invalid.
     """

@@ -49,7 +49,7 @@ def read_run(path: Path) -> tuple[int, np.ndarray, np.ndarray, np.ndarray, float
 def thresholds(
     given: list[float | None], distances: list[np.ndarray], runs: list[tuple], seed: int, stream: int
 ) -> list[Threshold]:
-    """One Threshold for each of `runs`: the given number or, where it is None, the automatic choice.
+    """Return one Threshold for each of `runs`: the given number or, where it is None, the automatic choice.
 
     distances: those that the threshold is for, [N'] of each run. stream: 0 for delta_m, 1 for delta_s. The choice at
     one K does not depend on which others are given: their valleys may still be borrowed.

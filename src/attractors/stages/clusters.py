@@ -39,7 +39,7 @@ def describe(
     training: np.ndarray,
     distances: Distances,
 ) -> pd.DataFrame:
-    """One row for each cluster, the largest first: its size, its diameter, and how far from S it lies.
+    """Return one row for each cluster, the largest first: its size, its diameter, and how far from S it lies.
 
     clusters, pairs: of and as in `groups`. images: the n samples, [n, C, H, W]. to_training: [n] distance of each to
     its nearest training image. `centre_to_training` is the least distance from the mean image of a cluster to a
@@ -58,7 +58,7 @@ def describe(
 
 
 def euclidean(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The Euclidean distances between images in pixels: [n, m] float64. x: [n, C, H, W]. y: [m, C, H, W]."""
+    """Return the Euclidean distances between images in pixels: [n, m] float64. x: [n, C, H, W]. y: [m, C, H, W]."""
     return cdist(x.reshape(len(x), -1), y.reshape(len(y), -1))
 
 
