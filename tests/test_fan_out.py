@@ -358,7 +358,7 @@ def test_a_ray_worker_that_is_killed_loses_nothing(scratch, serial, ray_cluster)
         for node in nodes:
             for worker in psutil.Process(node.process.pid).children(recursive=True):
                 with contextlib.suppress(psutil.Error, IndexError):
-                    if re.match(r"ray::(?!IDLE|Board)\w", worker.cmdline()[0]):  # the title of a worker at a task
+                    if re.match(r"ray::(?!IDLE|Board|\w*Agent)\w", worker.cmdline()[0]):  # at a task
                         worker.kill()
                         killed.append(worker)
                         return True
