@@ -5,6 +5,7 @@ import pandas as pd
 
 from attractors.arrays import write_arrays
 from attractors.distances.detection import TYPES, classify, fractions, wilson
+from attractors.landscape.selection import select
 from attractors.report.explorer import GRID
 from attractors.tables import write_csv
 
@@ -56,6 +57,24 @@ def make_run(folder, sizes, count, shape=(1, 8, 8), name="fake"):
     sweeps = f"{{{name}: {{dataset: noise}}}}"
     (folder / "runs.yaml").write_text(f"datasets: [noise]\nsweeps: {sweeps}\nlearned: {sweeps}\nruns: {{}}\n")
     return found
+
+
+def make_measurements(folder, found, name="fake"):
+    """Write FOLDER/data/{basin,energy} of the run that `make_run` made, with the samples that `select` chooses."""
+    random = np.random.default_rng(1)
+    for size, distances in found.items():
+        chosen = select(*distances, 60, 60, 120, 0, size)
+        n, groups = len(chosen.numbers), {"numbers": chosen.numbers, "uniform": chosen.uniform, "weight": chosen.weight}
+        training = {"training_numbers": np.arange(2)}
+        t_c = random.integers(0, 4, (n, 5)) * 10
+        logs = np.where(random.random(n) < 0.2, np.nan, random.normal(0, 30, n))
+        basin = {"t_c": t_c, "log_volume": logs, "training_t_c": t_c[:2], "training_log_volume": logs[:2]}
+        write_arrays(folder / f"data/basin/{name}/{size}.safetensors", {**groups, **training, **basin}, size=size)
+        energy = {"energy": random.normal(0, 1, (n, 2)), "training_energy": random.normal(0, 1, (2, 2))}
+        energy["references"] = np.arange(2)
+        write_arrays(
+            folder / f"data/energy/{name}/{size}.safetensors", {**groups, **training, **energy}, size=size, t0=4
+        )
 
 
 def write_report(folder, out):

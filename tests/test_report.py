@@ -22,6 +22,7 @@ from attractors.figures.registry import figures
 from attractors.report import explorer
 from attractors.report.explorer import GRID, STEPS, Sprite, cells, fractions, pictures, position, spread
 from attractors.report.words import percent
+from attractors.results.measured import measured
 from attractors.results.run import Run
 from attractors.tables import write_csv, write_json
 
@@ -120,13 +121,23 @@ def test_sprite_keeps_equal_pictures_once_and_each_where_it_says():
 
 
 def test_what_is_known_of_a_sample_is_what_the_stages_wrote(tmp_path):
+    distances = {f"{source}_distances": np.ones((10, 1), np.float32) for source in ("training", "synthetic")}
+    write_arrays(tmp_path / "neighbours/a/2.safetensors", distances)
+    drawn = {"weight": np.ones(2), "uniform": np.ones(2, bool)}
     write_arrays(tmp_path / "basin/a/2.safetensors",
-        {"spurious_numbers": np.array([7, 9]), "spurious_t_c": np.array([[10, 20], [0, 0]]),
-         "spurious_log_volume": np.array([1.5, np.nan], np.float32)})  # fmt: skip
+        {"numbers": np.array([7, 9]), "t_c": np.array([[10, 20], [0, 0]]), "log_volume": np.array([1.5, np.nan]),
+         **drawn}, size=2)  # fmt: skip
     write_arrays(tmp_path / "energy/a/2.safetensors",
-        {"spurious_numbers": np.array([7]), "spurious_energy": np.array([[3.0, 9.0]]),
-         "training_energy": np.array([[1.0, 0], [2.0, 0]])})  # fmt: skip
-    assert explorer.known(tmp_path, "a", 2) == {7: {"t_c": 15, "log_volume": 1.5, "energy": 1.5}, 9: {"t_c": 0}}
+        {"numbers": np.array([7, 8]), "energy": np.array([[3.0, 9.0], [1.0, 0]]), **drawn,
+         "training_energy": np.array([[1.0, 0], [2.0, 0]])}, size=2)  # fmt: skip
+    run = Run(tmp_path, data=tmp_path)
+    expected = {7: {"t_c": 15, "log_volume": 1.5, "energy": 1.5}, 9: {"t_c": 0}, 8: {"energy": -0.5}}
+    assert explorer.known(run, "a", 2, measured(run, "a", 2)) == expected
+    write_arrays(tmp_path / "energy/a/2.safetensors",
+        {"numbers": np.array([7, 10]), "energy": np.ones((2, 1)), "training_energy": np.ones((2, 1)), **drawn},
+        size=2)  # fmt: skip
+    with pytest.raises(ValueError, match="not measurements of the 10 samples"):
+        measured(run, "a", 2)
 
 
 def test_downloads_are_the_tables_to_the_byte(folder, page):
@@ -175,8 +186,7 @@ def test_tables_of_another_run_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"fractions/fake.csv: not of .*neighbours/fake at K=2"):
         from attractors.stages.report import explored
 
-        run = Run(tmp_path / "metrics", ("fake",))
-        explored("fake", "noise", run, tmp_path / "data", 8)
+        explored("fake", "noise", Run(tmp_path / "metrics", ("fake",), data=tmp_path / "data"), 8)
     assert not (tmp_path / "report.html").exists()
 
 

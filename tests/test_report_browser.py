@@ -14,11 +14,12 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 from PIL import Image
-from report_run import make_run, write_report
+from report_run import make_measurements, make_run, write_report
 
-from attractors.arrays import write_arrays
+from attractors.arrays import read_arrays, write_arrays
 from attractors.distances.detection import TYPES, classify
 from attractors.report.explorer import GRID
+from attractors.results.joined import basin_table, energy_table, kinds
 from attractors.tables import write_csv
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs requirements-browser.txt")
@@ -41,6 +42,7 @@ def browser():
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     found = make_run(folder, SIZES, 1000)
+    make_measurements(folder, found)
     Image.new("RGB", (20, 10)).save(folder / "plots" / "transition.png")
     write_report(folder, folder / "report.html")
     return folder, found
@@ -145,6 +147,50 @@ def test_the_command_run_by_classify_gives_the_table_on_screen(page, run, tmp_pa
     np.testing.assert_allclose(shown(page) / 1000, table, atol=1e-6)
 
 
+def test_the_landscape_by_type_at_ten_places_is_that_of_classify_and_join(page, run):
+    drags = [
+        ("m", -120),
+        ("s", 60),
+        ("m", -60),
+        ("s", -90),
+        ("m", 50),
+        ("s", 30),
+        ("m", 80),
+        ("s", -40),
+        ("m", 30),
+        ("s", 80),
+    ]
+    places, size = set(), int(page.locator("#size option:checked").text_content())
+    to_training, within = run[1][size]
+    files = {folder: read_arrays(run[0] / f"data/{folder}/fake/{size}.safetensors") for folder in ("basin", "energy")}
+    for axis, distance in drags:
+        drag(page, axis, distance)
+        words = dict(re.findall(r"-S delta_([ms])=(\S+)", page.input_value("#command")))
+        limits = {axis: {"m": 0.9, "s": 0.35}[axis] if word == "auto" else float(word) for axis, word in words.items()}
+        codes = classify(to_training, within, limits["m"], limits["s"])
+        places.add((limits["m"], limits["s"]))
+        expected = {}
+        for folder, make in (("basin", basin_table), ("energy", energy_table)):
+            arrays, record = files[folder]
+            table = make(size, arrays, record, kinds(codes, to_training, within, arrays, size))
+            for row in table[(table.type != "training") & (table.get("reference", 1) == 1)].to_dict("records"):
+                for quantity, column in {
+                    "basin": {"t_c": "t_c", "log_volume": "log_volume"},
+                    "energy": {"energy": "gap"},
+                }[folder].items():
+                    bar = "energy_se" if quantity == "energy" else f"{column}_se"
+                    if np.isfinite(row[column]):
+                        expected[quantity, row["type"]] = row[column], row[bar]
+        rows = page.evaluate(
+            "[...document.querySelectorAll('#landscape-table tbody tr')].map(row => ({...row.dataset}))"
+        )
+        shown_rows = {(row["quantity"], row["type"]): (float(row["mean"]), float(row["error"])) for row in rows}
+        assert shown_rows.keys() == expected.keys()
+        for key, values in expected.items():
+            np.testing.assert_allclose(shown_rows[key], values, rtol=2e-5, atol=1e-5)
+    assert len(places) == 10
+
+
 def test_keys_move_a_threshold_by_one_step_and_the_box_undoes_it(page, run):
     page.focus("#range-s")
     page.keyboard.press("ArrowRight")
@@ -182,12 +228,10 @@ def test_what_is_known_of_the_sample_pointed_at_is_told_and_drawn(browser, run, 
     shutil.copytree(run[0], folder)
     size = pd.read_csv(folder / "metrics/fractions/fake.csv").set_index("K").spurious.idxmax()
     codes, numbers = classify(*run[1][size], 0.9, 0.35), np.arange(1000)
+    drawn = {"numbers": numbers, "weight": np.ones(1000), "uniform": np.ones(1000, bool)}
     for stage, quantity, width in (("basin", "t_c", 4), ("curvature", "central", 64)):
-        arrays = {}
-        for code, kind in enumerate(TYPES):
-            arrays[f"{kind}_numbers"] = numbers[codes == code]
-            arrays[f"{kind}_{quantity}"] = numbers[codes == code, None] + np.arange(width, 0, -1.0)
-        write_arrays(folder / f"data/{stage}/fake/{size}.safetensors", arrays)
+        arrays = {quantity: numbers[:, None] + np.arange(width, 0, -1.0), "log_volume": numbers / 7, **drawn}
+        write_arrays(folder / f"data/{stage}/fake/{size}.safetensors", arrays, size=int(size))
     write_report(folder, folder / "report.html")
     page, complaints = opened(browser, folder / "report.html", viewport={"width": 1200, "height": 900})
     assert page.text_content("#pointed").startswith("Point at a sample")

@@ -51,15 +51,17 @@ def panels(rows: int, columns: int, width: float, height: float, **options: obje
 
 
 def grid(
-    count: int, width: float, height: float, right: float = 0.1, top: float = 0.3, **options: object
-) -> tuple[Figure, np.ndarray]:
-    """A figure of `count` equal panels, at most four in a row, and its axes: [rows, columns], those left over hidden.
+    count: int, width: float, height: float, right: float = 0.1, top: float = 0.3, between: float = 0.25,
+    columns: int = 4, **options: object,
+) -> tuple[Figure, np.ndarray]:  # fmt: skip
+    """A figure of `count` equal panels in rows of `columns`, and its axes: [rows, columns], those left over hidden.
 
-    width, height: of each panel in inches. right, top: margins of the figure in inches. Places that are known
-    beforehand need not be found by measuring all labels several times, which takes seconds for a dozen panels.
+    width, height: of each panel in inches. right, top: margins of the figure, between: from column to column, in
+    inches. Places that are known beforehand need not be found by measuring all labels several times, which takes
+    seconds for a dozen panels.
     """
-    columns = min(4, count)
-    rows, (between, below), (left, bottom) = -(-count // columns), (0.25, 0.6), (0.6, 0.45)
+    columns = min(columns, count)
+    rows, below, (left, bottom) = -(-count // columns), 0.6, (0.6, 0.45)
     whole = columns * (width + between) - between + left + right, rows * (height + below) - below + bottom + top
     figure = canvas(*whole, constrained=False)
     edges = {"left": left / whole[0], "right": 1 - right / whole[0], "bottom": bottom / whole[1]}
@@ -85,7 +87,11 @@ def log_scale(axis: Axes, **names: str) -> None:
     axis.set(**names)
     axis.minorticks_off()
     for name in names:
-        getattr(axis, f"{name[0]}axis").set_major_formatter("{x:g}")
+        direction = getattr(axis, f"{name[0]}axis")
+        low, high = direction.get_view_interval()
+        if high < 50 * low:  # powers of ten alone would be one or none
+            direction.get_major_locator().set_params(subs=(1, 2, 5))
+        direction.set_major_formatter("{x:g}")
 
 
 def log_axis(axis: Axes, label: str | None = "training set size K") -> None:

@@ -46,6 +46,47 @@ function typed(run, steps) {
   return { memorized, spurious, generalized: run.count - memorized - spurious };
 }
 
+// ---- the landscape by type: Hajek's estimates from the samples measured, as results/joined.py has them
+
+const QUANTITIES = { log_volume: "log-volume of the basin", t_c: "critical time, steps", energy: "energy above training images" };
+const RARE = 0.001; // types below this share of S' are left out, as in the tables
+
+function unpackMeasured(run) {
+  for (const part of Object.values(run.measured))
+    if (typeof part.m === "string") for (const key of ["m", "s", "weights", "values"]) part[key] = decode(part[key], Float32Array);
+}
+
+// {n, mean, error} of one type: sum w y / sum w, and sqrt(n / (n - 1) sum w^2 (y - mean)^2) / sum w
+function estimate(values, weights) {
+  const n = values.length, total = weights.reduce((sum, w) => sum + w, 0);
+  const mean = values.reduce((sum, y, i) => sum + weights[i] * y, 0) / total;
+  const squares = values.reduce((sum, y, i) => sum + (weights[i] * (y - mean)) ** 2, 0);
+  return { n, mean, error: n > 1 ? Math.sqrt(n / (n - 1) * squares) / total : NaN };
+}
+
+function landscape(run, counts) {
+  const limits = { m: Math.fround(delta(run, "m")), s: Math.fround(delta(run, "s")) }, rows = [];
+  for (const [quantity, words] of Object.entries(QUANTITIES)) {
+    const part = run.measured[quantity];
+    if (!part) continue;
+    const members = { memorized: [], spurious: [], generalized: [] };
+    part.values.forEach((_, i) => members[part.m[i] <= limits.m ? "memorized" : part.s[i] <= limits.s ? "spurious" : "generalized"].push(i));
+    for (const type of TYPES)
+      if (members[type].length && counts[type] >= RARE * run.count)
+        rows.push({ quantity, words, type, total: counts[type],
+          ...estimate(members[type].map(i => part.values[i]), members[type].map(i => part.weights[i])) });
+  }
+  return rows;
+}
+
+function showLandscape(run, counts) {
+  const rows = landscape(run, counts), number = value => Number.isFinite(value) ? +value.toPrecision(4) : "";
+  $("landscape").hidden = !rows.length;
+  $("landscape-table").innerHTML = `<thead><tr>${["quantity", "type", "mean", "standard error", "measured", "of"].map(t => `<th scope="col">${t}</th>`).join("")}` +
+    "</tr></thead><tbody>" + rows.map(row => `<tr data-quantity="${row.quantity}" data-type="${row.type}" data-mean="${row.mean}" data-error="${row.error}">` +
+      `<td>${row.words}</td><td>${row.type}</td><td>${number(row.mean)}</td><td>${number(row.error)}</td><td>${row.n}</td><td>${row.total}</td></tr>`).join("") + "</tbody>";
+}
+
 // densities per decade of the two distances, on the grid: the run's own edge is merged away
 function densities(run) {
   const total = run.count / per_decade, bars = [];
@@ -148,7 +189,7 @@ const spectraSpec = {
     { name: "y", type: "linear", domain: { data: "spectra", field: "value" }, range: "height", zero: true, nice: true },
     { name: "colour", type: "ordinal", domain: TYPES, range: TYPES.map(t => COLOURS[t]) }],
   axes: [{ orient: "bottom", scale: "x", title: "rank, as a share of all", tickCount: 5 },
-    { orient: "left", scale: "y", title: "singular value", tickCount: 4 }],
+    { orient: "left", scale: "y", title: "singular value", titleAnchor: "middle", tickCount: 4 }],
   marks: [{ type: "group", from: { facet: { name: "one", data: "spectra", groupby: ["sample", "type"] } }, marks: [
     { type: "line", from: { data: "one" }, aria: false, encode: { update: { x: { scale: "x", field: "rank" }, y: { scale: "y", field: "value" },
       stroke: { scale: "colour", field: "type" }, strokeWidth: { signal: "datum.sample === pointed ? 4 : 1.2" } } } }] }],
@@ -304,6 +345,7 @@ function draw() {
       const c = typed(r, state.steps);
       return `<tr><th scope="row">${r.K}</th>${TYPES.map(t => `<td data-type="${t}">${c[t]}</td><td>${(c[t] / r.count).toFixed(4)}</td>`).join("")}</tr>`;
     }).join("") + "</tbody>";
+  showLandscape(run, counts);
   showSamples(run, sweep.sprite);
 }
 
@@ -329,6 +371,7 @@ function span(runs) {
 function choose() {
   const sweep = sweeps[state.sweep];
   sweep.runs.forEach(unpack);
+  sweep.runs.forEach(unpackMeasured);
   const [low, high] = span(sweep.runs), shown = span([sweep.runs[state.run]]);
   for (const axis of AXES) Object.assign($(`range-${axis}`), { min: low, max: high });
   histogramView.signal("domain", shown.map(edge => grid[edge]));

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from attractors.arrays import read_arrays, read_record
-from attractors.distances.detection import TYPES
+from attractors.results.measured import measured
 
 PER_DECADE = 40
 STEPS = np.arange(-3 * PER_DECADE, 2 * PER_DECADE + 1)  # thresholds 10^(step/40): 1e-3 to 100
@@ -132,36 +132,41 @@ class Sprite:
         return {"uri": uri, "columns": self.COLUMNS, "rows": rows, "width": width, "height": height}
 
 
-def known(data, name, size):
-    """What other stages measured of single samples of one run: {sample: {quantity: value}}.
+def known(run, name, size, found):
+    """What was measured of single samples of one run: {sample: {quantity: value}}.
 
-    t_c (mean of the trials), log_volume; energy above the mean of training images, first reference; the spectrum
-    (32 of its values, evenly by rank) by the first method there is.
+    found: what `results.measured.measured` has of t_c, log_volume and energy. spectrum: 32 of a sample's singular
+    values, evenly by rank, by Alg. 2, else by Alg. 3, else of the Jacobian.
     """
-    found = {}
+    told = {}
+    for quantity, part in found.items():
+        for number, value in zip(part.numbers.tolist(), np.round(part.values, 4).tolist(), strict=True):
+            if np.isfinite(value):
+                told.setdefault(number, {})[quantity] = value
+    path = run.data / "curvature" / name / f"{size}.safetensors"
+    if path.is_file():
+        arrays, _ = read_arrays(path)
+        spectra = next(arrays[method] for method in ("central", "one_sided", "jacobian") if method in arrays)
+        ranks = np.unique(np.linspace(0, spectra.shape[1] - 1, 32).round().astype(int))
+        for number, values in zip(arrays["numbers"].tolist(), np.round(spectra[:, ranks], 4).tolist(), strict=True):
+            told.setdefault(number, {})["spectrum"] = values
+    return told
 
-    def note(path, suffix, quantity, value):
-        if path.is_file():
-            arrays, _ = read_arrays(path)
-            for kind in TYPES:
-                if f"{kind}_{suffix}" in arrays:
-                    values = value(arrays, arrays[f"{kind}_{suffix}"])
-                    for number, entry in zip(arrays[f"{kind}_numbers"], values, strict=True):
-                        if np.isfinite(entry).all():
-                            found.setdefault(int(number), {})[quantity] = np.round(entry, 4).tolist()
 
-    def evenly(_, spectra):
-        return spectra[:, np.unique(np.linspace(0, spectra.shape[1] - 1, 32).round().astype(int))]
+def embedded_measurements(found, to_training, within):
+    """What explorer.js needs for means by type at any thresholds, as `results.joined` has them: {quantity: arrays}.
 
-    basin, energy, curvature = (
-        data / stage / name / f"{size}.safetensors" for stage in ("basin", "energy", "curvature")
-    )
-    note(basin, "t_c", "t_c", lambda _, t_c: t_c.mean(1, dtype=np.float64))
-    note(basin, "log_volume", "log_volume", lambda _, logs: logs.astype(np.float64))
-    note(energy, "energy", "energy", lambda arrays, u: u[:, 0] - arrays["training_energy"][:, 0].mean())
-    for method in ("jacobian", "one_sided", "central"):  # the last one there is stays
-        note(curvature, method, "spectrum", evenly)
-    return found
+    found: {quantity: Measured}. Each array is float32: the two distances of the samples that have the quantity, their
+    weights and their values.
+    """
+    parts = {}
+    for quantity, part in found.items():
+        there = np.isfinite(part.values)
+        numbers = part.numbers[there]
+        arrays = {"m": to_training[numbers], "s": within[numbers], "weights": part.weights[there]}
+        parts[quantity] = {key: encoded(array, "<f4") for key, array in arrays.items()}
+        parts[quantity]["values"] = encoded(part.values[there], "<f4")
+    return parts
 
 
 def examples(chosen, arrays, tiles, quantities):
@@ -177,13 +182,13 @@ def examples(chosen, arrays, tiles, quantities):
     return entries
 
 
-def explore(name, subset, data, limits, count, side=32):
+def explore(name, subset, run, limits, count, side=32):
     """All that the explorer shows of sweep `name`: (for the page, as JSON; {K: fractions at automatic thresholds}).
 
-    limits: the table of thresholds. data: the folder with synthetic/, neighbours/ and, where measured, basin/, energy/
-    and curvature/. count: samples near each threshold at each K; at most `side` pixels wide.
+    limits: the table of thresholds. run: its folder of data has synthetic/, neighbours/ and, where measured, basin/,
+    energy/ and curvature/. count: samples near each threshold at each K; at most `side` pixels wide.
     """
-    sprite, runs, shares = Sprite(), [], {}
+    sprite, runs, shares, data = Sprite(), [], {}, run.data
     for row in limits.itertuples():
         path = data / "neighbours" / name / f"{row.K}.safetensors"
         arrays, record = read_arrays(path)
@@ -207,10 +212,12 @@ def explore(name, subset, data, limits, count, side=32):
             }
             for source in files
         }
-        quantities = known(data, name, row.K)
+        found = measured(run, name, row.K)
+        quantities = known(run, name, row.K, found)
         runs.append({
             "K": row.K, "count": len(within), "auto": [row.delta_m, row.delta_s], "at": [int(n) for n in at],
             **packed(counts), **{axis: examples(part, arrays, tiles, quantities) for axis, part in chosen.items()},
+            "measured": embedded_measurements(found, to_training, within),
             "images": {source: record[f"{source}_sha256"] for source in ("training", "synthetic")},
         })  # fmt: skip
     return {"name": name, "metric": record["distance"], "runs": runs, "sprite": sprite.file()}, shares

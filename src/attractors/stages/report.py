@@ -131,19 +131,21 @@ def versions():
     return [("Python", platform.python_version()), *((name, here[name]) for name in PACKAGES if name in here)]
 
 
-def explored(name, dataset, run, data, examples):
+def explored(name, dataset, run, examples):
     """The explorer's data of a sweep, or None where its neighbours are not at hand.
 
     Raises ValueError where tables and neighbours are not of the same run.
     """
     limits, shares = run.table("thresholds", name), run.table("fractions", name)
-    needed = [data / kind / name / f"{size}.safetensors" for kind in ("neighbours", "synthetic") for size in limits.K]
+    needed = [
+        run.data / kind / name / f"{size}.safetensors" for kind in ("neighbours", "synthetic") for size in limits.K
+    ]
     if not all(path.is_file() for path in needed):
         return None
-    content, counted = explore(name, data / "subsets" / f"{dataset}.safetensors", data, limits, examples)
+    content, counted = explore(name, run.data / "subsets" / f"{dataset}.safetensors", run, limits, examples)
     for size, row in zip(shares.K, shares[list(TYPES)].to_numpy(), strict=True):
         if np.abs(counted[size] - row).max() > 1e-4:
-            raise ValueError(f"{run.metrics}/fractions/{name}.csv: not of {data}/neighbours/{name} at K={size}")
+            raise ValueError(f"{run.metrics}/fractions/{name}.csv: not of {run.data}/neighbours/{name} at K={size}")
     given = {axis: limits[f"delta_{axis}"][0] for axis in "ms" if (limits[f"delta_{axis}_source"] == "given").all()}
     return content | {"given": given, "start": int(shares.spurious.idxmax())}
 
@@ -181,7 +183,7 @@ def main(runs, metrics, plots, data, settings, examples, library, out):
     sweeps = read_runs(runs)
     learned = tuple(sweeps["learned"])
     controls = tuple(name for name in sweeps["sweeps"] if name not in learned)
-    run = Run(metrics, learned, controls, tuple(sweeps.get("studies", ())))
+    run = Run(metrics, learned, controls, tuple(sweeps.get("studies", ())), data)
     names, used = run.learned + run.controls, [runs]
     answer_first = sorted(figures(), key=lambda figure: figure.stage != ANSWER)
     entries = [entry(figure, run, plots, tuple(sweeps["datasets"]), used) for figure in answer_first]
@@ -189,7 +191,7 @@ def main(runs, metrics, plots, data, settings, examples, library, out):
     for name in progress(names, "report", "sweep"):
         if run.table("thresholds", name) is not None:
             count = examples or share(15e6, len(names), len(run.table("thresholds", name)), 1500)
-            explorers.append(explored(name, sweeps["sweeps"][name]["dataset"], run, data, count))
+            explorers.append(explored(name, sweeps["sweeps"][name]["dataset"], run, count))
     explorers = [explorer for explorer in explorers if explorer]
     shown = [f"{name}.yaml" for name in names + run.studies]
     files = [part for path in settings for part in ([path / name for name in shown] if path.is_dir() else [path])]

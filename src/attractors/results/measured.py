@@ -1,0 +1,51 @@
+"""What was measured of single samples: their log-volumes, critical times and energies, without any type."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from attractors.arrays import read_arrays
+from attractors.results.run import Run
+
+QUANTITIES = {"log_volume": "basin", "t_c": "basin", "energy": "energy"}  # and the folder of measurements of each
+
+
+class Measured(NamedTuple):
+    """One quantity of n samples of S'."""
+
+    numbers: np.ndarray  # [n] int64, positions in S'
+    weights: np.ndarray  # [n] float64, how many samples of S' each stands for
+    uniform: np.ndarray  # [n] bool, members of the uniform draw
+    values: np.ndarray  # [n] float64, nan where there is none
+
+
+def measured_sizes(run: Run, name: str) -> list[int]:
+    """The K of sweep `name` at which anything of QUANTITIES was measured, ascending."""
+    folders = (run.data / folder / name for folder in set(QUANTITIES.values()))
+    return sorted({int(path.stem) for folder in folders for path in folder.glob("[0-9]*.safetensors")})
+
+
+def measured(run: Run, name: str, size: int) -> dict[str, Measured]:
+    """The quantities of the measured samples of one run (sweep `name`, K = `size`), as `results.joined` has them.
+
+    t_c: critical times in steps (Alg. 1), the mean over trials. log_volume: of the basin (Eq. 34). energy: above the
+    mean energy of training images, relative to the first reference (Eq. 48). Those without a file are left out.
+    Raises ValueError naming the file where it is of another K or of samples that S' does not have.
+    """
+    found = {}
+    count = len(run.distances(name, size)[0])
+    for quantity, folder in QUANTITIES.items():
+        path = run.data / folder / name / f"{size}.safetensors"
+        if not path.is_file():
+            continue
+        arrays, record = read_arrays(path, "numbers", "weight", "uniform", quantity)
+        numbers = arrays["numbers"]
+        if record.get("size") != size or (len(numbers) and not 0 <= numbers.min() <= numbers.max() < count):
+            raise ValueError(f"{path}: not measurements of the {count} samples of {name} at K = {size}")
+        values = arrays[quantity]
+        if quantity == "t_c":
+            values = values.mean(1)
+        elif quantity == "energy":
+            values = values[:, 0] - read_arrays(path, "training_energy")[0]["training_energy"][:, 0].mean()
+        found[quantity] = Measured(numbers, arrays["weight"], arrays["uniform"], values.astype(np.float64))
+    return found
