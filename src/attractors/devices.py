@@ -13,10 +13,11 @@ import torch
 
 
 def open_device(name: str) -> torch.device:
-    """The torch device called `name` (cpu, cuda, cuda:1, or auto: CUDA where there is one), with `full_precision`.
+    """Return the torch device called `name`, after calling `full_precision`.
 
-    A process that torchrun started opens the GPU of its own number and no other. A device of CUDA has its number, so
-    that `cuda` and `cuda:0` are the same. Raises ValueError where the device is not there.
+    name is cpu, cuda, cuda:1, or auto, which is CUDA where there is one. A process that torchrun started opens only the
+    GPU of its own number. `cuda` is returned with its number, as `cuda:0`. Raises ValueError where there is no such
+    device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -41,10 +42,10 @@ def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
 
 
 def full_precision(deterministic: bool) -> None:
-    """Make this process compute products and convolutions in full float32, which torch does not do by itself: it
-    allows TF32, of 10-bit mantissas, in the convolutions of CUDA.
+    """Make this process compute products and convolutions in full float32.
 
-    deterministic: take only kernels that give the same bits each time; an operator that has none raises RuntimeError.
+    By default torch allows TF32, which has 10-bit mantissas, in the convolutions of CUDA. deterministic: use only
+    kernels that give the same bits each time; an operator that has none raises RuntimeError.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it products may differ between runs
     allow_tf32(False)

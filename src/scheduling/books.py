@@ -1,7 +1,7 @@
-"""The bookkeeping of DVC by one process: what a stage needs, whether a run of it is known, what came of it.
+"""Keep the books of DVC in one process: what a stage needs, whether its result is known, and what it produced.
 
-`dvc repro` opens the repository and writes dvc.lock anew for every stage, which takes tens of seconds at thousands of
-stages. Here the repository stays open, and only the entry of the stage that ended is written as YAML anew.
+`dvc repro` opens the repository and rewrites dvc.lock for every stage, which takes tens of seconds at thousands of
+stages. Here the repository stays open, and only the entry of the stage that ended is written as YAML again.
 """
 
 import contextlib
@@ -28,14 +28,17 @@ STAGES = "stages:\n"
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with as_atomic(LocalFileSystem(), str(path)) as partial:
         Path(partial).write_bytes(content)
 
 
 class LockFile:
-    """dvc.lock, held as text by entry: `dump` of the whole takes DVC's YAML 24 ms an entry, a join of texts nothing."""
+    """dvc.lock, kept as the text of each entry.
+
+    DVC's YAML takes 24 ms to write an entry, and joining texts takes no time.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path, self.entries, self.texts, self.rest = path, {}, {}, {"schema": "2.0"}
@@ -64,7 +67,7 @@ class LockFile:
         return self.texts[name]
 
     def enter(self, new: dict[str, dict]) -> None:
-        """Put entries in, in place of those of their stages or at the end."""
+        """Replace the entries of stages, or add them at the end, and write the file."""
         entries = self.read()
         if changed := {name: entry for name, entry in new.items() if entries.get(name) != entry}:
             for name in changed:
@@ -95,7 +98,7 @@ class Books:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """While the block lasts, no other thread and no other DVC process changes the repository."""
+        """Keep other threads and other DVC processes from changing the repository while the block lasts."""
         with self.turn, self.repo.lock:
             yield
 
@@ -104,9 +107,10 @@ class Books:
         self.repo.close()
 
     def reproduce(self, name: str, run: Callable[[str, str, dict[str, str]], int], log: Path) -> int:
-        """Bring a stage up to date as `dvc repro --single-item` does; its exit code, which is 1 where DVC refuses.
+        """Bring a stage up to date as `dvc repro --single-item` does; return its exit code.
 
-        run: runs a command in a folder and an environment and returns its exit code; log: where refusals go.
+        The exit code is 1 where DVC refuses. run executes a command in a folder and an environment and returns its exit
+        code. log is where refusals are written.
         """
         stage = self.stages[name]
         try:
@@ -138,7 +142,7 @@ class Books:
         return 0
 
     def _paths(self, stage: Any) -> contextlib.AbstractContextManager:
-        """DVC's lock of a stage's files against other DVC processes, for as long as its command runs."""
+        """Take DVC's lock of a stage's files against other DVC processes, for as long as its command runs."""
         read, written = ([item.fs_path for item in items] for items in (stage.deps, stage.outs))
         return rwlock(self.repo.tmp_dir, self.repo.fs, " ".join(sys.argv), read, written, self.hardlink)
 
@@ -154,7 +158,7 @@ class Books:
             return {name: self.lockfile.entries[name] for name in names if name in self.lockfile.read()}
 
     def enter(self, entries: dict[str, dict]) -> None:
-        """Take over what another machine's books say of stages."""
+        """Store the entries of stages that another machine's books contain."""
         with self.held():
             self.lockfile.enter(entries)
             for name, entry in entries.items():

@@ -57,10 +57,11 @@ def stale(graph: networkx.DiGraph, changed: Iterable[str], targets: Iterable[str
 
 
 class Agenda:
-    """What is left of a graph: hands out stages whose inputs are done, those first for which most others wait.
+    """The stages of a graph that are left to do.
 
-    Several short ones at a time, and behind a stage the one that waits for it alone. `seconds` are learnt by kind;
-    `unknown` is what a stage of a kind not seen yet is taken to last.
+    It hands out stages whose inputs are done, first those for which most others wait: several short stages at a time,
+    and with a stage the one that waits for it alone. `seconds` are learnt for each kind of stage; `unknown` is assumed
+    for a kind that has not run yet.
     """
 
     def __init__(self, graph: networkx.DiGraph, unknown: float = 0.0) -> None:
@@ -76,7 +77,10 @@ class Agenda:
         return sum(seen) / len(seen) if seen else self.unknown
 
     def left(self, workers: int) -> float | None:
-        """Seconds until all is done: the longest chain, or the sum shared by the workers. None before any is known."""
+        """Return the seconds until all is done, or None before any duration is known.
+
+        It is the longest chain of stages, or the sum shared by the workers if that is longer.
+        """
         known = [s for seen in self.seen.values() for s in seen]
         if not known:
             return None
@@ -109,11 +113,11 @@ class Agenda:
         return names
 
     def inside(self, names: list[str]) -> dict[str, list[str]]:
-        """For each of `names`, which others of them it needs."""
+        """Return, for each of `names`, which others of them it needs."""
         return {name: [n for n in self.graph.predecessors(name) if n in names] for name in names}
 
     def settle(self, names: list[str], results: dict[str, tuple[int, float]]) -> None:
-        """Enter what came of a batch: {name: (code, seconds)}; those that it did not reach are ready again."""
+        """Store the results of a batch, {name: (code, seconds)}; stages that it did not reach are ready again."""
         for name, (code, seconds) in results.items():
             (self.failed if code else self.done).add(name)
             if not code:

@@ -1,6 +1,6 @@
-"""A process that ends others when its parent is gone, however the parent ended; and how processes are ended.
+"""Run as a process that ends others when its parent is gone, however the parent ended.
 
-python keeper.py reads lines from standard input: +PID for a process to keep an eye on, -PID for one that has ended.
+python keeper.py reads lines from standard input: +PID for a process to watch, -PID for one that has ended.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ GRACE = 10  # seconds in which a process may end by itself after it was asked to
 
 
 def end(processes: Iterable[psutil.Process]) -> None:
-    """End processes and all that they started: ask, and kill what is still there after GRACE seconds."""
+    """End processes and all that they started: ask them first, and kill those that remain after GRACE seconds."""
     family = []
     for process in processes:
         with contextlib.suppress(psutil.Error):
@@ -27,7 +27,7 @@ def end(processes: Iterable[psutil.Process]) -> None:
 
 
 def main() -> None:
-    """Keep account of the processes named on standard input; when it closes, end those that are left."""
+    """Remember the processes named on standard input, and end those that are left when it closes."""
     kept = {}
     for line in sys.stdin:
         number = int(line[1:])

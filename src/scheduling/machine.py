@@ -36,7 +36,10 @@ def shares(gpus: list[str], each: float) -> list[str]:
 
 
 class Lane:
-    """Up to `size` stages at a time of those that `suits` admits; each holds one of `gpus`, if any are given."""
+    """The stages on this machine, at most `size` at a time of those that `suits` admits.
+
+    Each of them holds one of `gpus`, if any are given.
+    """
 
     together = 0.0  # seconds of stages that are started as one: a stage costs no start of DVC here
 
@@ -55,7 +58,7 @@ class Lane:
         self.pool, self.begun = ThreadPoolExecutor(size), {}
 
     def submit(self, inside: dict[str, list[str]]) -> Future:
-        """Start the stages `inside`; a future of {name: (exit code, seconds)}."""
+        """Start the stages `inside`; return a future of {name: (exit code, seconds)}."""
         (name,) = inside
         gpu = None if self.free is None else self.free.pop(0) if self.free else ""
         return self.pool.submit(self._run, name, gpu)
@@ -78,11 +81,11 @@ class Lane:
                 self.free.append(gpu)
 
     def absorb(self, results: dict[str, tuple[int, float]]) -> dict[str, tuple[int, float]]:
-        """Return what came of a batch, which is in the books already."""
+        """Return the results of a batch, which are in the books already."""
         return results
 
     def check(self) -> None:
-        """This machine is there."""
+        """Do nothing: this machine is always there."""
 
     def running(self) -> Iterator[tuple[str, float, str, str]]:
         """Yield (stage, seconds, where, the last line of its log) of each stage that runs."""
@@ -90,7 +93,7 @@ class Lane:
             yield name, time.monotonic() - since, "", last_line(log_of(name))
 
     def stop(self) -> None:
-        """End what runs and start no more."""
+        """End everything that runs, and start no more."""
         self.pool.shutdown(wait=False, cancel_futures=True)
         self.processes.stop()
         self.pool.shutdown()

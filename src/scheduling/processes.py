@@ -1,6 +1,6 @@
-"""Commands as processes with a log each, which never outlive this one.
+"""Run commands as processes that each have a log and never outlive this process.
 
-On Linux a command `python SCRIPT ...` starts as a fork of a process that has imported the slow libraries already
+On Linux a command `python SCRIPT ...` starts as a fork of a process that has already imported the slow libraries
 (`multiprocessing`'s fork server). Elsewhere, and for all other commands, a shell runs it as DVC would: on macOS a fork
 of a process that has imported torch is unsafe, and Windows has no fork.
 """
@@ -56,7 +56,7 @@ def become(script: str, arguments: list[str], folder: str, environment: dict[str
 
 
 class Processes:
-    """Running commands; all end when this process does, by whatever end."""
+    """Running commands, all of which end when this process ends, for whatever reason."""
 
     def __init__(self, preloaded: Sequence[str] = (), script: Path = Path(keeper.__file__)) -> None:
         """preloaded: libraries that commands `python SCRIPT ...` find imported, on Linux; script: the file keeper.py.
@@ -74,7 +74,10 @@ class Processes:
         )
 
     def run(self, command: str, folder: str, environment: dict[str, str], log: Path) -> int:
-        """Run `command` in `folder` with its output appended to `log`; its exit code, negative for a signal."""
+        """Run `command` in `folder` with its output appended to `log`; return its exit code.
+
+        The exit code is negative for a signal.
+        """
         with self.lock:
             if self.stopped:
                 return -signal.SIGTERM
@@ -121,7 +124,7 @@ class Processes:
                 self.keeper.stdin.flush()
 
     def stop(self) -> None:
-        """End all that runs, and let no more be started."""
+        """End everything that runs, and start no more."""
         with self.lock:
             self.stopped = True
             running = [process for process in self.kept.values() if process]

@@ -1,4 +1,4 @@
-"""Where a stage computes: the options --device and --threads, and the torch device that is meant."""
+"""The options --device and --threads, and the torch device that they choose."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ def _threads(_: click.Context, __: click.Parameter, count: int) -> None:
 
 
 def device_option(function: Callable) -> Callable:
-    """--device and --threads, for the stages that use torch."""
+    """Add the options --device and --threads to a stage that uses torch."""
     threads = option_of("threads", Common.model_fields["threads"])
     threads.callback, threads.expose_value = _threads, False
     function.__click_params__ = [*getattr(function, "__click_params__", []), threads]
@@ -29,8 +29,10 @@ def device_option(function: Callable) -> Callable:
 
 
 def find_device(name: str) -> "torch.device":
-    """The torch device that --device means, opened as `attractors.devices.open_device` does, without loading torch
-    before it is needed. Raises ValueError where it is not there."""
+    """Return the torch device that --device means, importing torch only now.
+
+    It is opened by `attractors.devices.open_device`. Raises ValueError where there is no such device.
+    """
     from attractors.devices import open_device
 
     return open_device(name)

@@ -142,7 +142,7 @@ out_option = click.option("--out", type=click.Path(dir_okay=False), required=Tru
 
 
 def seed_option(function: Callable) -> Callable:
-    """The option --seed."""
+    """Add the option --seed to a stage."""
     from attractors.cli.options import option_of
     from attractors.settings.common import Common
 

@@ -33,10 +33,10 @@ LSUN_SIZE = 64
 
 @dataclass(frozen=True)
 class Places:
-    """Where a dataset's files may lie on this machine, and whom to tell of what takes long.
+    """The places where a dataset's files may be on this machine, and how to report slow steps.
 
-    folders: in the order in which they are looked into; the first is the one to put files into. progress: wraps a
-    range of images. say: is told, in one line, before the network is tried.
+    folders are searched in order, and the first is the one in which users should put files. progress wraps a range of
+    images. say is called with one line before the network is used.
     """
 
     folders: tuple[Path, ...]

@@ -54,9 +54,10 @@ def chosen(
 
 
 def accelerate(network: nn.Module, acceleration: Acceleration) -> nn.Module:
-    """Make `network` compute as told, in place, and return it. Its weights and their names stay as they are.
+    """Make `network` compute in the way that `acceleration` says, in place, and return it.
 
-    TF32 is a setting of the whole process. Without it, convolutions too compute in full float32.
+    Its weights and their names stay as they are. TF32 is a setting of the whole process; without it, convolutions too
+    compute in full float32.
     """
     allow_tf32(acceleration.precision == "tf32")
     if acceleration in (Acceleration(), Acceleration("tf32")):

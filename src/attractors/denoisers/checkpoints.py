@@ -42,8 +42,9 @@ class Checkpoint:
         self.saved, self.cost = time.monotonic(), 0.0
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """Return the saved state with its tensors on `device`, or None where there is none or the file cannot be
-        read.
+        """Return the saved state with its tensors on `device`, or None where there is none.
+
+        A file that cannot be read is reported, and also gives None.
         """
         if not self.path.exists():
             return None
@@ -57,10 +58,10 @@ class Checkpoint:
             return None
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write `state`, at most once every CHECKPOINT_SECONDS, and so seldom that it costs at most a twentieth of the
-        time.
+        """Write `state`, at most once every CHECKPOINT_SECONDS.
 
-        Raises ValueError where the file cannot be written.
+        It is written so seldom that it costs at most a twentieth of the time. Raises ValueError where it cannot be
+        written.
         """
         started = time.monotonic()
         if started - self.saved >= max(CHECKPOINT_SECONDS, 20 * self.cost):

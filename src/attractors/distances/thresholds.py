@@ -44,12 +44,12 @@ AUTO, DEFAULT = "auto", "default"
 def given_thresholds(
     setting: object, name: str, sweep: str, sizes: Sequence[int], sweeps: Collection[str] = ()
 ) -> list[float | None]:
-    """What the setting of a threshold says for each K of a sweep: the threshold, or None where it is to be chosen.
+    """Return what the setting of a threshold gives for each K of a sweep: the threshold, or None where it is automatic.
 
-    setting: a distance >= 0 for all sweeps and K; `auto`; or a mapping from the names of sweeps to one of these or to a
-    mapping from K to one of the first two. `default` in a mapping stands for what it does not name, and is `auto` where
-    it is missing. name: what errors call the setting. sizes: the sweep's K. sweeps: names that a mapping may contain
-    besides `sweep`, so that a misspelt one is no silent `auto`; any may where there are none.
+    setting is a distance >= 0 for all sweeps and K, `auto`, or a mapping from names of sweeps to one of these or to a
+    mapping from K to one of these. `default` in a mapping stands for everything that it does not name, and is `auto`
+    where it is missing. name is the setting's name in messages. sizes are the sweep's K. sweeps are the names that a
+    mapping may contain besides `sweep`, so that a misspelt name is an error; where there are none, any name is allowed.
     Raises ValueError for anything else, naming the entry: "delta_m.digits.64 is -1; ...".
     """
 

@@ -21,14 +21,14 @@ class Basins(NamedTuple):
 
 
 def euclidean(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """|x - y|: [B] for x, y: [B, ...]."""
+    """Return the distances |x - y|: [B] for x, y: [B, ...]."""
     return (x - y).flatten(1).norm(dim=1)
 
 
 def search_times(steps: int, stride: int) -> range:
-    """Return the times Alg. 1 tries: 1, 1 + s, 1 + 2s, ... up to T - s - 1, 0-based (time 0 is never tried).
+    """Return the times that Alg. 1 tries: 1, 1 + s, 1 + 2s, ... up to T - s - 1, 0-based. Time 0 is never tried.
 
-    steps: T. stride: s. Raises ValueError where the stride leaves no time to try.
+    steps is T and stride is s. Raises ValueError where the stride leaves no time to try.
     """
     if not (times := range(1, steps - stride, stride)):
         raise ValueError(f"stride is {stride}; it must be below {steps - 1} for a schedule of {steps} steps")
@@ -83,6 +83,9 @@ def critical_times(
 
 
 def evaluations(searched: torch.Tensor, trials: int, steps: int, times: int) -> tuple[int, int, int]:
-    """Network evaluations of a search: (as done, if all patterns went on until the last one ends, of a full scan)."""
+    """Return the network evaluations of a search in three ways of searching.
+
+    They are those that were made, those if all patterns went on until the last one ends, and those of all times.
+    """
     each = trials * steps
     return int(searched.sum()) * each, len(searched) * int(searched.max()) * each, len(searched) * times * each

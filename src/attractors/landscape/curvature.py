@@ -48,9 +48,9 @@ def _gram(
     save: Callable[[dict[str, Any]], object] | None = None,
     progress: Progress = iter,
 ) -> torch.Tensor:
-    """M M^T: [G, N, N] float64 for patterns x_0: [G, C, H, W], summed over blocks of `width` columns.
+    """Return M M^T: [G, N, N] float64 for patterns x_0: [G, C, H, W], summed over blocks of `width` columns.
 
-    save: called after each block with what `state` takes to go on there, to the same bytes.
+    save is called after each block with the `state` from which the sum can continue to the same bytes.
     """
     shape, dimensions = x_0.shape[1:], math.prod(x_0.shape[1:])
     count = COLUMNS * dimensions
@@ -86,13 +86,13 @@ def central_difference(
     batch: int = 1024,
     progress: Progress = iter,
 ) -> torch.Tensor:
-    """Alg. 2: the singular values of M, M^(i) = (score(x^+) - score(x^-)) / 2: [P, N] float64, descending.
+    """Alg. 2: return the singular values of M with columns (score(x^+) - score(x^-)) / 2: [P, N] float64, descending.
 
-    patterns: [P, C, H, W] in [-1, 1], number i perturbed by noise of its own generator (`seed`, CURVATURE,
-    indices[i]). batch: network evaluations at a time.
-    As printed, M = sigma_t J E with J the Jacobian of the score and E: N x 4N of standard normal entries, to third
-    order in sigma_t: its singular values are those of J times sigma_t sqrt(4N), blurred by up to a half
-    (Marchenko and Pastur). `jacobian` is without either.
+    patterns: [P, C, H, W] in [-1, 1]; number i is perturbed by noise of its own generator (`seed`, CURVATURE,
+    indices[i]). batch: network evaluations at a time. As printed, M = sigma_t J E to third order in sigma_t, where J is
+    the Jacobian of the score and E: N x 4N has standard normal entries. The singular values are therefore those of J
+    times sigma_t sqrt(4N), spread by up to a half (Marchenko and Pastur). Those of `jacobian` have neither the factor
+    nor the spread.
     """
 
     def column(x_0: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
@@ -112,10 +112,10 @@ def one_sided(
     batch: int = 1024,
     progress: Progress = iter,
 ) -> torch.Tensor:
-    """Alg. 3: the singular values of M, M^(i) = score(x^+): [P, N] float64, descending.
+    """Alg. 3: return the singular values of M, whose columns are score(x^+): [P, N] float64, descending.
 
-    Arguments as of `central_difference`. The score at the pattern itself is in every column, and adds one
-    direction with a singular value of about sqrt(4N) times its length.
+    The arguments are those of `central_difference`. Every column contains the score at the pattern itself, which adds
+    one direction with a singular value of about sqrt(4N) times its length.
     """
     return _singular_values(_one_sided_column(model, t), patterns, indices, seed, batch, progress)
 
@@ -132,10 +132,10 @@ def one_sided_resumable(
     save: Callable[[dict], None] | None = None,
     progress: Progress = iter,
 ) -> torch.Tensor:
-    """Alg. 3 for one pattern of many dimensions: [N] float64, descending, the values of `one_sided`.
+    """Alg. 3 for one pattern of many dimensions: return the values of `one_sided`, [N] float64, descending.
 
-    x_0: [1, C, H, W]. Memory: M M^T, N^2 float64, and as much again for its eigenvalues. state: what `save` was last
-    given, of a run with the same arguments; the columns it holds are not evaluated again.
+    x_0: [1, C, H, W]. The memory needed is that of M M^T, N^2 float64, and as much again for its eigenvalues. state is
+    what `save` was last given in a run with the same arguments; the columns in it are not evaluated again.
     """
     width = min(batch, COLUMNS * math.prod(x_0.shape[1:]))
     random = [generator(seed, CURVATURE, index)]
@@ -149,12 +149,13 @@ def _one_sided_column(model: Diffusion, t: int) -> Column:
 def jacobian(
     model: Diffusion, patterns: torch.Tensor, t: int = 2, batch: int = 1024, progress: Progress = iter
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The singular values of the score's Jacobian J at sqrt(alpha_bar_t) x_0, [P, N] descending, and its trace, [P].
+    """Return the singular values of the score's Jacobian J at sqrt(alpha_bar_t) x_0 and its trace: [P, N] and [P].
 
-    What Algs. 2 and 3 estimate, without noise and from N derivatives in place of 8N evaluations; not in the paper.
-    patterns: [P, C, H, W] in [-1, 1]. batch: derivatives at a time, each a row of a Jacobian. Both are float64.
-    The values are the roots of the eigenvalues of J J^T, exact to about 1e-16 s_max^2 / s, which for values down to
-    s_max / 1e8 is below the error of a Jacobian in float32, and a third of the time of a decomposition of J itself.
+    The singular values descend, and both results are float64. Algs. 2 and 3 estimate these values; this function, which
+    is not in the paper, has no noise and takes N derivatives instead of 8N evaluations. patterns: [P, C, H, W] in [-1,
+    1]. batch: derivatives at a time, each of them a row of a Jacobian. The values are the roots of the eigenvalues of J
+    J^T. Their error of about 1e-16 s_max^2 / s is below that of a Jacobian in float32 for values down to s_max / 1e8,
+    and they take a third of the time of a decomposition of J itself.
     """
     centres = forward_process(patterns, torch.zeros_like(patterns), t, model.alpha_bar)
     group = max(1, batch // math.prod(patterns.shape[1:]))

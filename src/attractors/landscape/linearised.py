@@ -38,10 +38,10 @@ def leading_singular_values(
     t: int = 5,
     tick: Callable[[], None] = lambda: None,
 ) -> tuple[torch.Tensor, int]:
-    """(the `count` largest singular values of J: [count] float64, descending; products used), by Lanczos on J^T J.
+    """Return the `count` largest singular values of J, found by Lanczos on J^T J, and the number of products used.
 
-    The start is random (`seed`, LANCZOS, index). tick: called after each product.
-    Raises ValueError where count is not in 1..N-1.
+    The values are [count] float64, descending. The start is random (`seed`, LANCZOS, index). tick is called after each
+    product. Raises ValueError where count is not in 1..N-1.
     """
     x, dimensions, score = centre(model, x_0, t), math.prod(x_0.shape[1:]), _score(model, t)
     if not 1 <= count < dimensions:
@@ -86,9 +86,9 @@ def hutchinson(
     batch: int = 16,
     progress: Callable[[range], Iterable[int]] = iter,
 ) -> Moments:
-    """Hutchinson's estimates E[v^T J v] = tr J and E|J v|^2 = |J|_F^2 over `probes` >= 2 vectors v of random signs.
+    """Return Hutchinson's estimates of tr J = E[v^T J v] and |J|_F^2 = E|J v|^2 over random signs v.
 
-    Signs come from (`seed`, PROBES, index). batch: products at a time.
+    `probes` >= 2 vectors are drawn from (`seed`, PROBES, index). batch: products at a time.
     """
     x, dimensions, random = centre(model, x_0, t), math.prod(x_0.shape[1:]), generator(seed, PROBES, index)
     traces, squares = [], []
@@ -107,11 +107,11 @@ def hutchinson(
 def rounding(
     model: Diffusion, reference: Diffusion, x_0: torch.Tensor, seed: int, index: int = 0, t: int = 5
 ) -> tuple[float, float]:
-    """(relative error of the score, how far it may move the singular values of Alg. 3) of a model in low precision.
+    """Return the relative error of a score in low precision, and how far it may move the singular values of Alg. 3.
 
-    Measured at one x_t against `reference` in float32. Errors add a matrix N x 4N to M whose norm bounds the move of
-    each singular value; it is rms error sqrt(4N) (1 + 1/2) where they are independent and alike, as is taken here.
-    The largest value, which is of the mean score, moves by its relative error.
+    It is measured at one x_t against `reference` in float32. The errors add a matrix N x 4N to M, whose norm bounds the
+    move of each singular value. The norm is rms error sqrt(4N) (1 + 1/2) if the errors are independent and of equal
+    size, as is assumed here. The largest value, which belongs to the mean score, moves by its relative error.
     """
     noise = generator(seed, PROBES, (1 << 40) + index).standard_normal(x_0.shape, np.float32)
     x = forward_process(x_0, torch.from_numpy(noise).to(x_0), t, model.alpha_bar)

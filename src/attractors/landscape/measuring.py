@@ -1,4 +1,4 @@
-"""Measures patterns in a fixed order, and each group of them only until its mean is known well enough."""
+"""Measure patterns in a fixed order, and each group of them only until its mean is known well enough."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,7 +14,7 @@ Results = dict[str, np.ndarray]  # by name, one row for each pattern
 
 
 class Measured(NamedTuple):
-    """What `measure` finds for n patterns."""
+    """The result of `measure` for n patterns."""
 
     numbers: np.ndarray  # [n] int64, in measuring order
     results: Results  # first axis n
@@ -41,14 +41,14 @@ def measure(
     precise: Callable[[Results], list[np.ndarray]], chunk: int, target: float = 0.0, state: dict | None = None,
     save: Callable[[dict], None] = lambda state: None, tick: Callable[[int], None] = lambda count: None,
 ) -> Measured:  # fmt: skip
-    """Measure the members of several groups in turn until each group is measured or precise enough.
+    """Measure the members of several groups in turn, until each group is complete or precise enough.
 
-    members: for each group the numbers of its patterns, the first ones first; a pattern may be in several groups and is
-    measured once. evaluate: maps the numbers: [m] of at most `chunk` patterns to their results.
-    precise: maps results to arrays [n, R] whose means are to be known (see `relative_error`). After every BLOCK members
-    a group ends once the errors of all these means over its members are at most `target`; 0 measures all.
-    state: what `save`, called after each chunk, was given last in a run with the same arguments: the run goes on there,
-    to the same result. tick: called with the number of patterns in each chunk that is done.
+    members: the numbers of the patterns of each group, in order; a pattern in several groups is measured once. evaluate
+    maps the numbers: [m] of at most `chunk` patterns to their results. precise maps results to arrays [n, R] whose
+    means are wanted (see `relative_error`): after every BLOCK members a group ends once the errors of all these means
+    are at most `target`; 0 measures all. state is what `save`, called after each chunk, was last given in a run with
+    the same arguments; the run continues from there to the same result. tick is called with the number of patterns in
+    each chunk.
     """
     ends = {group: len(numbers) for group, numbers in members.items()}
     reached: dict[str, float | None] = dict.fromkeys(members)
@@ -80,7 +80,7 @@ def measure(
 
 
 def _joined(parts: list[Results]) -> Results:
-    """Return the parts in one, which also replaces them."""
+    """Return the parts joined in one array, which also replaces them."""
     parts[:] = [{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}]
     return parts[0]
 

@@ -8,16 +8,17 @@ from attractors.denoisers.diffusion import Diffusion
 
 
 def circular_path(x_1: torch.Tensor, x_2: torch.Tensor, alpha: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Eq. 45 and its derivative by alpha: (cos(alpha) x_1 + sin(alpha) x_2, -sin(alpha) x_1 + cos(alpha) x_2)."""
+    """Return the circular path cos(alpha) x_1 + sin(alpha) x_2, Eq. 45, and its derivative with respect to alpha."""
     return math.cos(alpha) * x_1 + math.sin(alpha) * x_2, math.cos(alpha) * x_2 - math.sin(alpha) * x_1
 
 
 def potential_gradient(model: Diffusion, x: torch.Tensor, t: int = 0, beta: float | None = None) -> torch.Tensor:
-    """Return the gradient of u, Eq. 44, at x: [B, ...] and t, 0-based: -beta_t x / 2 - beta_t grad log p_t(x), like x.
+    """Return the gradient of u, Eq. 44, at x: [B, ...] and t, 0-based: -beta_t x / 2 - beta_t grad log p_t(x).
 
-    In generative time T - t the drift is -grad u, so that u = -beta_t log p_t - beta_t |x|^2 / 4: line 17 of Alg. 4 is
-    right, and Eqs. 38, 39 and 44 carry the other sign of log p. What line 16 divides by sqrt(beta_0) = sigma_0 is the
-    predicted noise. beta: beta_t as a number, for callers that evaluate many x and read it from the device once.
+    In generative time T - t the drift is -grad u, so that u = -beta_t log p_t - beta_t |x|^2 / 4. Line 17 of Alg. 4 is
+    right, and Eqs. 38, 39 and 44 carry the other sign of log p. The quantity that line 16 divides by sqrt(beta_0) =
+    sigma_0 is the predicted noise. beta is beta_t as a number, for callers that evaluate many x and read it from the
+    device once.
     """
     beta = model.betas[t].item() if beta is None else beta
     return -beta / 2 * x - beta * model.score(x, t)
@@ -27,13 +28,15 @@ def potential_gradient(model: Diffusion, x: torch.Tensor, t: int = 0, beta: floa
 def path_sum(
     model: Diffusion, targets: torch.Tensor, reference: torch.Tensor, t: int = 0, nodes: int = 20, batch: int = 1024
 ) -> torch.Tensor:
-    """Alg. 4, to the letter at t = 0: its relative energy of each of targets: [P, C, H, W] in [-1, 1]: [P] float64.
+    """Alg. 4, exactly as printed at t = 0: return the relative energies of targets: [P, C, H, W] in [-1, 1], as [P]
+    float64.
 
     reference: [C, H, W]. The sum runs from the target (alpha = 0) to the reference (pi/2), so it approximates
-    u(reference) - u(target): the lower u(target), the larger. It takes both ends into a sum of `nodes` terms of width
-    pi/2 / (nodes - 1), one too many: an error of order 1 / nodes. batch: network evaluations at a time.
-    t > 0, beyond the paper: the energy at a noise level that the network resolves, between the means of x_t that
-    the forward process gives x_0, taken as of t = 0, so scaled by sqrt(alpha_bar_t / alpha_bar_0).
+    u(reference) - u(target): the lower u(target), the larger the value. It includes both ends in a sum of `nodes` terms
+    of width pi/2 / (nodes - 1), which is one term too many and an error of order 1 / nodes. batch: network evaluations
+    at a time. t > 0 goes beyond the paper: it gives the energy at a noise level that the network resolves, between the
+    means of x_t that the forward process gives x_0 taken as x at t = 0, which are scaled by sqrt(alpha_bar_t /
+    alpha_bar_0).
     """
     scale, width = (model.alpha_bar[t] / model.alpha_bar[0]).sqrt().item(), math.pi / 2 / (nodes - 1)
     beta, energies = model.betas[t].item(), []
@@ -49,8 +52,8 @@ def path_sum(
 def energy(
     model: Diffusion, targets: torch.Tensor, reference: torch.Tensor, t: int = 0, nodes: int = 20, batch: int = 1024
 ) -> torch.Tensor:
-    """u(target) - u(reference), the negative of Alg. 4's value: [P] float64; lower is more stable.
+    """Return u(target) - u(reference), the negative of the value of Alg. 4: [P] float64. Lower is more stable.
 
-    Arguments as of `path_sum`. u / beta_t = -log p_t - |x|^2 / 4 is in nats; beta_0 is 1e-4.
+    The arguments are those of `path_sum`. u / beta_t = -log p_t - |x|^2 / 4 is in nats; beta_0 is 1e-4.
     """
     return -path_sum(model, targets, reference, t, nodes, batch)

@@ -1,4 +1,4 @@
-"""Which samples of S' are measured: decided from their distances alone, so that no threshold changes what is measured.
+"""Choose the samples of S' to measure by their distances alone, so that no threshold changes what is measured.
 
 The samples are chosen in three groups: those nearest to S, those that repeat each other rather than an image of S, and
 a uniform draw from all of S'. The types of Eqs. 9-11 are joined with the measurements afterwards.
@@ -26,13 +26,13 @@ class Selection(NamedTuple):
 def rankings(
     to_training: np.ndarray, within: np.ndarray, seed: int, size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All of S' in the order in which each of the three groups takes its members: three permutations, [N'] int64.
+    """Return the order in which each of the three groups takes its members from S': three permutations, [N'] int64.
 
     to_training, within: [N'] distances >= 0 of each sample to its nearest image of S, and to its nearest other sample.
-    nearest: by the distance to S, ascending. repeating: by within - to_training, ascending. A sample that another one
-    repeats is near to that one and far from S, which makes this difference large and negative; it is about 0 for copies
-    of images of S, however close to each other, and for samples far from everything. uniform: a random permutation of
-    the stream (`seed`, SELECTION, `size`). Samples that tie are taken in the order of their numbers.
+    `nearest` orders by the distance to S, ascending. `repeating` orders by within - to_training, ascending: for a
+    sample that another one repeats, near to that one and far from S, this difference is large and negative; for copies
+    of images of S, and for samples far from everything, it is about 0. `uniform` is a random permutation of the stream
+    (`seed`, SELECTION, `size`). Ties are taken in the order of the samples' numbers.
     """
     return (
         np.argsort(to_training, kind="stable"),
@@ -42,9 +42,9 @@ def rankings(
 
 
 def interleave(members: list[np.ndarray]) -> np.ndarray:
-    """The numbers of several lists, each once: first the first of every list in turn, then the second, and so on.
+    """Merge lists of numbers: the first of every list in turn, then the second of every list, and so on, each once.
 
-    members: lists of integers. The lists cut to their first r elements give the first part of the result, for every r.
+    members: lists of integers. For every r, the lists cut to their first r elements give the first part of the result.
     """
     lengths = [len(group) for group in members]
     turn = np.concatenate([np.arange(length) for length in lengths])
@@ -55,12 +55,13 @@ def interleave(members: list[np.ndarray]) -> np.ndarray:
 
 
 def weights(members: list[np.ndarray], numbers: np.ndarray, count: int) -> np.ndarray:
-    """How many of the `count` samples of S' each of `numbers`: [n] stands for: [n] float64 (Horvitz and Thompson).
+    """Return how many of the `count` samples of S' each of `numbers`: [n] represents, after Horvitz and Thompson.
 
-    members: the groups nearest, repeating and uniform. Samples of the first two were certain to be measured and have
-    weight 1. Given how many of the uniform draw are not among them, each of these was drawn from the others with the
-    same probability, and its weight is one over it: the number of samples outside of the first two groups divided by
-    the number drawn there. A weighted mean is Hajek's estimate of the mean over S', or over any part of it.
+    The weights are [n] float64. members: the groups nearest, repeating and uniform. Samples of the first two groups were certain to be measured and
+    have weight 1. Given how many of the uniform draw belong to neither of them, each of these was drawn from the others
+    with the same probability, and its weight is the inverse of it: the number of samples outside of the first two
+    groups divided by the number drawn there. A weighted mean is Hajek's estimate of the mean over S', or over any part
+    of it.
     """
     targeted = np.isin(numbers, np.concatenate(members[:2]))
     outside, drawn = count - targeted.sum(), (~targeted).sum()
@@ -70,7 +71,10 @@ def weights(members: list[np.ndarray], numbers: np.ndarray, count: int) -> np.nd
 def members_of(
     to_training: np.ndarray, within: np.ndarray, nearest: int, repeating: int, uniform: int, seed: int, size: int
 ) -> dict[str, np.ndarray]:
-    """The numbers of the samples in each of the three GROUPS, the first ones first, from the arguments of `select`."""
+    """Return the numbers of the samples in each of the three GROUPS, in the order of `rankings`.
+
+    The arguments and errors are those of `select`.
+    """
     to_training, within = np.asarray(to_training), np.asarray(within)
     if to_training.ndim != 1 or to_training.shape != within.shape or not len(within):
         raise ValueError(f"distances of shapes {to_training.shape} and {within.shape}; both must be [N']")
@@ -86,13 +90,13 @@ def members_of(
 def select(
     to_training: np.ndarray, within: np.ndarray, nearest: int, repeating: int, uniform: int, seed: int, size: int
 ) -> Selection:
-    """Return the samples of S' to be measured, in the order in which they are measured.
+    """Return the samples of S' to measure, in the order in which they are measured.
 
-    to_training, within: [N'] as of `rankings`. nearest, repeating, uniform: how many samples of each group, at most N';
-    a sample may belong to several. size: K, which sets the runs of a sweep on random streams of their own.
-    The order interleaves the groups, so that whoever stops early has members of all of them: what a smaller number of
-    each selects comes first, in the same order. Where all of S' is selected every weight is 1.
-    Raises ValueError for distances of different lengths or below 0, for none, and for a negative number.
+    to_training, within: [N'] as of `rankings`. nearest, repeating, uniform: how many samples each group has, at most
+    N'; a sample may belong to several groups. size: K, which gives each run of a sweep its own random stream. The order
+    interleaves the groups, so that a measurement that stops early has members of all of them, and smaller groups select
+    the first part of it. Where all of S' is selected, every weight is 1. Raises ValueError for distances of different
+    lengths or below 0, for no distances, and for a negative number.
     """
     members = list(members_of(to_training, within, nearest, repeating, uniform, seed, size).values())
     numbers = interleave(members)

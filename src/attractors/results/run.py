@@ -136,7 +136,7 @@ def halving(table: pd.DataFrame, column: str = "memorized", level: float = 0.5) 
 
 
 def fractions_below(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eqs. 9 and 10 for every pair of thresholds at once: memorized fraction [M + 1] and spurious one [M + 1, S + 1].
+    """Return the memorized fraction [M + 1] and the spurious one [M + 1, S + 1], Eqs. 9 and 10, for all thresholds.
 
     counts: [M, S] samples by distance to S and within S', in bins. Element [i, j] is for delta_m at the lower edge of
     bin i (the upper edge of the last bin for i = M) and delta_s at that of bin j.
@@ -147,10 +147,10 @@ def fractions_below(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def scaled_spurious(arrays: dict[str, np.ndarray], limits: pd.DataFrame, scale: float) -> np.ndarray:
-    """The spurious fraction at each K, both thresholds multiplied by `scale` and moved to edges of bins: [sizes].
+    """Return the spurious fraction at each K where both thresholds are multiplied by `scale`: [sizes].
 
-    arrays: `log10_edges` [M + 1] and `counts` [sizes, M, M] as classify writes them. limits: the table of thresholds,
-    one row for each of the sizes.
+    The thresholds are moved to edges of bins. arrays has `log10_edges` [M + 1] and `counts` [sizes, M, M], as
+    `classify` writes them. limits: the table of thresholds, one row for each of the sizes.
     """
     edges, shares = arrays["log10_edges"], []
     for counts, row in zip(arrays["counts"], limits.itertuples(), strict=True):
@@ -160,7 +160,7 @@ def scaled_spurious(arrays: dict[str, np.ndarray], limits: pd.DataFrame, scale: 
 
 
 def wide(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """One row for each K with a column TYPE_COLUMN for each type and each of `columns`, as `dvc plots` reads it."""
+    """Return one row for each K, with a column TYPE_COLUMN for each type and each of `columns`, for `dvc plots`."""
     parts = [
         part.set_index("K")[list(columns)].add_prefix(f"{name}_")
         for name in ORDER

@@ -29,8 +29,8 @@ def main(
 ) -> None:
     """Train on the first K images of SUBSET and write the averaged weights.
 
-    Resumes by itself after a kill, and ends with the same bytes. On several GPUs, with the same batch shared among
-    them: torchrun --nproc-per-node N src/main.py train ...
+    A killed run continues where it stopped, and ends with the same bytes. On several GPUs, which share the same batch:
+    torchrun --nproc-per-node N src/main.py train ...
     """
     device = find_device(device)
     with started_by_torchrun(device):
