@@ -28,15 +28,14 @@ def potential_gradient(model: Diffusion, x: torch.Tensor, t: int = 0, beta: floa
 def path_sum(
     model: Diffusion, targets: torch.Tensor, reference: torch.Tensor, t: int = 0, nodes: int = 20, batch: int = 1024
 ) -> torch.Tensor:
-    """Alg. 4, exactly as printed at t = 0: return the relative energies of targets: [P, C, H, W] in [-1, 1], as [P]
-    float64.
+    """Alg. 4, exactly as printed at t = 0: return the relative energies of targets: [P, C, H, W] in [-1, 1].
 
-    reference: [C, H, W]. The sum runs from the target (alpha = 0) to the reference (pi/2), so it approximates
-    u(reference) - u(target): the lower u(target), the larger the value. It includes both ends in a sum of `nodes` terms
-    of width pi/2 / (nodes - 1), which is one term too many and an error of order 1 / nodes. batch: network evaluations
-    at a time. t > 0 goes beyond the paper: it gives the energy at a noise level that the network resolves, between the
-    means of x_t that the forward process gives x_0 taken as x at t = 0, which are scaled by sqrt(alpha_bar_t /
-    alpha_bar_0).
+    The energies are [P] float64, and reference is [C, H, W]. The sum runs from the target (alpha = 0) to the reference
+    (pi/2), so it approximates u(reference) - u(target): the lower u(target), the larger the value. It includes both
+    ends in a sum of `nodes` terms of width pi/2 / (nodes - 1), which is one term too many and an error of order 1 /
+    nodes. batch: network evaluations at a time. t > 0 goes beyond the paper: it gives the energy at a noise level that
+    the network resolves, between the means of x_t that the forward process gives x_0 taken as x at t = 0, which are
+    scaled by sqrt(alpha_bar_t / alpha_bar_0).
     """
     scale, width = (model.alpha_bar[t] / model.alpha_bar[0]).sqrt().item(), math.pi / 2 / (nodes - 1)
     beta, energies = model.betas[t].item(), []

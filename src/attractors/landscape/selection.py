@@ -57,11 +57,11 @@ def interleave(members: list[np.ndarray]) -> np.ndarray:
 def weights(members: list[np.ndarray], numbers: np.ndarray, count: int) -> np.ndarray:
     """Return how many of the `count` samples of S' each of `numbers`: [n] represents, after Horvitz and Thompson.
 
-    The weights are [n] float64. members: the groups nearest, repeating and uniform. Samples of the first two groups were certain to be measured and
-    have weight 1. Given how many of the uniform draw belong to neither of them, each of these was drawn from the others
-    with the same probability, and its weight is the inverse of it: the number of samples outside of the first two
-    groups divided by the number drawn there. A weighted mean is Hajek's estimate of the mean over S', or over any part
-    of it.
+    The weights are [n] float64. members: the groups nearest, repeating and uniform. Samples of the first two groups
+    were certain to be measured and have weight 1. Given how many of the uniform draw belong to neither of them, each of
+    these was drawn from the others with the same probability, and its weight is the inverse of it: the number of
+    samples outside of the first two groups divided by the number drawn there. A weighted mean is Hajek's estimate of
+    the mean over S', or over any part of it.
     """
     targeted = np.isin(numbers, np.concatenate(members[:2]))
     outside, drawn = count - targeted.sum(), (~targeted).sum()
