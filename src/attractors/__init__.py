@@ -1,1 +1,25 @@
-"""Diffusion models as associative memories: the paper's equations as pure functions."""
+"""Diffusion models as associative memories: the paper's equations as pure functions.
+
+What measures anyone's samples is here by name, and is imported when it is first used.
+"""
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "read_images": "data.images",
+    "read_embedding": "distances.lpips_embedding",
+    "nearest": "distances.neighbours",
+    "copy_bound": "distances.thresholds",
+    "classify": "distances.detection",
+    "fractions": "distances.detection",
+    "TYPES": "distances.detection",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """Return a name of the public interface from the module that defines it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'attractors' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"attractors.{_HOMES[name]}"), name)

@@ -95,6 +95,9 @@ def read_embedding(path: str | Path, device: torch.device | str = "cpu") -> Embe
 
     Raises ValueError for another file, and for weights whose hash is not the one in the header.
     """
+    if not Path(path).exists():
+        name = Path(path).stem if Path(path).stem in BACKBONES else "alex"
+        raise ValueError(f"{path}: no such file; attractors lpips_weights {name} --out {path} writes it")
     weights, record = read_arrays(path)
     if record.get("backbone") not in BACKBONES:
         raise ValueError(f"{path}: not LPIPS weights; python src/main.py lpips_weights alex --out {path} writes them")
