@@ -1,11 +1,13 @@
 """Figs. 4B and 16-19: log-volumes of basins and critical times against K, beside the fractions of each type."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import pandas as pd
-from matplotlib.axes import Axes
 
 from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
@@ -14,6 +16,9 @@ from attractors.figures.style import COLOURS, log_axis, panels, save
 from attractors.report.words import Table, by_type, means, order
 from attractors.results.run import ORDER, Run, wide
 from attractors.tables import write_csv
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def findings(run: Run) -> Iterator[str | Table]:

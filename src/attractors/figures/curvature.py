@@ -1,12 +1,14 @@
 """Fig. 5A: spectra of each type where spurious samples are most frequent, those of training images as K grows."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
@@ -16,6 +18,9 @@ from attractors.figures.style import COLOURS, log_axis, panels, save
 from attractors.report.words import Table, by_type, means, order
 from attractors.results.run import ORDER, Run, wide
 from attractors.tables import write_csv
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SUMMARIES = {"jacobian": "degrees_of_freedom", "central": "effective_rank", "one_sided": "effective_rank"}
 WORDS = {  # the more directions are curved, the fewer degrees of freedom and the higher the effective rank

@@ -1,12 +1,14 @@
 """Figs. 6 and 26-30: the energy of each type of sample above that of training images against K, for each reference."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
@@ -15,6 +17,9 @@ from attractors.figures.style import COLOURS, log_axis, panels, save
 from attractors.report.words import Table, by_type, means
 from attractors.results.run import ORDER, Run, wide
 from attractors.tables import write_csv
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def lowest(table: pd.DataFrame) -> tuple[int, int, int] | None:

@@ -1,12 +1,13 @@
 """Figs. 3 and 10-12: distances to S and within S', one panel for each K, with thresholds and an inset of fractions."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
@@ -15,6 +16,9 @@ from attractors.figures.style import COLOURS, SYNTHETIC, TRAINING, grid, log_sca
 from attractors.report.words import Table
 from attractors.results.run import Run
 from attractors.tables import read_csv
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def findings(run: Run) -> Iterator[Table]:

@@ -1,11 +1,13 @@
 """Figs. 20-23: mean spectra of memorized, spurious and generalized samples and of training images at every K."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import pandas as pd
-from matplotlib.axes import Axes
 
 from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
@@ -13,6 +15,9 @@ from attractors.figures.registry import Figure
 from attractors.figures.style import COLOURS, grid, save
 from attractors.report.words import order
 from attractors.results.run import ORDER, Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 TITLES = {"central": "Alg. 2", "one_sided": "Alg. 3", "jacobian": "Jacobian"}
 

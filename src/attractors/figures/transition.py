@@ -1,11 +1,13 @@
 """Fig. 4A: fractions of memorized, spurious and generalized samples against K, spurious enlarged below."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import pandas as pd
-from matplotlib.axes import Axes
 
 from attractors.cli.settings import ROOT, read_runs
 from attractors.cli.stage import Stage
@@ -15,6 +17,9 @@ from attractors.figures.style import COLOURS, log_axis, panels, save
 from attractors.report.words import interval, percent
 from attractors.results.run import Run, halving
 from attractors.tables import read_csv
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def findings(run: Run) -> Iterator[str]:
