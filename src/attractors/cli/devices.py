@@ -1,7 +1,7 @@
 """The options --device and --threads, and the torch device that they choose."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,7 +18,7 @@ def _threads(_: click.Context, __: click.Parameter, count: int) -> None:
     torch.set_num_threads(count)
 
 
-def device_option(function: Callable) -> Callable:
+def device_option(function: Any) -> Callable:
     """Add the options --device and --threads to a stage that uses torch."""
     threads = option_of("threads", Common.model_fields["threads"])
     threads.callback, threads.expose_value = _threads, False

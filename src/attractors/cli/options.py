@@ -14,7 +14,8 @@ class Union(click.ParamType):
     """A field of several types, such as a distance or the word auto."""
 
     def __init__(self, field: FieldInfo) -> None:
-        self.adapter, self.words = TypeAdapter(field.annotation), in_words(field)
+        self.words = in_words(field)
+        self.adapter: TypeAdapter = TypeAdapter(field.annotation)  # type: ignore[arg-type]  # no field is without a type
         self.name = "|".join(
             "|".join(get_args(part)) if get_origin(part) is Literal else "number"
             for part in alternatives(field.annotation)
@@ -31,7 +32,8 @@ class Union(click.ParamType):
 def click_type(annotation: Any, field: FieldInfo) -> click.ParamType:
     """Return how click reads one value of the type `annotation`, within the field's bounds."""
     limits = bounds(field)
-    least, most = limits.get("ge", limits.get("gt")), limits.get("le", limits.get("lt"))
+    least: Any = limits.get("ge", limits.get("gt"))
+    most: Any = limits.get("le", limits.get("lt"))
     if get_origin(annotation) is Literal:
         return click.Choice(get_args(annotation))
     if annotation is int:
@@ -46,7 +48,8 @@ def click_type(annotation: Any, field: FieldInfo) -> click.ParamType:
 def option_of(name: str, field: FieldInfo) -> click.Option:
     """Return the option of one field: --steps of steps, --method (which may be repeated) of the list methods."""
     kinds = alternatives(field.annotation)
-    flag, words = f"--{name.replace('_', '-')}", {}
+    flag = f"--{name.replace('_', '-')}"
+    words: dict[str, Any] = {}
     if field.is_required():
         words["required"] = True
     elif field.default is not None:
@@ -54,7 +57,7 @@ def option_of(name: str, field: FieldInfo) -> click.Option:
     if get_origin(kinds[0]) is tuple:
         (member, *_) = get_args(kinds[0])
         return click.Option(
-            [flag.removesuffix("s"), name], type=click_type(*alternatives(_bare(member)), field), multiple=True,
+            [flag.removesuffix("s"), name], type=click_type(alternatives(_bare(member))[0], field), multiple=True,
             help=field.description, **words,
         )  # fmt: skip
     if kinds == [bool]:

@@ -59,7 +59,8 @@ def _section(context: click.Context, path: Path | str, content: dict[str, Any], 
     from attractors.settings.common import Common
     from attractors.settings.section import check
 
-    name, sections = context.command.name, (*context.command.sections, Common)
+    command: Any = context.command
+    name, sections = command.name, (*command.sections, Common)
     known = {field for section in sections for field in section.model_fields}
     plain = {key: value for key, value in content.items() if top and key in known}
     section = content.get(name) or {}
@@ -87,7 +88,7 @@ def _sweep(context: click.Context, _: click.Parameter, path: str | None) -> dict
 
 
 def stage(
-    name: str, *, sweep: bool | str = False, study: bool | str = False, **sections: type
+    name: str, *, sweep: bool | str = False, study: bool | str = False, **sections: Any
 ) -> Callable[[Callable], Stage]:
     """A click command called `name`, whose settings are described by classes.
 
@@ -97,17 +98,18 @@ def stage(
     precedence. The file's content reaches the function as the dict `sweep` or `study`; "required" makes it obligatory.
     """
 
-    def decorate(function: Callable) -> Stage:
-        called = function
+    def decorate(function: Any) -> Stage:
+        called: Any = function
         if sections:
             from attractors.cli.options import options_of
             from attractors.settings.section import check
 
             @functools.wraps(function)
-            def called(**values: Any) -> Any:
+            def checked(**values: Any) -> Any:
                 own = {key: values.pop(key) for section in sections.values() for key in section.model_fields}
                 return function(**values, **dict(zip(sections, check(own, name, *sections.values()), strict=True)))
 
+            called = checked
             generated = list(options_of(*sections.values()))  # after the options of files, in the text of --help
             called.__click_params__ = generated[::-1] + getattr(function, "__click_params__", [])
         if sweep or study:
@@ -149,6 +151,6 @@ def seed_option(function: Callable) -> Callable:
     return _with(function, option_of("seed", Common.model_fields["seed"]))
 
 
-def _with(function: Callable, option: click.Option) -> Callable:
+def _with(function: Any, option: click.Option) -> Callable:
     function.__click_params__ = [*getattr(function, "__click_params__", []), option]
     return function

@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 
 from attractors.cli.stage import stage
 from attractors.denoisers.models import read_model
+from attractors.denoisers.unet import UNet
 from attractors.denoisers.unet_diffusers import config_of, to_diffusers
 from attractors.tables import write_json
 
@@ -17,11 +18,12 @@ PREDICTIONS = {"noise": "epsilon", "velocity": "v_prediction", "image": "sample"
 @stage("export_diffusers")
 @click.argument("path", type=click.Path(dir_okay=False))
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The folder to write.")
-def main(path: str, out: str) -> None:
+def main(path: str, out: Path) -> None:
     """Write the U-Net in PATH and its noise schedule to the folder OUT in the layout of diffusers' DDPMPipeline."""
     model, record = read_model(path)
     if record["network"]["name"] != "unet":
         raise ValueError(f"{path}: a network of kind {record['network']['name']}; diffusers has a counterpart of unet")
+    assert isinstance(model.network, UNet)
     settings = model.network.settings
     weights = to_diffusers(model.network.state_dict(), settings)
     (out / "unet").mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+import torch
 
 from attractors.arrays import write_arrays
 from attractors.cli.images import range_option
@@ -72,11 +73,11 @@ def main(path: Path, size: int | None, image_size: int | None, values: str | Non
         click.echo(f"{out}: {path}: {images.said}")
         return
     weights, record, notes = (
-        from_diffusers(path, image_size and (image_size, image_size)) if path.is_dir() else from_authors(path)
+        from_diffusers(path, (image_size, image_size) if image_size else None) if path.is_dir() else from_authors(path)
     )
     if not (size := size or record.get("size")):
         raise ValueError(f"{path}: does not say how many images it was trained on; --size does")
-    model = new_model(record["network"], record["diffusion"], record["image_shape"], 0, None)
+    model = new_model(record["network"], record["diffusion"], record["image_shape"], 0, torch.empty(0))
     try:
         model.network.load_state_dict(weights)
     except RuntimeError as error:

@@ -3,8 +3,9 @@
 import math
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from attractors.denoisers.unpickling import read_torch
 TORCH = (".pt", ".pth", ".bin", ".ckpt")
 
 
-def _header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype, int]:
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, int]:
     """Return (shape, dtype, the bytes that the whole file must have), from the header of an open .npy file."""
     major, _ = np.lib.format.read_magic(file)
     if major > 2:
@@ -23,7 +24,7 @@ def _header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype, int]:
     return shape, dtype, file.tell() + math.prod(shape) * dtype.itemsize
 
 
-def _array(file: BinaryIO, size: int) -> np.ndarray:
+def _array(file: IO[bytes], size: int) -> np.ndarray:
     """Return the array in an open .npy file of `size` bytes.
 
     Raises ValueError where the header announces another size.
@@ -39,7 +40,7 @@ class UndecidedError(ValueError):
     """Raised for an archive of arrays of which none, or more than one, can be the images."""
 
 
-def choose(kinds: dict[str, tuple[tuple[int, ...], object]], name: str | None, path: Path) -> str:
+def choose(kinds: Mapping[str, tuple[tuple[int, ...], object]], name: str | None, path: Path) -> str:
     """Return the name of the one array of images among several. kinds: (shape, type) by name.
 
     Images are arrays of numbers with three or four axes: labels and options are none.
@@ -59,7 +60,7 @@ def choose(kinds: dict[str, tuple[tuple[int, ...], object]], name: str | None, p
     return (fit or list(kinds))[0]
 
 
-def _npz(file: BinaryIO, path: Path, name: str | None) -> tuple[np.ndarray, str]:
+def _npz(file: IO[bytes], path: Path, name: str | None) -> tuple[np.ndarray, str]:
     """Return (the array of images, its name) of an open .npz file.
 
     name chooses one of several arrays. Raises ValueError where there is none, or no way to choose.

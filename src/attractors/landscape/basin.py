@@ -37,7 +37,7 @@ def search_times(steps: int, stride: int) -> range:
 
 @torch.inference_mode()
 def critical_times(
-    model: Diffusion, patterns: torch.Tensor, indices: Sequence[int], seed: int, *, delta_d: float,
+    model: Diffusion, patterns: torch.Tensor, indices: Sequence[int] | np.ndarray, seed: int, *, delta_d: float,
     delta_p: float = 0.8, trials: int = 20, steps: int = 10, stride: int = 10,
     distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = euclidean, batch: int = 1000,
 ) -> Basins:  # fmt: skip
@@ -82,7 +82,7 @@ def critical_times(
         active = {row: active[row] for row in rows[goes_on].tolist()}
 
 
-def evaluations(searched: torch.Tensor, trials: int, steps: int, times: int) -> tuple[int, int, int]:
+def evaluations(searched: np.ndarray, trials: int, steps: int, times: int) -> tuple[int, int, int]:
     """Return the network evaluations of a search in three ways of searching.
 
     They are those that were made, those if all patterns went on until the last one ends, and those of all times.

@@ -22,7 +22,12 @@ COLUMNS = 4  # columns of M for each dimension, as in Algs. 2 and 3
 
 
 def _singular_values(
-    column: Column, patterns: torch.Tensor, indices: Sequence[int], seed: int, batch: int, progress: Progress
+    column: Column,
+    patterns: torch.Tensor,
+    indices: Sequence[int] | np.ndarray,
+    seed: int,
+    batch: int,
+    progress: Progress,
 ) -> torch.Tensor:
     """Return the singular values of M: [P, N] float64, descending; its 4N columns are column(x_0, noise): [B, ...].
 
@@ -80,7 +85,7 @@ def _roots(gram: torch.Tensor) -> torch.Tensor:
 def central_difference(
     model: Diffusion,
     patterns: torch.Tensor,
-    indices: Sequence[int],
+    indices: Sequence[int] | np.ndarray,
     seed: int,
     t: int = 2,
     batch: int = 1024,
@@ -106,7 +111,7 @@ def central_difference(
 def one_sided(
     model: Diffusion,
     patterns: torch.Tensor,
-    indices: Sequence[int],
+    indices: Sequence[int] | np.ndarray,
     seed: int,
     t: int = 2,
     batch: int = 1024,

@@ -1,18 +1,23 @@
-"""What the explorer in the report holds: exact counts over thresholds, and samples near them with their neighbours.
+"""The content of the explorer in the report: exact counts over thresholds, and samples near them with their neighbours.
 
-Thresholds are edges of a grid of 40 to the decade, written with six digits. Counts are made with the comparison of
-`detection.classify` on the very numbers that are shown, so fractions on the page are those that classify computes.
+Thresholds are edges of a grid of 40 to the decade, written with six digits. Counts use the comparison of
+`detection.classify` on the very numbers that are shown, so the fractions on the page equal those of `classify`.
 """
 
 import base64
 import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 from safetensors import safe_open
 
 from attractors.arrays import read_arrays, read_record
-from attractors.results.measured import measured
+from attractors.results.measured import Measured, measured
+from attractors.results.run import Run
 
 PER_DECADE = 40
 STEPS = np.arange(-3 * PER_DECADE, 2 * PER_DECADE + 1)  # thresholds 10^(step/40): 1e-3 to 100
@@ -20,16 +25,16 @@ GRID = np.array([float(f"{10 ** (step / PER_DECADE):.6g}") for step in STEPS])
 NEIGHBOURS = 4
 
 
-def edges(automatic):
-    """The grid with one K's automatic threshold among it: [len(GRID) + 1], ascending."""
+def edges(automatic: float) -> np.ndarray:
+    """Return the grid with one K's automatic threshold among it: [len(GRID) + 1], ascending."""
     return np.insert(GRID, np.searchsorted(GRID, automatic), automatic)
 
 
-def cells(to_training, within, delta_m, delta_s):
-    """Samples by the first edge that is at least each distance: [M, S] counts, with M = S = len(GRID) + 2.
+def cells(to_training: np.ndarray, within: np.ndarray, delta_m: float, delta_s: float) -> np.ndarray:
+    """Count samples by the first edge that is at least each distance: [M, S], with M = S = len(GRID) + 2.
 
-    to_training, within: [n] float32. delta_m, delta_s: automatic thresholds, edges beside the grid. A sample is in row
-    i or above exactly where `to_training <= edges[i]` in float32, as `detection.classify` compares.
+    to_training, within: [n] float32. delta_m, delta_s: the automatic thresholds, which are edges beside the grid. A
+    sample is in row i or above exactly where `to_training <= edges[i]` in float32, as `detection.classify` compares.
     """
     size = len(GRID) + 2
     row, column = (
@@ -39,32 +44,38 @@ def cells(to_training, within, delta_m, delta_s):
     return np.bincount(row * size + column, minlength=size**2).reshape(size, size)
 
 
-def fractions(counts, row, column):
-    """Eqs. 9-11: shares of TYPES for edge `row` as delta_m and edge `column` as delta_s, as explorer.js computes."""
+def fractions(counts: np.ndarray, row: int, column: int) -> np.ndarray:
+    """Return the shares of TYPES (Eqs. 9-11) for edge `row` as delta_m and edge `column` as delta_s.
+
+    explorer.js computes the same.
+    """
     memorized, spurious = counts[: row + 1].sum(), counts[row + 1 :, : column + 1].sum()
     return np.array([memorized, spurious, counts.sum() - memorized - spurious]) / counts.sum()
 
 
-def position(step, automatic):
-    """The number among `edges` of the grid's edge number `step`."""
+def position(step: int, automatic: float) -> int:
+    """Return the number that edge `step` of the grid has among `edges`."""
     return step + (automatic <= GRID[step])
 
 
-def encoded(array, dtype):
-    """An array as base64 of its little-endian bytes."""
+def encoded(array: np.ndarray, dtype: str) -> str:
+    """Return an array as base64 of its little-endian bytes."""
     return base64.b64encode(np.ascontiguousarray(array, dtype).tobytes()).decode()
 
 
-def packed(counts):
-    """The cells that are not empty: their numbers and their counts."""
+def packed(counts: np.ndarray) -> dict[str, str]:
+    """Return the cells that are not empty: their numbers and their counts."""
     flat = counts.ravel()
     filled = np.flatnonzero(flat)
     return {"cells": encoded(filled, "<u2"), "counts": encoded(flat[filled], "<u4")}
 
 
-def spread(distances, threshold, count):
-    """Up to `count` of [n] distances, ascending: half of them nearest to the threshold, as many below as above, the
-    others evenly spaced in log-distance, so that there are some by any other threshold."""
+def spread(distances: np.ndarray, threshold: float, count: int) -> np.ndarray:
+    """Choose up to `count` of distances: [n], ascending; return their positions.
+
+    Half of them are nearest to the threshold, as many below as above. The others are evenly spaced in log-distance, so
+    that every other threshold has some too.
+    """
     order = np.argsort(distances, kind="stable")
     ranked = distances[order]
     middle, side = np.searchsorted(ranked, threshold, "right"), max(count // 4, 1)
@@ -76,8 +87,8 @@ def spread(distances, threshold, count):
     return chosen[np.argsort(distances[chosen], kind="stable")]
 
 
-def pictures(path, numbers, side):
-    """Images of one file, by number, reading no others: {number: [h, w] or [h, w, 3] uint8}, at most `side` wide.
+def pictures(path: str | Path, numbers: Iterable[int], side: int) -> dict[int, np.ndarray]:
+    """Read images of one file by number, and no others: {number: [h, w] or [h, w, 3] uint8}, at most `side` wide.
 
     Grey images are dark on white, as in the figures.
     """
@@ -97,23 +108,26 @@ def pictures(path, numbers, side):
 
 
 class Sprite:
-    """Small pictures in one image file, each kept once."""
+    """Small pictures in one image file, each stored once."""
 
     COLUMNS = 64
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.tiles, self.numbers = [], {}
 
-    def add(self, tile):
-        """The number of a picture: [h, w] or [h, w, 3] uint8."""
+    def add(self, tile: np.ndarray) -> int:
+        """Return the number of a picture: [h, w] or [h, w, 3] uint8."""
         key = tile.tobytes()
         if key not in self.numbers:
             self.numbers[key] = len(self.tiles)
             self.tiles.append(tile)
         return self.numbers[key]
 
-    def file(self):
-        """(data URI, columns, rows, width, height of a tile): PNG for grey pictures, WebP for colour."""
+    def file(self) -> dict[str, Any]:
+        """Return the image file as a data URI, with its columns, rows, and the width and height of a tile.
+
+        Grey pictures become a PNG, and colour ones a WebP.
+        """
         shape = self.tiles[0].shape
         height, width = shape[:2]
         rows = -(-len(self.tiles) // self.COLUMNS)
@@ -132,8 +146,8 @@ class Sprite:
         return {"uri": uri, "columns": self.COLUMNS, "rows": rows, "width": width, "height": height}
 
 
-def known(run, name, size, found):
-    """What was measured of single samples of one run: {sample: {quantity: value}}.
+def known(run: Run, name: str, size: int, found: Mapping[str, Measured]) -> dict[int, dict[str, Any]]:
+    """Return what was measured of single samples of one run: {sample: {quantity: value}}.
 
     found: what `results.measured.measured` has of t_c, log_volume and energy. spectrum: 32 of a sample's singular
     values, evenly by rank, by Alg. 2, else by Alg. 3, else of the Jacobian.
@@ -153,8 +167,10 @@ def known(run, name, size, found):
     return told
 
 
-def embedded_measurements(found, to_training, within):
-    """What explorer.js needs for means by type at any thresholds, as `results.joined` has them: {quantity: arrays}.
+def embedded_measurements(
+    found: Mapping[str, Measured], to_training: np.ndarray, within: np.ndarray
+) -> dict[str, dict[str, str]]:
+    """Return what explorer.js needs for means by type at any thresholds, {quantity: arrays}, as `results.joined` does.
 
     found: {quantity: Measured}. Each array is float32: the two distances of the samples that have the quantity, their
     weights and their values.
@@ -169,8 +185,13 @@ def embedded_measurements(found, to_training, within):
     return parts
 
 
-def examples(chosen, arrays, tiles, quantities):
-    """One entry for each chosen sample: its number, distances, picture, and its neighbours' in S and in S'."""
+def examples(
+    chosen: Iterable[int],
+    arrays: dict[str, np.ndarray],
+    tiles: dict[str, dict[int, int]],
+    quantities: Mapping[int, dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Return an entry for each chosen sample: its number, distances and picture, and its neighbours in S and in S'."""
     entries = []
     for sample in map(int, chosen):
         entry = {"sample": sample, "tile": tiles["synthetic"][sample], **quantities.get(sample, {})}
@@ -182,8 +203,10 @@ def examples(chosen, arrays, tiles, quantities):
     return entries
 
 
-def explore(name, subset, run, limits, count, side=32):
-    """All that the explorer shows of sweep `name`: (for the page, as JSON; {K: fractions at automatic thresholds}).
+def explore(
+    name: str, subset: Path, run: Run, limits: pd.DataFrame, count: int, side: int = 32
+) -> tuple[dict[str, Any], dict[int, np.ndarray]]:
+    """Return what the explorer shows of sweep `name`, as JSON, and {K: fractions at automatic thresholds}.
 
     limits: the table of thresholds. run: its folder of data has synthetic/, neighbours/ and, where measured, basin/,
     energy/ and curvature/. count: samples near each threshold at each K; at most `side` pixels wide.

@@ -19,7 +19,7 @@ class Table(NamedTuple):
 
 
 def headline(run: Run) -> Table:
-    """What one asks first, of each learned sweep, from the numbers of `dvc metrics`."""
+    """Return what one asks first, of each learned sweep, from the numbers of `dvc metrics`."""
     rows = []
     for name in run.learned:
         if (path := run.metrics / "summary" / f"{name}.json").is_file():
@@ -33,12 +33,12 @@ def headline(run: Run) -> Table:
 
 
 def percent(share: float) -> str:
-    """A share as a reader says it: two significant digits below ten percent."""
+    """Return a share as a reader says it: two significant digits below ten percent."""
     return f"{100 * share:.2g}%" if share < 0.0995 else "100%" if share == 1 else f"{100 * share:.1f}%"
 
 
 def interval(row: pd.Series, kind: str) -> str:
-    """A fraction with its 95% interval."""
+    """Return a fraction with its 95% interval."""
     return f"{percent(row[kind])} ({percent(row[f'{kind}_low'])} to {percent(row[f'{kind}_high'])})"
 
 
@@ -55,7 +55,7 @@ def means(table: pd.DataFrame, column: str, size: float) -> list[str]:
 
 
 def by_type(caption: str, rows: Sequence[Sequence[str]]) -> Table:
-    """A table of quantities by type. rows: sweep, K, quantity, and a cell for each type in ORDER."""
+    """Return a table of quantities by type. rows: sweep, K, quantity, and a cell for each type in ORDER."""
     return Table(caption, ("sweep", "K", "mean ± standard error", *ORDER), rows)
 
 

@@ -20,13 +20,13 @@ class Measured(NamedTuple):
 
 
 def measured_sizes(run: Run, name: str) -> list[int]:
-    """The K of sweep `name` at which anything of QUANTITIES was measured, ascending."""
+    """Return the K of sweep `name` at which anything of QUANTITIES was measured, ascending."""
     folders = (run.data / folder / name for folder in set(QUANTITIES.values()))
     return sorted({int(path.stem) for folder in folders for path in folder.glob("[0-9]*.safetensors")})
 
 
 def measured(run: Run, name: str, size: int) -> dict[str, Measured]:
-    """The quantities of the measured samples of one run (sweep `name`, K = `size`), as `results.joined` has them.
+    """Return the quantities of the measured samples of sweep `name` at K = `size`, with weights as in `results.joined`.
 
     t_c: critical times in steps (Alg. 1), the mean over trials. log_volume: of the basin (Eq. 34). energy: above the
     mean energy of training images, relative to the first reference (Eq. 48). Those without a file are left out.

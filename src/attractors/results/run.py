@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,7 @@ class Run:
         file = Path(self.metrics) / path
         return file.read_bytes() if file.is_file() else None
 
-    def table(self, kind: str, name: str = "", *columns: str) -> pd.DataFrame | None:
+    def table(self, kind: str, name: str = "", *columns: str) -> Any:  # a frame or None
         """The table METRICS/kind/name.csv (METRICS/kind.csv without a name), or None where there is no such file.
 
         Raises ValueError naming the file where it is not a table, or not one with all `columns`, which hold numbers.

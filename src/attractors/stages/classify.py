@@ -158,7 +158,7 @@ def main(
     name: str | None,
     seed: int,
     types: Path | None,
-    out: str,
+    out: Path,
     settings: Classification,
 ) -> None:
     """Classify all samples of NEIGHBOURS: files written by neighbours.py, or a folder of them, one for each K.
@@ -183,8 +183,8 @@ def main(
         codes = classify(to_training, within, m.value, s.value)
         rows.append(fraction_row(size, codes))
         limits.append({"K": size, **threshold_columns("delta_m", m), **threshold_columns("delta_s", s)})
-        logs = [np.log10(np.clip(d, 10 ** BINS[0], 10 ** BINS[-1])) for d in (to_training, within)]
-        counts.append(np.histogram2d(*logs, [BINS, BINS])[0].astype(np.int32))
+        first, second = (np.log10(np.clip(d, 10 ** BINS[0], 10 ** BINS[-1])) for d in (to_training, within))
+        counts.append(np.histogram2d(first, second, [BINS, BINS])[0].astype(np.int32))
         if types:
             record = {"size": size, "count": len(codes), "delta_m": m.value, "delta_s": s.value}
             write_arrays(types / f"{size}.safetensors", {"codes": codes}, **record)

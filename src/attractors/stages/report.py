@@ -4,9 +4,11 @@ import base64
 import gzip
 import json
 import platform
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -19,7 +21,7 @@ from attractors.cli.progress import progress
 from attractors.cli.settings import ROOT, read_runs
 from attractors.cli.stage import out_option, stage
 from attractors.distances.detection import TYPES
-from attractors.figures.registry import figures
+from attractors.figures.registry import Figure, figures
 from attractors.files import atomic, file_hash
 from attractors.report.explorer import GRID, PER_DECADE, explore
 from attractors.report.words import headline
@@ -33,14 +35,16 @@ COMPRESSED = 500_000  # bytes from which on a table is one of gzip
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "matplotlib", "dvc", "vl-convert-python")
 
 
-def data_uri(content, kind):
-    """Bytes as a data: URI."""
+def data_uri(content: bytes, kind: str) -> str:
+    """Return bytes as a data: URI."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def found(folder, patterns, names, suffix):
-    """Lists of the files that patterns name, {} standing for each name: FOLDER/x.suffix alone, or those of each folder
-    in FOLDER/x together, by K or name."""
+def found(folder: Path, patterns: Iterable[str], names: Iterable[str], suffix: str) -> Iterator[list[Path]]:
+    """Yield lists of the files that patterns name, where {} stands for each name.
+
+    A list is FOLDER/x.suffix alone, or the files of each folder in FOLDER/x, sorted by K or name.
+    """
     for pattern in patterns:
         for name in names if "{}" in pattern else [""]:
             path = folder / pattern.format(name)
@@ -51,8 +55,8 @@ def found(folder, patterns, names, suffix):
                 yield from (list(group) for _, group in groupby(files, key=lambda part: part.parent))
 
 
-def thinned(frame):
-    """(at most RANKS of the ranks in a table of spectra, evenly spaced; what to say of that)."""
+def thinned(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return (at most RANKS of the ranks in a table of spectra, evenly spaced; words that say so)."""
     ranks = frame["rank"].astype(int) if "rank" in frame else pd.Series(dtype=int)
     if not len(ranks) or ranks.max() <= 4 * RANKS:
         return frame, ""
@@ -60,8 +64,11 @@ def thinned(frame):
     return frame[ranks.isin(kept)], f"{RANKS} of {ranks.max():,} ranks; "
 
 
-def table(paths, folder):
-    """What the page shows of a table, and the table itself to download: one file, or those of a folder as one."""
+def table(paths: Sequence[Path], folder: Path) -> dict[str, Any]:
+    """Return what the page shows of a table, and the table to download.
+
+    It is one file, or those of a folder as one.
+    """
     frame = pd.concat([pd.read_csv(path, dtype=str, keep_default_na=False) for path in paths], ignore_index=True)
     relative, content, words = paths[0].relative_to(folder.parent), paths[0].read_bytes(), ""
     if len(paths) > 1:
@@ -77,8 +84,8 @@ def table(paths, folder):
     }  # fmt: skip
 
 
-def picture(path, folder, title):
-    """A picture with its size, so that the page does not jump when it is drawn."""
+def picture(path: Path, folder: Path, title: str) -> dict[str, Any]:
+    """Return a picture with its size, so that the page does not jump when it is drawn."""
     relative = path.relative_to(folder.parent)
     with Image.open(path) as image:
         width, height = image.size
@@ -86,8 +93,8 @@ def picture(path, folder, title):
             "alt": f"{title}: {path.stem}"}  # fmt: skip
 
 
-def entry(figure, run, plots, datasets, used):
-    """One figure for the page; the files it is made of go into `used`."""
+def entry(figure: Figure, run: Run, plots: Path, datasets: tuple[str, ...], used: list[Path]) -> dict[str, Any]:
+    """Return one figure for the page, and add the files that it is made of to `used`."""
     sweeps = run.learned + run.controls + run.studies
     names = tuple(dict.fromkeys(run.learned + datasets + run.studies))
     pictures = [path for paths in found(plots, figure.pictures, names, ".png") for path in paths]
@@ -100,8 +107,11 @@ def entry(figure, run, plots, datasets, used):
     }  # fmt: skip
 
 
-def intervals(limits, column):
-    """The 95% interval of each threshold in words: that of its valley, or of the valley it is borrowed from."""
+def intervals(limits: pd.DataFrame, column: str) -> Iterator[str]:
+    """Yield the 95% interval of each threshold in words.
+
+    It is that of its valley, or of the valley from which the threshold is borrowed.
+    """
     known = limits.set_index("K")
     for size, source in zip(limits.K, limits[f"{column}_source"], strict=True):
         lender = size if source == "valley" else int(source.partition("K=")[2] or 0)
@@ -109,8 +119,8 @@ def intervals(limits, column):
         yield "{:.3g} to {:.3g}".format(*ends) if lender else "none"
 
 
-def thresholds(name, run):
-    """The table of thresholds of a sweep, in short."""
+def thresholds(name: str, run: Run) -> dict[str, Any]:
+    """Return the table of thresholds of a sweep, in short."""
     limits = run.table("thresholds", name)
     rows = {"K": limits.K}
     for column in ("delta_m", "delta_s"):
@@ -125,14 +135,14 @@ def thresholds(name, run):
     }
 
 
-def versions():
-    """(name, version) of Python and the packages that numbers and this page come from, as far as they are here."""
+def versions() -> list[tuple[str, str]]:
+    """Return (name, version) of Python and of the installed packages that the numbers and this page come from."""
     here = {found.metadata["Name"].lower(): found.version for found in metadata.distributions()}
     return [("Python", platform.python_version()), *((name, here[name]) for name in PACKAGES if name in here)]
 
 
-def explored(name, dataset, run, examples):
-    """The explorer's data of a sweep, or None where its neighbours are not at hand.
+def explored(name: str, dataset: str, run: Run, examples: int) -> dict[str, Any] | None:
+    """Return the explorer's data of a sweep, or None where its neighbours are not on this machine.
 
     Raises ValueError where tables and neighbours are not of the same run.
     """
@@ -150,13 +160,13 @@ def explored(name, dataset, run, examples):
     return content | {"given": given, "start": int(shares.spurious.idxmax())}
 
 
-def share(budget, sweeps, sizes, tile):
-    """How many samples near each threshold keep `sizes` runs of each of `sweeps` within a budget of bytes."""
+def share(budget: float, sweeps: int, sizes: int, tile: int) -> int:
+    """Return how many samples near each threshold keep `sizes` runs of each of `sweeps` within a budget of bytes."""
     return int(np.clip(budget / (sweeps * sizes * 2 * 9 * tile), 4, 32))
 
 
-def embedded(value):
-    """JSON that may stand in a script element."""
+def embedded(value: Any) -> Markup:
+    """Return JSON that may stand in a script element."""
     return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))
 
 
@@ -176,7 +186,16 @@ def embedded(value):
 @click.option("--library", type=click.Path(dir_okay=False, path_type=Path),
               help="Write Vega here too, for the pages of `dvc plots` without a network.")  # fmt: skip
 @out_option
-def main(runs, metrics, plots, data, settings, examples, library, out):
+def main(
+    runs: Path,
+    metrics: Path,
+    plots: Path,
+    data: Path,
+    settings: tuple[Path, ...],
+    examples: int | None,
+    library: Path | None,
+    out: str,
+) -> None:
     """Write the report of the sweeps in RUNS as one file that needs no other."""
     import vl_convert
 

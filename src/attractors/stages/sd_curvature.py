@@ -1,6 +1,7 @@
 """Measure the curvature around an image of one prompt (Figs. 5B, 24) by Alg. 3 and by cheaper estimates."""
 
 import math
+from functools import partial
 
 import click
 import numpy as np
@@ -88,7 +89,7 @@ def main(
             checkpoints.append(checkpoint)
             values = one_sided_resumable(
                 score, x_0, sample, seed, t0, batch, checkpoint.load(device), checkpoint.save,
-                lambda blocks, label=label: progress(blocks, f"{label}, Alg. 3", "block"),
+                partial(progress, description=f"{label}, Alg. 3", unit="block"),
             ).cpu().numpy()  # fmt: skip
             arrays[f"{kind}_one_sided"] = values
             rows.append({
@@ -102,7 +103,7 @@ def main(
         if "hutchinson" in settings.methods:
             moments = hutchinson(
                 exact, x_0, probes, seed, sample, t0, settings.products,
-                lambda parts, label=label: progress(parts, f"{label}, Hutchinson", "batch"),
+                partial(progress, description=f"{label}, Hutchinson", unit="batch"),
             )  # fmt: skip
             rows.append({**key, "method": "hutchinson", "evaluations": probes, **moments._asdict()})
     table = pd.DataFrame(rows)
