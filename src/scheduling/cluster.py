@@ -117,7 +117,7 @@ class Cluster:
         self.snapshot = ray.put(content)
         self.board = ray.remote(num_cpus=0, max_restarts=-1)(remote_worker.Board).remote()
         self.perform = ray.remote(max_retries=3)(remote_worker.perform)
-        self.job = {
+        self.job: dict[str, Any] = {
             "allow_versions": allow_versions,
             "versions": remote_worker.versions(requirements()),
             "environment": {name: os.environ.get(name) for name in SAME},

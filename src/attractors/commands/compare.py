@@ -24,7 +24,8 @@ class Revision:
     """
 
     def __init__(self, name: str, folder: str | Path) -> None:
-        self.name, self.folder, self.files = name, Path(folder), None
+        self.name, self.folder = name, Path(folder)
+        self.files: Any = None
         self.prefix = below_git(self.folder)
         if name != "workspace":
             from dvc.api import DVCFileSystem
@@ -44,7 +45,7 @@ class Revision:
         path = self.prefix + path
         return self.files.read_text(path, encoding="utf-8") if self.files.isfile(path) else None
 
-    def paths(self, folder: str | Path) -> list[str]:
+    def paths(self, folder: str) -> list[str]:
         """Return the files in a folder, sorted; none where the folder does not exist."""
         if self.files is None:
             return sorted(str(path.relative_to(self.folder)) for path in (self.folder / folder).glob("*"))

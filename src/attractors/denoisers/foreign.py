@@ -125,7 +125,7 @@ def from_authors(path: str | Path) -> tuple[dict, dict, list[str]]:
         if not all(type(n) is int and 0 < n < 2**14 for n in shape):
             raise ValueError(f"images of shape {str(shape)[:80]}")
         with torch.device("meta"):
-            own = UNet(shape, None, **network)
+            own = UNet(shape, torch.empty(0), **network)
         weights = aligned(unwrapped(weights), own)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: {error}") from None
@@ -145,7 +145,8 @@ def _weights(unet: Path, notes: list[str]) -> dict:
     files, weights = weight_files(unet, "diffusion_pytorch_model"), {}
     for file in files:
         try:
-            weights |= load_file(file) if file.suffix == ".safetensors" else read_torch(file)
+            found: Any = load_file(file) if file.suffix == ".safetensors" else read_torch(file)
+            weights |= found
         except (SafetensorError, OSError, TypeError) as error:
             raise ValueError(f"{file}: {error}") from None
     if not weights or not all(isinstance(value, torch.Tensor) for value in weights.values()):

@@ -103,7 +103,8 @@ def main(name: str, metrics: str, skip: int, plotted: str, out: str) -> None:
     run = Run(Path(metrics))
     spectra, control = run.needed("spectra", name, "K", "rank", "mean"), run.control("spectra", name)
     summaries, exact = run.needed("curvature", name, "K", "t0"), run.control("curvature", name)
-    spectra, control = (None if table is None else table[table["rank"] > skip] for table in (spectra, control))
+    spectra = spectra[spectra["rank"] > skip]
+    control = None if control is None else control[control["rank"] > skip]
     peak = int(run.peak(name).K)
     methods = [method for method in TITLES if method in set(spectra.method)]
     figure, axes = panels(len(methods), 3, 11, 3.2 * len(methods))

@@ -34,7 +34,7 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
     mean_ranks = [(np.cumsum(counts) - (counts - 1) / 2)[inverse] for inverse, counts in ranks]
     if len(x) < 3 or any(np.ptp(found) == 0 for found in mean_ranks):
         return float("nan")
-    return float(np.corrcoef(mean_ranks)[0, 1])
+    return float(np.corrcoef(mean_ranks)[0, 1])  # type: ignore[index]
 
 
 def curve(distances: np.ndarray, values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -55,7 +55,7 @@ class Run:
             raise ValueError(f"{Path(self.metrics) / kind / name}.csv: no such file")
         return table
 
-    def control(self, kind: str, name: str) -> pd.DataFrame | None:
+    def control(self, kind: str, name: str) -> Any:
         """The table of the exact denoiser that a sweep is compared with, the sweep NAME-exact; None without one."""
         return self.table(kind, f"{name}-exact")
 

@@ -70,4 +70,5 @@ def diffusion_settings(values: object, where: str = "diffusion") -> Process:
     if not isinstance(values, dict):
         raise ValueError(f"{where} is {str(values)[:80]}; it must be a mapping of settings")
     (found,) = check(values, where, Process)
+    assert isinstance(found, Process)
     return found

@@ -67,7 +67,8 @@ def stage_settings(name: str, kinds: tuple[type[Section], ...], *files: dict[str
     files: the content of params.yaml, then of the sweep's or study's file, the later one taking precedence; plain
     settings are read from the first alone. Raises ValueError for a setting that is invalid or missing.
     """
-    known = {field for kind in (*kinds, Common) for field in kind.model_fields}
+    sections: tuple[type[Section], ...] = (*kinds, Common)
+    known = {field for section in sections for field in section.model_fields}
     values = {key: value for key, value in files[0].items() if key in known}
     for content in files:
         values |= content.get(name) or {}

@@ -55,7 +55,7 @@ def thresholds(
     one K does not depend on which others are given: their valleys may still be borrowed.
     """
     sizes, bounds = [run[0] for run in runs], [run[4] for run in runs]
-    chosen = [None] * len(runs)
+    chosen: Any = [None] * len(runs)
     if None in given:
         valleys = [
             find_valley(found, bound, generator(seed, BOOTSTRAP, (stream << 32) | size))

@@ -116,7 +116,7 @@ def main(name: str, subset: str, lpips: str | None, limit: int, data: Path, metr
     if backbone is None:
         distances, pairs = euclidean, pdist(samples.reshape(len(samples), training[0].size))
     else:
-        distances = perceptual(lpips, backbone)
+        distances = perceptual(str(lpips), backbone)
         pairs = squareform(distances(samples, samples), checks=False) if len(samples) > 1 else np.empty(0)
     found = groups(pairs, delta_s)
     table = describe(found, pairs, samples, to_training[chosen], training, distances)

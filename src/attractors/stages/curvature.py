@@ -4,6 +4,7 @@ import math
 
 import click
 import numpy as np
+import torch
 
 from attractors.cli.devices import device_option, find_device
 from attractors.cli.stage import out_option, seed_option, stage
@@ -40,7 +41,8 @@ def main(
     check_time(t0, patterns.model, model)
 
     def spectra(numbers: np.ndarray) -> Results:
-        x, found = patterns.tensor(numbers), {}
+        x = patterns.tensor(numbers)
+        found: dict[str, torch.Tensor] = {}
         for method in methods:
             if method == "jacobian":
                 found[method], found["jacobian_trace"] = jacobian(patterns.model, x, t0, batch)

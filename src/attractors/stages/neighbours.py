@@ -89,7 +89,7 @@ def main(
 
     def found(
         label: str, queries: Any, references: Any, neighbours: int, self_excluded: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         return nearest(
             queries, references, neighbours, self_excluded, budget(settings.memory, device),
             lambda blocks: progress(blocks, label, "block"), squared=backbone is not None, device=device,

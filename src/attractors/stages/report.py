@@ -229,7 +229,7 @@ def main(
         vega=Markup(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")),
         sweeps_json=embedded({"grid": GRID.tolist(), "per_decade": PER_DECADE, "sweeps": explorers}),
     )  # fmt: skip
-    for path, content in {out: page, library: vl_convert.javascript_bundle() if library else None}.items():
+    for path, content in {out: page, library: vl_convert.javascript_bundle() if library else ""}.items():  # type: ignore[call-arg]
         if path:
             with atomic(path) as temporary:
                 temporary.write_text(content, encoding="utf-8")
