@@ -109,9 +109,8 @@ def main(name: str, metrics: str, skip: int, plotted: str, out: str) -> None:
     methods = [method for method in TITLES if method in set(spectra.method)]
     figure, axes = panels(len(methods), 3, 11, 3.2 * len(methods))
     for method, (left, middle, right) in zip(methods, axes, strict=True):
-        found, known, summary, told = (
-            None if table is None else table[table.method == method] for table in (spectra, control, summaries, exact)
-        )
+        found, summary = (table[table.method == method] for table in (spectra, summaries))
+        known, told = (None if table is None else table[table.method == method] for table in (control, exact))
         curves(left, found[found["K"] == peak])
         left.set_title(f"{name}, K = {peak}: {TITLES[method]}, t = {summaries.t0[0]}")
         left.set(xlabel="rank", ylabel="singular value", ylim=(0, None))
