@@ -355,14 +355,14 @@ def test_a_ray_worker_that_is_killed_loses_nothing(scratch, serial, ray_cluster)
     killed = []
 
     def kill():
-        for node in nodes:
+        for node in nodes if not killed else ():
             for worker in psutil.Process(node.process.pid).children(recursive=True):
                 with contextlib.suppress(psutil.Error, IndexError):
                     if re.match(r"ray::(?!IDLE|Board|\w*Agent)\w", worker.cmdline()[0]):  # at a task
                         worker.kill()
                         killed.append(worker)
                         return True
-        return False
+        return bool(killed)
 
     await_(kill, 180)
     code, output = ended(process)
