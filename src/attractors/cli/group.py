@@ -32,8 +32,9 @@ def about(path: Path) -> str:
 
 
 class Lazy(click.Group):
-    """A group whose commands are the modules of three rooms. To list them it reads their first lines without
-    importing them.
+    """A group whose commands are the modules of three rooms.
+
+    To list them it reads their first lines without importing them.
     """
 
     def list_commands(self, context: click.Context) -> list[str]:

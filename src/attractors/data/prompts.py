@@ -29,8 +29,9 @@ def prompts_of(content: dict, path: str | Path) -> dict[str, dict]:
 
 
 def prompt_of(content: dict, name: str, path: str | Path) -> dict:
-    """Return the entry `name` of a study's file. Raises ValueError listing the entries where there is none of this
-    name.
+    """Return the entry `name` of a study's file.
+
+    Raises ValueError listing the entries where there is none of this name.
     """
     entries = prompts_of(content, path)
     if name not in entries:

@@ -95,8 +95,9 @@ class Latents:
     offset: int
 
     def embed(self, prompt: str, device: torch.device) -> torch.Tensor:
-        """Return the text encoder's output for a prompt: [1, tokens, D]. The prompt is padded or cut to the
-        tokenizer's length.
+        """Return the text encoder's output for a prompt: [1, tokens, D].
+
+        The prompt is padded or cut to the tokenizer's length.
         """
         return self.pipeline.encode_prompt(prompt, device, 1, do_classifier_free_guidance=False)[0]
 

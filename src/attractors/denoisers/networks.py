@@ -12,8 +12,9 @@ from attractors.settings.section import Section
 
 
 def time_features(alpha_bar: torch.Tensor, dimension: int = 64) -> torch.Tensor:
-    """Return sines and cosines of the logarithm of the noise level: [T, dimension]. The frequencies are octaves from
-    1/16 up.
+    """Return sines and cosines of the logarithm of the noise level: [T, dimension].
+
+    The frequencies are octaves from 1/16 up.
     """
     frequencies = 2.0 ** torch.linspace(-4, 4, dimension // 2, dtype=torch.float64)
     angles = noise_level(alpha_bar).log()[:, None] * frequencies

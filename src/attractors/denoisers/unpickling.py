@@ -14,8 +14,9 @@ import numpy as np
 
 
 def _reconstruct(kind: type, shape: tuple[int, ...], code: bytes) -> np.ndarray:
-    """Begin an array as numpy does. Only empty arrays are allowed, because another shape could ask for any amount of
-    memory.
+    """Begin an array as numpy does.
+
+    Only empty arrays are allowed, because another shape could ask for any amount of memory.
     """
     if kind is not np.ndarray or shape != (0,):
         raise pickle.UnpicklingError(f"an array that begins as {str(shape)[:40]}")

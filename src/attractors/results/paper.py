@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 
 class Points(NamedTuple):
-    """The points A and B of Table 1. For widths other than 128 they are those of B.5, or Table 1's where B.5 gives
-    none.
+    """The points A and B of Table 1.
+
+    For widths other than 128 they are those of B.5, or Table 1's where B.5 gives none.
     """
 
     a: int
