@@ -84,7 +84,7 @@ def flow(
     Returns (x_T: [B, N], integral: [B]) in float64. The integral is that of the divergence of
     f = -sigma^2 / 2 grad log p from t to T (Eqs. 24 and 32); `field` gives the score and its divergence.
     scipy's RK45 integrates all B points as one system and chooses its steps by their root mean square error: at the
-    default tolerances log p is within 1e-5 of the exact value for points on the circle.
+    default tolerances log p is within 1e-5 of the exact value for the empirical distribution of points on the circle.
     Raises FloatingPointError where the solver fails.
     """
     x = torch.as_tensor(x)
