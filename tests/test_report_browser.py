@@ -235,6 +235,12 @@ def test_what_is_known_of_the_sample_pointed_at_is_told_and_drawn(browser, run, 
     write_report(folder, folder / "report.html")
     page, complaints = opened(browser, folder / "report.html", viewport={"width": 1200, "height": 900})
     assert page.text_content("#pointed").startswith("Point at a sample")
+    cut = page.evaluate("""() => {
+        const left = element => element.getBoundingClientRect().left, edge = left(document.getElementById("spectra"));
+        return [...document.querySelectorAll("#spectra svg text")].filter(text => left(text) < edge)
+            .map(text => text.textContent);
+    }""")
+    assert cut == []
     for act in ("hover", "focus"):
         card = page.locator(".sample").nth(2 if act == "hover" else 7)
         getattr(card, act)()

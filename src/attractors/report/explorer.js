@@ -181,7 +181,7 @@ const fractionSpec = {
 
 const spectraSpec = {
   description: "Singular values by rank around the samples below that were measured",
-  width: 480, height: 150, padding: 6, background: null, autosize: { type: "pad" }, config,
+  width: 480, height: 150, padding: 6, background: null, autosize: { type: "pad", resize: true }, config,
   title: { text: "spectra around the samples below, where measured; heavy: the sample pointed at", frame: "group" },
   signals: [{ name: "pointed", value: -1 }],
   data: [{ name: "spectra", values: [{ sample: 0, type: TYPES[0], rank: 0, value: 0 }] }],
@@ -189,7 +189,7 @@ const spectraSpec = {
     { name: "y", type: "linear", domain: { data: "spectra", field: "value" }, range: "height", zero: true, nice: true },
     { name: "colour", type: "ordinal", domain: TYPES, range: TYPES.map(t => COLOURS[t]) }],
   axes: [{ orient: "bottom", scale: "x", title: "rank, as a share of all", tickCount: 5 },
-    { orient: "left", scale: "y", title: "singular value", titleAnchor: "middle", tickCount: 4 }],
+    { orient: "left", scale: "y", title: "singular value", tickCount: 4 }],
   marks: [{ type: "group", from: { facet: { name: "one", data: "spectra", groupby: ["sample", "type"] } }, marks: [
     { type: "line", from: { data: "one" }, aria: false, encode: { update: { x: { scale: "x", field: "rank" }, y: { scale: "y", field: "value" },
       stroke: { scale: "colour", field: "type" }, strokeWidth: { signal: "datum.sample === pointed ? 4 : 1.2" } } } }] }],
