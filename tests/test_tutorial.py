@@ -93,7 +93,7 @@ def run(command, folder):
 def clone(tmp_path_factory):
     """The repository as git would clone it, with some images."""
     folder = tmp_path_factory.mktemp("clone")
-    for name in ("src", "sweeps", "data/raw", "models/lpips", ".dvc/plots"):
+    for name in ("src", "sweeps", "prompts", "data/raw", "models/lpips", ".dvc/plots"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.npz"))
     for name in ("dvc.yaml", "params.yaml", "runs.yaml", ".dvc/config", ".dvc/.gitignore", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)

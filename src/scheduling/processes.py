@@ -61,8 +61,7 @@ class Processes:
     def __init__(self, preloaded: Sequence[str] = (), script: Path = Path(keeper.__file__)) -> None:
         """preloaded: libraries that commands `python SCRIPT ...` find imported, on Linux; script: the file keeper.py.
 
-        Measured on two busy cores: six stages that import torch take 20.2 s of CPU started anew, and 3.9 s as forks,
-        of which the one import is 3.3 s.
+        Measured on two busy cores: six stages that import torch take 20.2 s of CPU started anew, and 3.9 s as forks.
         """
         self.context: Any = None
         if preloaded and sys.platform == "linux":
@@ -70,7 +69,7 @@ class Processes:
             self.context.set_forkserver_preload(list(preloaded))
         self.kept, self.lock, self.stopped = {}, threading.Lock(), False
         self.keeper: Any = subprocess.Popen(
-            [sys.executable, str(script)], stdin=subprocess.PIPE, text=True, start_new_session=True
+            [sys.executable, str(script)], stdin=subprocess.PIPE, encoding="utf-8", start_new_session=True
         )
 
     def run(self, command: str, folder: str, environment: dict[str, str], log: Path) -> int:
@@ -87,7 +86,8 @@ class Processes:
                 self.kept[number] = psutil.Process(number)
             self._tell(f"+{number}")
         try:
-            return wait()
+            code = wait()  # 0 where `stop` has read the exit code first
+            return -signal.SIGTERM if self.stopped and code == 0 else code
         finally:
             with self.lock:
                 del self.kept[number]
@@ -112,7 +112,7 @@ class Processes:
         shell = get_executable()
         with open(log, "ab") as output:
             child = subprocess.Popen(
-                _make_cmd(shell, command), shell=shell is None, cwd=folder, env=environment,
+                _make_cmd(shell, command) if shell else command, cwd=folder, env=environment,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         return child.pid, child.wait
