@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from attractors.arrays import read_arrays
-from attractors.data import datasets
+from attractors.data import datasets, downloads
 from attractors.data.datasets import IDX_NAME, centre_crop, load, md5
 from attractors.data.images import read_images
 from attractors.stages import subset
@@ -34,8 +34,8 @@ def no_network(monkeypatch):
     def refuse(*command, **_):
         raise ValueError(f"{command[0]}: no network in tests")
 
-    monkeypatch.setattr(datasets, "_download", refuse)
-    monkeypatch.setattr(datasets, "_run", refuse)
+    monkeypatch.setattr(downloads, "download", refuse)
+    monkeypatch.setattr(downloads, "run", refuse)
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
@@ -74,7 +74,7 @@ def test_a_temporary_copy_of_an_experiment_looks_into_the_checkout_that_made_it(
 
 
 def test_a_damaged_local_file_is_named_and_never_replaced_by_a_download(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "_download", lambda *_: pytest.fail("went to the network"))
+    monkeypatch.setattr(downloads, "download", lambda *_: pytest.fail("went to the network"))
     (tmp_path / IDX_NAME).write_bytes(idx(GREY))
     with pytest.raises(ValueError, match=rf"{IDX_NAME}: md5 {md5(idx(GREY))} once unpacked; it must be 6bbc9ace"):
         load("mnist", tmp_path)

@@ -26,7 +26,7 @@ from torchvision.datasets import CIFAR10
 
 from attractors.arrays import write_arrays
 from attractors.commands import import_checkpoint, scale
-from attractors.data import datasets
+from attractors.data import datasets, downloads
 from attractors.data.datasets import IDX, IDX_NAME
 from attractors.distances.lpips_embedding import weights_hash
 from attractors.stages import (
@@ -556,8 +556,8 @@ def no_network(monkeypatch):
     def refuse(*command, **_):
         raise ValueError("no network in tests")
 
-    monkeypatch.setattr(datasets, "_download", refuse)
-    monkeypatch.setattr(datasets, "_run", refuse)
+    monkeypatch.setattr(downloads, "download", refuse)
+    monkeypatch.setattr(downloads, "run", refuse)
 
 
 def dataset(name, folder):

@@ -21,7 +21,7 @@ LOADERS = {
 }  # fmt: skip
 ALIASES = {"np": "numpy", "pd": "pandas"}
 # The one subclass that admits numpy's three names and no others; test_foreign.py and test_datasets.py feed it bombs.
-EXCEPTIONS = {("src/attractors/denoisers/unpickling.py", "pickle._Unpickler")}
+EXCEPTIONS = {("src/attractors/data/unpickling.py", "pickle._Unpickler")}
 
 
 def unsafe(source):

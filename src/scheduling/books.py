@@ -37,7 +37,7 @@ def write(path: Path, content: bytes) -> None:
 class LockFile:
     """dvc.lock, kept as the text of each entry.
 
-    DVC's YAML takes 24 ms to write an entry, and joining texts takes no time.
+    DVC's YAML takes about 6 ms to write an entry, 0.8 s for the 131 of the default run; joining texts takes no time.
     """
 
     def __init__(self, path: Path) -> None:

@@ -81,9 +81,9 @@ def readers():
 
     from attractors import tables
     from attractors.cli.settings import check_names, read_runs, read_yaml
-    from attractors.data import datasets, prompts, subsets
+    from attractors.data import datasets, prompts, subsets, unpickling
     from attractors.data import images as readers
-    from attractors.denoisers import foreign, models, unpickling
+    from attractors.denoisers import foreign, models
 
     images = np.arange(128, dtype=np.uint8).reshape(2, 1, 8, 8)
     pictures = [saved(Image.fromarray(images[0, 0]).save, kind) for kind in ("png", "jpeg", "webp", "bmp")]

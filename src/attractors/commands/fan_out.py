@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from scheduling.graph import Agenda
     from scheduling.machine import Lane
 
-PRELOADED = ("click", "numpy", "pandas", "ruamel.yaml", "safetensors.numpy", "torch", "tqdm")
+PRELOADED = ("click", "numpy", "pandas", "pydantic", "ruamel.yaml", "safetensors.numpy", "torch", "tqdm")
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -13,9 +13,9 @@ from attractors.data.archives import TORCH, joined, tensors
 from attractors.data.datasets import ARCHIVES
 from attractors.data.images import Images, divided, open_images
 from attractors.data.pictures import files_in, visible
+from attractors.data.unpickling import read_torch
 from attractors.denoisers.foreign import from_authors, from_diffusers, noise_error
 from attractors.denoisers.models import new_model, write_model
-from attractors.denoisers.unpickling import read_torch
 from attractors.files import file_hash
 
 

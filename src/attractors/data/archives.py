@@ -10,7 +10,7 @@ from typing import IO
 import numpy as np
 
 from attractors.data.pictures import check_unpacked, members
-from attractors.denoisers.unpickling import read_torch
+from attractors.data.unpickling import read_torch
 
 TORCH = (".pt", ".pth", ".bin", ".ckpt")
 

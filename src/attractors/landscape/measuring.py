@@ -55,9 +55,8 @@ def measure(
     parts: list[Results] = []
     done = resumed = 0
     if state is not None:
-        parts, resumed = [{name: tensor.numpy() for name, tensor in state["results"].items()}], state["count"]
-    results: Results = parts[0] if parts else {}
-    turns = 0
+        parts, resumed = [{name: tensor.numpy() for name, tensor in p.items()} for p in state["parts"]], state["count"]
+    results, turns = _joined(parts), 0
     while turns < max(ends.values()):
         turns += BLOCK
         numbers = interleave([numbers[: min(ends[group], turns)] for group, numbers in members.items()])
@@ -65,10 +64,9 @@ def measure(
             part = numbers[start : start + chunk]
             if start + len(part) > resumed:
                 parts.append(evaluate(part))
-                results = _joined(parts)
-                save({"count": start + len(part), "results": _tensors(results)})
+                save({"count": start + len(part), "parts": [_tensors(p) for p in parts]})  # joined once in a turn only
             tick(len(part))
-        done = len(numbers)
+        done, results = len(numbers), _joined(parts)
         for group, end in ends.items():
             if target and turns < end:
                 rows = np.isin(numbers, members[group][:turns])
@@ -80,9 +78,10 @@ def measure(
 
 
 def _joined(parts: list[Results]) -> Results:
-    """Return the parts joined in one array, which also replaces them."""
-    parts[:] = [{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}]
-    return parts[0]
+    """Return the parts joined in one, which also replaces them; nothing of no parts."""
+    if len(parts) > 1:
+        parts[:] = [{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}]
+    return parts[0] if parts else {}
 
 
 def _tensors(results: Results) -> dict[str, torch.Tensor]:

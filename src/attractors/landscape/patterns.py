@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import click
@@ -54,15 +55,19 @@ class Patterns:
     images: np.ndarray  # [n, C, H, W] float32 in [-1, 1], of all members in the order of `numbers`
     device: torch.device
 
-    @property
+    @cached_property
     def numbers(self) -> np.ndarray:
         """All members, each once: [n]."""
         return interleave(list(self.members.values()))
 
+    @cached_property
+    def rows(self) -> dict[int, int]:
+        """The row of `images` that holds the pattern of each number."""
+        return {number: row for row, number in enumerate(self.numbers.tolist())}
+
     def tensor(self, numbers: np.ndarray) -> torch.Tensor:
         """Return the patterns so numbered: [m, C, H, W] in [-1, 1] on the device."""
-        row = {number: row for row, number in enumerate(self.numbers.tolist())}
-        return torch.from_numpy(self.images[[row[number] for number in numbers.tolist()]]).to(self.device)
+        return torch.from_numpy(self.images[[self.rows[number] for number in numbers.tolist()]]).to(self.device)
 
 
 def read_distances(path: str, size: int, count: int) -> tuple[np.ndarray, np.ndarray]:

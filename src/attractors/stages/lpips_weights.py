@@ -14,7 +14,7 @@ import torch
 
 from attractors.arrays import write_arrays
 from attractors.cli.stage import out_option, stage
-from attractors.denoisers.unpickling import numpy_pickle
+from attractors.data.unpickling import numpy_pickle
 from attractors.distances.lpips_embedding import BACKBONES, weights_hash
 
 # torchvision's name of the backbone, whose file carries a checksum in its name.
