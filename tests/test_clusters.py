@@ -103,11 +103,11 @@ def write_run(folder, images, distances, metric, delta_m, delta_s):
     write_arrays(folder / "data/neighbours/x/4.safetensors", found, distance=metric, size=4)
     write_arrays(folder / "data/synthetic/x/4.safetensors", {"images": np.clip(images, -1, 1)})
     write_arrays(folder / "data/types/x/4.safetensors", {"codes": codes}, size=4, delta_m=delta_m, delta_s=delta_s)
-    write_arrays(folder / "s.safetensors", {"images": training})
+    write_arrays(folder / "data/subsets/d.safetensors", {"images": training})
     shares = np.bincount(codes, minlength=3) / len(codes)
     table = pd.DataFrame([{"K": 4, **dict(zip(("memorized", "spurious", "generalized"), shares, strict=True))}])
     write_csv(folder / "metrics/fractions/x.csv", table)
-    return ["x", "--subset", folder / "s.safetensors", "--data", folder / "data", "--metrics", folder / "metrics",
+    return ["x", "--dataset", "d", "--data", folder / "data", "--metrics", folder / "metrics",
             "--out", folder / "found.json"]  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from attractors.denoisers.diffusion import Diffusion, forward_process, linear_betas
-from attractors.denoisers.networks import ExactNoise
+from attractors.denoisers.networks import ExactNoise, LinearNoise
 from attractors.denoisers.samplers import ancestral, ddim, sample_noise
 
 
@@ -104,3 +104,28 @@ def test_exact_denoiser_recalls_its_memories(random):
     samples = ancestral(model, sample_noise(1, range(20), (1, 3, 3), 1000))
     distance = torch.cdist(samples.flatten(1), memories.flatten(1)).min(1).values
     assert distance.max() < 1e-3
+
+
+def test_linear_noise_is_the_posterior_mean_of_gaussian_images(random):
+    """E[noise | x] by conditioning the joint Gaussian of (noise, x), whose covariances are known."""
+    images = torch.rand(9, 1, 2, 3, generator=random, dtype=torch.float64) * 2 - 1
+    alpha_bar = torch.cumprod(1 - linear_betas(), 0)
+    network = LinearNoise((1, 2, 3), alpha_bar, images)
+    mean, covariance = images.reshape(9, 6).mean(0), torch.cov(images.reshape(9, 6).T, correction=0)
+    x, t = torch.randn(4, 1, 2, 3, generator=random, dtype=torch.float64), torch.tensor([0, 50, 400, 999])
+    found = network(x, t)
+    for b, time in enumerate(t):
+        scale, variance = alpha_bar[time].sqrt(), 1 - alpha_bar[time]
+        joint = scale**2 * covariance + variance * torch.eye(6)
+        expected = variance.sqrt() * torch.linalg.solve(joint, x[b].flatten() - scale * mean)
+        torch.testing.assert_close(found[b].flatten(), expected, rtol=2e-4, atol=2e-5)
+
+
+def test_samples_of_the_linear_denoiser_have_the_mean_and_covariance_of_its_images(random):
+    images = torch.randn(400, 1, 1, 3, generator=random) @ torch.tensor([[0.3, 0.1, 0], [0, 0.05, 0], [0.1, 0, 0.2]])
+    betas = linear_betas()
+    model = Diffusion(LinearNoise((1, 1, 3), torch.cumprod(1 - betas, 0), images), betas)
+    samples = ancestral(model, sample_noise(1, range(4000), (1, 1, 3), 1000)).flatten(1)
+    flat = images.flatten(1)
+    torch.testing.assert_close(samples.mean(0), flat.mean(0), rtol=0, atol=0.03)
+    torch.testing.assert_close(torch.cov(samples.T), torch.cov(flat.T), rtol=0, atol=0.01)

@@ -161,7 +161,7 @@ def test_what_is_tracked_of_a_stage_is_what_its_command_reads(name):
     files = {"data", "values", "params", "sweep", "study", "device",
               "out", "metrics", "spectra", "model", "selection", "synthetic",
              "subset", "training", "size", "lpips", "neighbours", "selections", "name", "latents", "types",
-             "folder"}  # fmt: skip
+             "folder", "replicate", "dataset"}  # fmt: skip
     assert options - files - set(Common.model_fields) == fields
 
 

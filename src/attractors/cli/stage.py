@@ -151,6 +151,24 @@ def seed_option(function: Callable) -> Callable:
     return _with(function, option_of("seed", Common.model_fields["seed"]))
 
 
+replicate_option = click.option(
+    "--replicate", type=click.IntRange(0), default=0, help="Number of the replicate; the first is 0."
+)
+
+
+def seed_of_replicate(function: Callable) -> Callable:
+    """Add the options --seed and --replicate to a stage, which is called with the seed of that replicate.
+
+    Replicate R of seed 3407 is what seed 3407 + R gives.
+    """
+
+    @functools.wraps(function)
+    def called(seed: int, replicate: int, **values: Any) -> Any:
+        return function(seed=seed + replicate, **values)
+
+    return replicate_option(seed_option(called))
+
+
 def _with(function: Any, option: click.Option) -> Callable:
     function.__click_params__ = [*getattr(function, "__click_params__", []), option]
     return function

@@ -11,10 +11,11 @@ from attractors.cli.settings import CHECKOUT, ROOT, check_names, read_yaml
 from attractors.data.prompts import prompts_of
 from attractors.distances.detection import DISTANCES
 from attractors.files import atomic
+from attractors.settings.network import CLOSED_FORM
 from attractors.settings.sweep import study_settings, sweep_settings
 
 SCALES = {
-    "laptop": ["digits", "digits-exact"],
+    "laptop": ["digits", "digits-exact", "digits-linear"],
     "mnist": ["mnist-128"],
     "fashion_mnist": ["fashion_mnist-128"],
     "cifar10": ["cifar10-64", "cifar10-96", "cifar10-128"],
@@ -33,6 +34,11 @@ def backbone(distance: str) -> str:
     return DISTANCES[distance] or "none"
 
 
+def numbered(name: str | int, replicate: int) -> str:
+    """Return the name of a replicate's file: NAME for the first, and NAME-R for replicate R."""
+    return f"{name}-{replicate}" if replicate else str(name)
+
+
 def read_sweep(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """(A sweep's file, the settings of each of its stages), checked as a whole against params.yaml and the defaults.
 
@@ -47,9 +53,10 @@ def read_sweep(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
 def runs_of(names: Sequence[str], folder: Path = ROOT / "sweeps", studies: Path = ROOT / "prompts") -> dict:
     """Return what runs.yaml holds for scales, sweeps or case studies `names`. Raises ValueError.
 
-    datasets; backbones of LPIPS that are needed; sweeps by name; those of them that are learned (all but the exact
-    controls); runs by name, with the backbones that their neighbours and basin stages read; studies by name; their
-    prompts by name. A study by itself comes with the laptop's sweeps.
+    datasets; their orders by name, one for each replicate that has training sets of its own; backbones of LPIPS that
+    are needed; sweeps by name; those of them that are learned (all but the controls in closed form); runs by name, with
+    the name of their files, K or K-R for replicate R from 1, and the backbones that their neighbours and basin stages
+    read; studies by name; their prompts by name. A study by itself comes with the laptop's sweeps.
     """
     known, cases = names_in(folder), names_in(studies)
     chosen, settings, chosen_cases = {}, {}, {}
@@ -70,15 +77,21 @@ def runs_of(names: Sequence[str], folder: Path = ROOT / "sweeps", studies: Path 
         sweep: {"dataset": content["dataset"], "neighbours": backbone(settings[sweep]["neighbours"]["distance"])}
         for sweep, content in chosen.items()
     }
-    runs = {
-        f"{sweep}-{size}": {
-            "sweep": sweep, "size": size, **sweeps[sweep],
-            "basin": backbone(settings[sweep]["basin"]["distance"]),
-        }
-        for sweep, content in chosen.items()
-        for size in settings[sweep]["classify"]["sizes"]
-    }  # fmt: skip
-    learned = {name: dict(sweep) for name, sweep in sweeps.items() if chosen[name]["network"]["name"] != "exact"}
+    runs, subsets = {}, {}
+    for sweep, content in chosen.items():
+        grid = settings[sweep]["classify"]
+        for size, models in zip(grid["sizes"], grid["replicates"], strict=True):
+            for replicate in range(models):
+                name, own = numbered(size, replicate), replicate if content.get("new_subsets") else 0
+                dataset, subset = content["dataset"], numbered(content["dataset"], own)
+                subsets[subset] = {"dataset": dataset, "replicate": own}
+                runs[f"{sweep}-{name}"] = {
+                    "sweep": sweep, "size": size, "replicate": replicate, "file": name, "subset": subset,
+                    **sweeps[sweep], "basin": backbone(settings[sweep]["basin"]["distance"]),
+                }  # fmt: skip
+    learned = {
+        name: dict(sweep) for name, sweep in sweeps.items() if chosen[name]["network"]["name"] not in CLOSED_FORM
+    }
     datasets = sorted({content["dataset"] for content in chosen.values()})
     prompts = {
         f"{study}-{name}": {"study": study, "prompt": name}
@@ -89,8 +102,8 @@ def runs_of(names: Sequence[str], folder: Path = ROOT / "sweeps", studies: Path 
     backbones |= {"alex"} if chosen_cases else set()  # for their stability
     studies = {study: {"model": content["model"]} for study, content in chosen_cases.items()}
     return {
-        "datasets": datasets, "lpips": sorted(backbones), "sweeps": sweeps, "learned": learned, "runs": runs,
-        "studies": studies, "prompts": prompts,
+        "datasets": datasets, "subsets": subsets, "lpips": sorted(backbones), "sweeps": sweeps, "learned": learned,
+        "runs": runs, "studies": studies, "prompts": prompts,
     }  # fmt: skip
 
 
@@ -109,7 +122,7 @@ def main(names: tuple[str, ...], out: str) -> None:
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="NAMES") from None
     yaml = YAML()
-    yaml.width, yaml.default_flow_style = 120, None
+    yaml.width, yaml.default_flow_style = 240, None
     with atomic(out) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write(f"# Written by: python src/main.py scale {' '.join(names)}\n")
         yaml.dump(content, file)

@@ -36,3 +36,18 @@ def sizes(entry: Any) -> list[int]:
     raise ValueError(
         f"sizes is {str(entry)[:80]}; it must be an ascending list of integers from 2, or a grid {{a, b, total}}"
     )
+
+
+def replicates(entry: Any, grid: list[int]) -> dict[int, int]:
+    """Return how many models are trained at each K of `grid`, from the entry `replicates` of a sweep's file.
+
+    It is a number for all K, or a mapping from K to one, where `default` stands for the K that it does not name and is
+    1 where it is missing. Raises ValueError for anything else.
+    """
+    given = entry if isinstance(entry, dict) else {"default": 1 if entry is None else entry}
+    for key, count in given.items():
+        if key != "default" and key not in grid:
+            raise ValueError(f"replicates names {str(key)[:80]!r}; sizes are {', '.join(map(str, grid))}, and default")
+        if type(count) is not int or not 1 <= count < 1000:
+            raise ValueError(f"replicates is {str(count)[:80]} for {key}; it must be a whole number from 1 to 999")
+    return {size: given.get(size, given.get("default", 1)) for size in grid}

@@ -23,7 +23,7 @@ def new_model(
     """Return an untrained Diffusion.
 
     network and diffusion are sections of the sweep's file; image_shape is (C, H, W).
-    memories: [K, C, H, W] are the training images; only the exact denoiser uses them, and stores them as its weights.
+    memories: [K, C, H, W] are the training images; only the closed forms use them, for their weights.
     Raises ValueError for an unknown or invalid setting.
     """
     described, process = network_settings(network), diffusion_settings(diffusion)

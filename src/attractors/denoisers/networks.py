@@ -1,4 +1,4 @@
-"""The networks by name: the residual MLP of A.2, the U-Net of B.4, and the exact denoiser of a finite training set."""
+"""The networks by name: the residual MLP of A.2, the U-Net of B.4, and two optimal denoisers in closed form."""
 
 import math
 
@@ -8,6 +8,7 @@ from torch import nn
 
 from attractors.denoisers.diffusion import noise_level
 from attractors.denoisers.unet import UNet
+from attractors.settings.network import CLOSED_FORM
 from attractors.settings.section import Section
 
 
@@ -90,7 +91,45 @@ class ExactNoise(nn.Module):
         return ((x.flatten(1) - scale * x_0) / variance.sqrt()).reshape(x.shape)
 
 
-NETWORKS: dict[str, type[nn.Module]] = {"mlp": ResidualMLP, "unet": UNet, "exact": ExactNoise}
+class LinearNoise(nn.Module):
+    """The optimal linear noise prediction for a finite training set, which is that of Gaussian images.
+
+    E[noise | x_t] = sigma (alpha_bar Sigma + sigma^2)^-1 (x_t - sqrt(alpha_bar) mu) for images N(mu, Sigma), with the
+    mean and the covariance (divided by K) of the training set. Its weights are mu: [P], the principal axes as columns:
+    [P, P], and the variances along them: [P], for images of P pixels.
+    """
+
+    alpha_bar: torch.Tensor
+    mean: torch.Tensor
+    axes: torch.Tensor
+    variances: torch.Tensor
+
+    def __init__(self, image_shape: tuple[int, ...], alpha_bar: torch.Tensor, memories: torch.Tensor) -> None:
+        super().__init__()
+        pixels = math.prod(image_shape)
+        self.register_buffer("alpha_bar", alpha_bar.double(), persistent=False)
+        mean, axes, variances = torch.zeros(pixels), torch.zeros(pixels, pixels), torch.zeros(pixels)
+        if len(memories) and not memories.is_meta:  # else a model is being read, and its weights follow
+            images = memories.double().reshape(len(memories), pixels)
+            mean = images.mean(0)
+            variances, axes = torch.linalg.eigh((images - mean).T @ (images - mean) / len(images))
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("axes", axes.float())
+        self.register_buffer("variances", variances.clamp(min=0).float())
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """Map x: [B, C, H, W] and t: [B], 0-based, to the expected noise, shaped like x."""
+        alpha_bar = self.alpha_bar[t, None].to(x)
+        mean, axes, variances = (weight.to(x.dtype) for weight in (self.mean, self.axes, self.variances))
+        along = (x.flatten(1) - alpha_bar.sqrt() * mean) @ axes
+        # 1 - alpha_bar is taken in float64: it loses its digits where there is little noise.
+        sigma = (1 - self.alpha_bar[t, None]).sqrt().to(x)
+        return ((sigma / (alpha_bar * variances + sigma**2) * along) @ axes.T).reshape(x.shape)
+
+
+NETWORKS: dict[str, type[nn.Module]] = {
+    "mlp": ResidualMLP, "unet": UNet, "exact": ExactNoise, "linear": LinearNoise,
+}  # fmt: skip
 
 
 def build(
@@ -98,11 +137,11 @@ def build(
 ) -> nn.Module:
     """Return the network that `settings` describes, for images of image_shape: (C, H, W).
 
-    alpha_bar: [T] is the noise schedule. memories: [K, C, H, W] in [-1, 1] are used by the exact denoiser alone.
+    alpha_bar: [T] is the noise schedule. memories: [K, C, H, W] in [-1, 1] are used by the closed forms alone.
     Raises ValueError for images that the network cannot take.
     """
     values = settings.model_dump()
     name = values.pop("name")
-    if name == "exact":
+    if name in CLOSED_FORM:
         values["memories"] = memories
     return NETWORKS[name](image_shape, alpha_bar, **values)

@@ -25,8 +25,11 @@ def fractions(codes: np.ndarray) -> np.ndarray:
     return np.bincount(codes, minlength=len(TYPES)) / len(codes)
 
 
-def wilson(share: np.ndarray, count: int, z: float = 1.96) -> tuple[np.ndarray, np.ndarray]:
-    """Return Wilson's interval of a share of `count` draws, as (low, high); z = 1.96 makes it 95%."""
+def wilson(share: np.ndarray, count: float, z: float = 1.96) -> tuple[np.ndarray, np.ndarray]:
+    """Return Wilson's interval of a share of `count` draws, as (low, high); z = 1.96 makes it 95%.
+
+    count may be a fraction: the number of independent draws to which draws that are not independent amount.
+    """
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
     return np.maximum(centre - half, 0), np.minimum(centre + half, 1)

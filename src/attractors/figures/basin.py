@@ -12,7 +12,7 @@ import pandas as pd
 from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, log_axis, panels, save
+from attractors.figures.style import COLOURS, log_axis, panels, save, thin_lines
 from attractors.report.words import Table, by_type, means, order
 from attractors.results.run import ORDER, Run, wide
 from attractors.tables import write_csv
@@ -46,15 +46,19 @@ FIGURE = Figure(
 )
 
 
-def draw(axis: Axes, table: pd.DataFrame, control: pd.DataFrame | None, column: str) -> None:
-    """Draw the mean of a column of each type against K, with a band of one standard deviation.
+def draw(
+    axis: Axes, table: pd.DataFrame, single: pd.DataFrame | None, control: pd.DataFrame | None, column: str
+) -> None:
+    """Draw the mean of a column of each type against K with its 95% interval, and a band of one standard deviation.
 
-    The control's means are dashed.
+    single: the same of each replicate, drawn as thin lines where there are several. The control's means are dashed.
     """
     for name in ORDER:
         part = table[table.type == name]
         mean, deviation = part[column], part[f"{column}_std"].fillna(0)
-        axis.plot(part.K, mean, "o-", ms=3, lw=1.2, color=COLOURS[name], label=name)
+        error = (part["quantile"] * part[f"{column}_se"]).fillna(0)
+        axis.errorbar(part.K, mean, error, fmt="o-", ms=3, lw=1.2, color=COLOURS[name], label=name)
+        thin_lines(axis, single, name, column)
         axis.fill_between(part.K, mean - deviation, mean + deviation, color=COLOURS[name], alpha=0.15, lw=0)
         if control is not None and len(part := control[control.type == name]):
             axis.plot(part.K, part[column], "s--", ms=3, lw=0.8, mfc="none", color=COLOURS[name])
@@ -72,8 +76,9 @@ def main(name: str, metrics: str, plotted: str, out: str) -> None:
     table, control = run.needed("basin", name, "K", "log_volume", "t_c"), run.control("basin", name)
     fractions = run.needed("fractions", name, "K", *TYPES)
     figure, [[volume, time, share]] = panels(1, 3, 11, 3.4, sharex=True)
-    draw(volume, table, control, "log_volume")
-    draw(time, table, control, "t_c")
+    single = run.replicates("basin", name)
+    draw(volume, table, single, control, "log_volume")
+    draw(time, table, single, control, "t_c")
     volume.set(title=f"{name}: basins of attraction", ylabel="log-volume, ln V (Eq. 34)")
     time.set(title="critical time (Alg. 1)", ylabel="$t_c$, steps of diffusion", ylim=(0, None))
     if "log_volume_floor" in table:
@@ -85,7 +90,7 @@ def main(name: str, metrics: str, plotted: str, out: str) -> None:
     if control is not None:
         volume.plot([], [], "s--", ms=3, lw=0.8, mfc="none", color="black", label="exact denoiser")
     volume.legend(fontsize=7)
-    write_csv(plotted, wide(table, ["log_volume", "log_volume_std", "t_c", "t_c_std"]))
+    write_csv(plotted, wide(table, ["log_volume", "log_volume_se", "t_c", "t_c_se"]))
     click.echo(f"{save(figure, out)}: basins of {table.n.sum()} patterns at {table.K.nunique()} sizes")
 
 

@@ -14,7 +14,7 @@ from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
 from attractors.figures.spectra import TITLES, curves
-from attractors.figures.style import COLOURS, log_axis, panels, save
+from attractors.figures.style import COLOURS, log_axis, panels, save, thin_lines
 from attractors.report.words import Table, by_type, means, order
 from attractors.results.run import ORDER, Run, wide
 from attractors.tables import write_csv
@@ -80,11 +80,18 @@ def rainbow(axis: Axes, table: pd.DataFrame, control: pd.DataFrame | None) -> No
     axis.legend(title="K", fontsize=6, title_fontsize=7, ncols=2)
 
 
-def against_size(axis: Axes, table: pd.DataFrame, control: pd.DataFrame | None, column: str) -> None:
-    """Draw a summary of each type's spectra against K, with bars of one standard error; the control is dashed."""
+def against_size(
+    axis: Axes, table: pd.DataFrame, single: pd.DataFrame | None, control: pd.DataFrame | None, column: str
+) -> None:
+    """Draw a summary of each type's spectra against K, with 95% intervals; the control is dashed.
+
+    single: the same of each replicate, drawn as thin lines where there are several.
+    """
     for kind in ORDER:
         part = table[table.type == kind]
-        axis.errorbar(part.K, part[column], part[f"{column}_se"].fillna(0), fmt="o-", ms=3, lw=1.2, color=COLOURS[kind])
+        error = (part["quantile"] * part[f"{column}_se"]).fillna(0)
+        axis.errorbar(part.K, part[column], error, fmt="o-", ms=3, lw=1.2, color=COLOURS[kind])
+        thin_lines(axis, single, kind, column)
         if control is not None:
             part = control[control.type == kind]
             axis.plot(part.K, part[column], "s--", ms=3, lw=0.8, mfc="none", color=COLOURS[kind])
@@ -105,6 +112,7 @@ def main(name: str, metrics: str, skip: int, plotted: str, out: str) -> None:
     summaries, exact = run.needed("curvature", name, "K", "t0"), run.control("curvature", name)
     spectra = spectra[spectra["rank"] > skip]
     control = None if control is None else control[control["rank"] > skip]
+    single = run.replicates("curvature", name)
     peak = int(run.peak(name).K)
     methods = [method for method in TITLES if method in set(spectra.method)]
     figure, axes = panels(len(methods), 3, 11, 3.2 * len(methods))
@@ -116,7 +124,8 @@ def main(name: str, metrics: str, skip: int, plotted: str, out: str) -> None:
         left.set(xlabel="rank", ylabel="singular value", ylim=(0, None))
         left.legend(fontsize=7)
         rainbow(middle, found[found.type == "training"], None if known is None else known[known.type == "training"])
-        against_size(right, summary, told, SUMMARIES[method])
+        alone = None if single is None else single[single.method == method]
+        against_size(right, summary, alone, told, SUMMARIES[method])
     dimension = summaries[summaries.method == methods[-1]]
     write_csv(plotted, wide(dimension, [SUMMARIES[methods[-1]], f"{SUMMARIES[methods[-1]]}_se"]))
     click.echo(f"{save(figure, out)}: spectra at K={peak}, and of training images at {summaries.K.nunique()} sizes")

@@ -13,7 +13,7 @@ import pandas as pd
 from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, log_axis, panels, save
+from attractors.figures.style import COLOURS, log_axis, panels, save, thin_lines
 from attractors.report.words import Table, by_type, means
 from attractors.results.run import ORDER, Run, wide
 from attractors.tables import write_csv
@@ -26,12 +26,12 @@ def lowest(table: pd.DataFrame) -> tuple[int, int, int] | None:
     """Where spurious samples have the lowest energy: (pairs of a K and a reference image with all three types, how many
     of them have it, how many by more than two standard errors of both differences). None where no pair has all types.
 
-    table: the table of energies, with `gap` and `energy_se`.
+    table: the table of energies, with `gap` and `gap_se`.
     """
-    found = table.pivot(index=["K", "reference"], columns="type", values=["gap", "energy_se"])
+    found = table.pivot(index=["K", "reference"], columns="type", values=["gap", "gap_se"])
     if not all(kind in found["gap"] for kind in TYPES):
         return None
-    gap, error = (found[column][list(TYPES)].to_numpy() for column in ("gap", "energy_se"))
+    gap, error = (found[column][list(TYPES)].to_numpy() for column in ("gap", "gap_se"))
     known = np.isfinite(gap).all(1) & np.isfinite(error).all(1)
     above = gap[known][:, ::2] - gap[known][:, 1:2]  # memorized and generalized above spurious
     errors = np.hypot(error[known][:, ::2], error[known][:, 1:2])
@@ -49,7 +49,7 @@ def findings(run: Run) -> Iterator[str | Table]:
                     f"measured, spurious samples are the lowest in {counted[1]}, by more than two standard errors in "
                     f"{counted[2]}."
                 )
-            table = table.assign(gap_se=table.energy_se)[table.reference == table.reference.min()]
+            table = table[table.reference == table.reference.min()]
             for size in sorted({int(peak.K), int(table.K.min()), int(table.K.max())}):
                 rows.append([name, f"{size}", "energy above training images", *means(table, "gap", size)])
     if rows:
@@ -69,15 +69,16 @@ FIGURE = Figure(
 )
 
 
-def draw(axis: Axes, table: pd.DataFrame, control: pd.DataFrame | None) -> None:
-    """Draw the gaps (Eq. 48) of each type against K, with a band of one standard deviation.
+def draw(axis: Axes, table: pd.DataFrame, single: pd.DataFrame | None, control: pd.DataFrame | None) -> None:
+    """Draw the gaps (Eq. 48) of each type against K with 95% intervals, and a band of one standard deviation.
 
-    Bars show one standard error, and the control is dashed.
+    single: the same of each replicate, drawn as thin lines where there are several. The control is dashed.
     """
     for name in ORDER:
         part = table[table.type == name]
-        deviation, error = part.energy_std.fillna(0), part.energy_se.fillna(0)
+        deviation, error = part.gap_std.fillna(0), (part["quantile"] * part.gap_se).fillna(0)
         axis.errorbar(part.K, part.gap, error, fmt="o-", ms=3, lw=1.2, color=COLOURS[name], label=name)
+        thin_lines(axis, single, name, "gap")
         axis.fill_between(part.K, part.gap - deviation, part.gap + deviation, color=COLOURS[name], alpha=0.12, lw=0)
         if control is not None and len(part := control[control.type == name]):
             axis.plot(part.K, part.gap, "s--", ms=3, lw=0.8, mfc="none", color=COLOURS[name])
@@ -93,18 +94,20 @@ def main(name: str, metrics: str, plotted: str, out: str) -> None:
     """Draw METRICS/energy/SWEEP.csv, one panel for each reference; dashed, the exact control SWEEP-exact."""
     run = Run(Path(metrics))
     table, control = run.needed("energy", name, "K", "reference", "gap"), run.control("energy", name)
+    single = run.replicates("energy", name)
     references = sorted(table.reference.unique())
     figure, axes = panels(1, len(references), 3 * len(references), 3.2, sharey=True)
     for axis, reference in zip(axes[0], references, strict=True):
         found = None if control is None else control[control.reference == reference]
-        draw(axis, table[table.reference == reference], found)
+        alone = None if single is None else single[single.reference == reference]
+        draw(axis, table[table.reference == reference], alone, found)
         axis.set_title(f"{name}, reference {reference}")
     if control is not None:
         axes[0, 0].plot([], [], "s--", ms=3, lw=0.8, mfc="none", color="black", label="exact denoiser")
     axes[0, 0].legend(fontsize=7)
     axes[0, 0].set_ylabel(f"energy u above training images, t = {table.t0[0]}\nlower is more stable")
     figure.supxlabel("training set size K")
-    write_csv(plotted, wide(table[table.reference == references[0]], ["gap", "energy_std", "energy_se"]))
+    write_csv(plotted, wide(table[table.reference == references[0]], ["gap", "gap_std", "gap_se"]))
     click.echo(f"{save(figure, out)}: energy gaps at {table.K.nunique()} sizes with {len(references)} references")
 
 

@@ -96,7 +96,8 @@ def main(name: str, subset: str, metrics: str, data: str, examples: int, out: st
         sources = {"training": read_images(subset, size), "synthetic": images}
         found, _ = read_arrays(f"{data}/neighbours/{name}/{size}.safetensors")
         axis.text(block * BLOCK, -0.1, f"{kind}, K = {size}", color=COLOURS[kind])
-        chosen = selection(run.codes(name, size), *run.distances(name, size)).get(kind, np.empty(0, int))
+        codes, *distances = (axis[: len(images)] for axis in (run.codes(name, size), *run.distances(name, size)))
+        chosen = selection(codes, *distances).get(kind, np.empty(0, int))  # of the first replicate
         for row, index in enumerate(chosen[np.linspace(0, len(chosen) - 1, min(examples, len(chosen))).astype(int)]):
             x, y = block * BLOCK, 2 * STEP * row
             tile(axis, x, y + 0.3, 1.5, images[index])

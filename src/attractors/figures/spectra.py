@@ -49,7 +49,7 @@ def curves(axis: Axes, table: pd.DataFrame) -> None:
     for name in ORDER:
         part = table[table.type == name]
         if len(part):
-            deviation = part["std"].fillna(0)
+            deviation = part["mean_std"].fillna(0)
             axis.plot(part["rank"], part["mean"], lw=1.2, color=COLOURS[name], label=name)
             axis.fill_between(
                 part["rank"], part["mean"] - deviation, part["mean"] + deviation, color=COLOURS[name], alpha=0.15, lw=0

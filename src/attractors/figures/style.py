@@ -13,6 +13,7 @@ import numpy as np
 from attractors.files import atomic
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -100,6 +101,16 @@ def log_axis(axis: Axes, label: str | None = "training set size K") -> None:
     axis.xaxis.set_major_formatter("{x:g}")
     if label:
         axis.set_xlabel(label)
+
+
+def thin_lines(axis: Axes, single: pd.DataFrame | None, kind: str, column: str) -> None:
+    """Draw a column of a table with one row for each K, type and replicate: a thin line for each, if there are several.
+
+    kind: the type.
+    """
+    if single is not None and single.replicate.max():
+        for _, part in single[single.type == kind].groupby("replicate"):
+            axis.plot(part.K, part[column], "-", lw=0.5, alpha=0.6, color=COLOURS[kind])
 
 
 def save(figure: Figure, out: str) -> str:

@@ -16,7 +16,6 @@ from attractors.figures.registry import Figure
 from attractors.figures.style import COLOURS, log_axis, panels, save
 from attractors.report.words import interval, percent
 from attractors.results.run import Run, halving
-from attractors.tables import read_csv
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,17 +63,26 @@ FIGURE = Figure(
 )
 
 
-def draw(table: pd.DataFrame, control: pd.DataFrame | None, title: str, top: Axes, bottom: Axes) -> None:
-    """Draw the fraction of each type against K, with its interval, for one sweep; that of `control` is dashed."""
+def draw(
+    table: pd.DataFrame, single: pd.DataFrame, controls: dict[str, pd.DataFrame], title: str, top: Axes, bottom: Axes
+) -> None:
+    """Draw the fraction of each type against K, with its interval, for one sweep.
+
+    single: the fractions of each replicate, drawn as thin lines where there are several. controls: {label: table} of
+    the closed forms, of which the memorized and spurious fractions are dashed and dotted.
+    """
     for axis, names in ((top, TYPES), (bottom, TYPES[1:2])):
         for name in names:
             axis.plot(table.K, table[name], "o-", ms=3, lw=1.2, color=COLOURS[name], label=name)
             axis.fill_between(
                 table.K, table[f"{name}_low"], table[f"{name}_high"], color=COLOURS[name], alpha=0.2, lw=0
             )
-            if control is not None:
-                label = "exact denoiser" if name == "memorized" else None
-                axis.plot(control.K, control[name], "s--", ms=3, lw=0.8, mfc="none", color=COLOURS[name], label=label)
+            for _, part in single.groupby("replicate"):
+                if single.replicate.max():
+                    axis.plot(part.K, part[name], "-", lw=0.5, alpha=0.6, color=COLOURS[name])
+            for (label, control), style in zip(controls.items(), ("s--", "^:"), strict=False):
+                told = label if name == "memorized" else None
+                axis.plot(control.K, control[name], style, ms=3, lw=0.8, mfc="none", color=COLOURS[name], label=told)
         log_axis(axis, None)
     top.set(title=title, ylabel="fraction of S'", ylim=(-0.02, 1.04))
     bottom.set(xlabel="training set size K", ylabel="spurious fraction", ylim=(0, None))
@@ -85,14 +93,18 @@ def draw(table: pd.DataFrame, control: pd.DataFrame | None, title: str, top: Axe
 @click.option("--sweep", "names", multiple=True, help="Sweeps to draw.  [default: those in runs.yaml]")
 @click.option("--out", required=True, help="Path of the figure without its suffix.")
 def main(folder: Path, names: tuple[str, ...], out: str) -> None:
-    """Draw the fractions in FOLDER/SWEEP.csv, one column a sweep; dashed, the exact control SWEEP-exact."""
+    """Draw the fractions in FOLDER/fractions/SWEEP.csv, one column a sweep, and of each replicate as thin lines.
+
+    Dashed and dotted are the controls in closed form, SWEEP-exact and SWEEP-linear.
+    """
     names = names or list(read_runs(ROOT / "runs.yaml")["learned"])
-    tables = {path.stem: read_csv(path, "K", *TYPES) for path in sorted(folder.glob("*.csv"))}
-    if missing := [name for name in names if name not in tables]:
-        raise click.BadParameter(f"{folder}: no table {missing[0]}.csv")
+    run = Run(folder)
     figure, axes = panels(2, len(names), 4.2 * len(names), 4.6, sharex="col", sharey="row", height_ratios=[2, 1])
     for column, name in zip(axes.T, names, strict=True):
-        draw(tables[name], tables.get(f"{name}-exact"), name, *column)
+        controls = {f"{kind} denoiser": run.control("fractions", name, kind) for kind in ("exact", "linear")}
+        controls = {label: table for label, table in controls.items() if table is not None}
+        table, single = run.needed("fractions", name, "K", *TYPES), run.replicates("fractions", name)
+        draw(table, single, controls, name, *column)
     axes[0, 0].legend(loc="center left", fontsize=8)
     click.echo(f"{save(figure, out)}: fractions against K of {', '.join(names)}")
 

@@ -208,19 +208,20 @@ def explore(
 ) -> tuple[dict[str, Any], dict[int, np.ndarray]]:
     """Return what the explorer shows of sweep `name`, as JSON, and {K: fractions at automatic thresholds}.
 
-    limits: the table of thresholds. run: its folder of data has synthetic/, neighbours/ and, where measured, basin/,
-    energy/ and curvature/. count: samples near each threshold at each K; at most `side` pixels wide.
+    Counts and means are of all replicates, pictures of the first. limits: the table of thresholds. run: its folder of
+    data has synthetic/, neighbours/ and, where measured, basin/, energy/ and curvature/. count: samples near each threshold at each K; at most `side` pixels wide.
     """
     sprite, runs, shares, data = Sprite(), [], {}, run.data
     for row in limits.itertuples():
         path = data / "neighbours" / name / f"{row.K}.safetensors"
         arrays, record = read_arrays(path)
-        to_training, within = arrays["training_distances"][:, 0], arrays["synthetic_distances"][:, 0]
+        to_training, within = run.distances(name, row.K)
+        first = len(arrays["training_distances"])  # samples of replicate 0, whose pictures are shown
         counts = cells(to_training, within, row.delta_m, row.delta_s)
         at = [np.searchsorted(GRID, delta) for delta in (row.delta_m, row.delta_s)]
         shares[row.K] = fractions(counts, *at)
-        others = np.flatnonzero(to_training > row.delta_m)
-        chosen = {"m": spread(to_training, row.delta_m, count)}
+        others = np.flatnonzero(to_training[:first] > row.delta_m)
+        chosen = {"m": spread(to_training[:first], row.delta_m, count)}
         chosen["s"] = others[spread(within[others], row.delta_s, count)] if len(others) else chosen["m"][:0]
         both = np.unique(np.concatenate(list(chosen.values())))
         numbers = {

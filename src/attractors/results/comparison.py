@@ -1,72 +1,53 @@
-"""Compare two runs of a sweep: what differs, and whether by more than the noise of finite samples."""
+"""Compare two runs of a sweep: what differs, and whether by more than the noise of replicates and samples."""
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import chi2_contingency, norm
+from scipy.stats import chi2_contingency, f, t
 
 from attractors.distances.detection import TYPES
-from attractors.results.run import crossings
+from attractors.results.replicates import RESAMPLES, Dispersion, dispersion, drawn, interval, quantities
 
-RESAMPLES = 2000
-
-
-def counts_of(table: pd.DataFrame) -> np.ndarray:
-    """Return the number of samples of each type from a table of fractions: [sizes, 3] int64."""
-    return np.rint(table[list(TYPES)].to_numpy() * table[["count"]].to_numpy()).astype(np.int64)
-
-
-def quantities(sizes: np.ndarray, shares: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the main quantities of n runs, {name: [n]}: the spurious peak, its K, and the K of the half-crossing.
-
-    sizes: [m] are the K, and shares: [n, m, 3] the fractions of the types.
-    """
-    memorized, spurious = shares[..., 0], shares[..., 1]
-    return {
-        "peak of the spurious fraction": spurious.max(1),
-        "K of that peak": sizes[spurious.argmax(1)].astype(float),
-        "K where memorized fall to 1/2": crossings(sizes, memorized),
-    }
+NAMES = {
+    "spurious_peak": "peak of the spurious fraction",
+    "spurious_peak_K": "K of that peak",
+    "half_memorized_K": "K where memorized fall to 1/2",
+}
 
 
-def resampled(counts: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Return the shares of as many samples drawn again, K by K, from a multinomial: [RESAMPLES, sizes, 3].
-
-    counts: [sizes, 3]. random: a numpy generator.
-    """
-    totals = counts.sum(1, keepdims=True)
-    return (
-        np.stack([random.multinomial(n, c / n, RESAMPLES) for c, (n,) in zip(counts, totals, strict=True)], 1) / totals
-    )
+def counts_of(table: pd.DataFrame) -> list[np.ndarray]:
+    """Return how many samples of each type each replicate has, for each K of a table of replicates: [R, 3] int64."""
+    return [
+        np.rint(part[list(TYPES)].to_numpy() * part[["count"]].to_numpy()).astype(np.int64)
+        for _, part in table.groupby("K")
+    ]
 
 
-def interval(values: np.ndarray) -> np.ndarray:
-    """Return the central 95% interval of the finite ones among values: [n], as (low, high).
-
-    It is (nan, nan) where more than one value in twenty is not finite.
-    """
-    present = values[np.isfinite(values)]
-    return np.quantile(present, [0.025, 0.975]) if len(present) >= 0.95 * len(values) else np.full(2, np.nan)
+def dispersion_of_both(first: list[np.ndarray], second: list[np.ndarray]) -> Dispersion:
+    """Return phi of two runs together, from the counts of each."""
+    return dispersion([*first, *second])
 
 
 def compare_quantities(first: pd.DataFrame, second: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
-    """Return the `quantities` of two tables of fractions and their difference, with 95% bootstrap intervals.
+    """Return the `quantities` of two tables of replicates and their difference, with 95% intervals.
 
-    The two tables are resampled independently. The column `noise` says whether the interval of the difference contains
-    0.
+    The two are drawn again independently, as `replicates.drawn` does. The column `noise` says whether the interval of
+    the difference contains 0.
     """
-    found, drawn = [], []
-    for table in (first, second):
-        sizes, counts = table.K.to_numpy(), counts_of(table)
-        found.append(quantities(sizes, (counts / counts.sum(1, keepdims=True))[None]))
-        drawn.append(quantities(sizes, resampled(counts, random)))
+    sides = [counts_of(table) for table in (first, second)]
+    phi = dispersion_of_both(*sides)
+    found, again = [], []
+    for table, counts in zip((first, second), sides, strict=True):
+        sizes = np.unique(table.K)
+        found.append(quantities(sizes, np.stack([part.sum(0) / part.sum() for part in counts])[None]))
+        again.append(quantities(sizes, drawn(counts, phi, RESAMPLES, random)))
     rows = []
-    for name in found[0]:
+    for name, words in NAMES.items():
         (a,), (b,) = found[0][name], found[1][name]
-        row = {"quantity": name, "A": a, "B": b, "change": b - a}
-        for side, values in (("A", drawn[0]), ("B", drawn[1])):
+        row = {"quantity": words, "A": a, "B": b, "change": b - a}
+        for side, values in (("A", again[0]), ("B", again[1])):
             row[f"{side}_low"], row[f"{side}_high"] = interval(values[name])
-        row["low"], row["high"] = interval(drawn[1][name] - drawn[0][name])
+        row["low"], row["high"] = interval(again[1][name] - again[0][name])
         rows.append(row | {"noise": bool(row["low"] <= 0 <= row["high"]) if np.isfinite(row["low"]) else None})
     return pd.DataFrame(rows)
 
@@ -82,32 +63,42 @@ def holm(p_values: ArrayLike) -> np.ndarray:
 
 
 def compare_fractions(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """Return the fractions at each K that both tables have, with the p-value of a chi-squared test of the three counts.
+    """Return the fractions at each K that two tables of replicates have, with a p-value for their difference.
 
-    p is corrected for the number of sizes (Holm), and is 1 where the counts are equal. The test assumes that the two
-    synthetic sets are independent. For one set under two thresholds a difference is exact, and p has no meaning.
+    It is that of a chi-squared test of the counts of all replicates, divided by the dispersion phi of both runs: an F
+    test with the degrees of freedom of phi. Without replicates phi is 1, and the test is of samples alone. p is
+    corrected for the number of sizes (Holm), and is 1 where the counts are equal. The test assumes that the two sets
+    are independent: for one set under two thresholds a difference is exact, and p has no meaning.
     """
-    both = first.merge(second, on="K", suffixes=("_A", "_B"))
-    sides = [first[first.K.isin(both.K)], second[second.K.isin(both.K)]]
-    rows = []
-    for a, b in zip(*map(counts_of, sides), strict=True):
-        occupied = (a + b) > 0
-        rows.append(chi2_contingency([a[occupied], b[occupied]]).pvalue if occupied.sum() > 1 else 1.0)
-    table = both[["K", *(f"{kind}_{side}" for kind in TYPES for side in "AB")]].copy()
-    table["p"] = holm(rows)
-    return table
+    sizes = sorted(set(first.K) & set(second.K))
+    sides = [counts_of(table[table.K.isin(sizes)]) for table in (first, second)]
+    phi = dispersion_of_both(*sides)
+    rows, p_values = [], []
+    for size, *parts in zip(sizes, *sides, strict=True):
+        totals = np.stack([part.sum(0) for part in parts])
+        occupied = totals.sum(0) > 0
+        free = int(occupied.sum()) - 1
+        statistic = chi2_contingency(totals[:, occupied], correction=False).statistic if free else 0
+        p_values.append(f.sf(statistic / max(free, 1) / phi.value, max(free, 1), phi.degrees or 1e9))
+        a, b = totals / totals.sum(1, keepdims=True)
+        rows.append(
+            {"K": size} | {f"{kind}_{s}": x[i] for i, kind in enumerate(TYPES) for s, x in (("A", a), ("B", b))}
+        )
+    return pd.DataFrame(rows).assign(p=holm(p_values))
 
 
 def compare_means(first: pd.DataFrame, second: pd.DataFrame, column: str) -> pd.DataFrame:
     """Return the means of a column with standard errors, for each K and type in both tables, and p of their difference.
 
-    p is that of a normal test, corrected by Holm's method; it is NaN where a standard error is 0 or unknown.
+    p is that of a t test, with the smaller of the two numbers of degrees of freedom (a normal test without replicates),
+    corrected by Holm's method; it is NaN where a standard error is 0 or unknown.
     """
     both = first.merge(second, on=["K", "type"], suffixes=("_A", "_B"))
     table = both[["K", "type", f"{column}_A", f"{column}_B"]].copy()
     error = np.hypot(both[f"{column}_se_A"], both[f"{column}_se_B"])
     change = both[f"{column}_B"] - both[f"{column}_A"]
+    degrees = np.minimum(both.degrees_A, both.degrees_B).replace(0, np.inf) if "degrees_A" in both else np.inf
     table["p"] = np.nan
     known = (error > 0).to_numpy()
-    table.loc[known, "p"] = holm(2 * norm.sf(np.abs(change[known] / error[known])))
+    table.loc[known, "p"] = holm((2 * t.sf(np.abs(change / error), degrees))[known])
     return table

@@ -3,9 +3,13 @@
 Which samples are measured follows from their distances alone (`landscape.selection`), their types from the thresholds.
 Each measured sample has a weight, the number of samples of S' that it stands for. A weighted mean over the measured
 samples of a type estimates the mean over all samples of that type (Hajek's estimator), whatever the thresholds are.
+
+Replicates are joined: the population is all their samples. Each mean has two standard errors, of sampling alone and of
+replicates as the units that are drawn; `with_replicates` makes one of them (`results.replicates`).
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +17,7 @@ import pandas as pd
 
 from attractors.distances.detection import TYPES, selection
 from attractors.landscape.summaries import degrees_of_freedom, effective_rank, log_volume, spectral_gap
+from attractors.results.replicates import Dispersion, pooled
 
 RANKS = 512  # ranks of a mean spectrum in a table, evenly spaced where there are more
 METHODS = ("central", "one_sided", "jacobian")
@@ -27,12 +32,15 @@ class Kind(NamedTuple):
     rows: np.ndarray  # [n] int64, its rows in these arrays
     weights: np.ndarray  # [n] float64, how many samples each stands for
     nearest: np.ndarray  # [n] bool, whether the paper would measure it (C.2)
+    replicate: np.ndarray  # [n] int16, the number of its replicate
     total: int  # samples of the type in S', or K
 
     @property
     def counts(self) -> dict[str, Any]:
-        """The first columns of a row of a table: type, n (measured) and total."""
-        return {"type": self.name, "n": len(self.rows), "total": self.total}
+        """The first columns of a row of a table: type, n (measured), total, and how many replicates have it."""
+        return {
+            "type": self.name, "n": len(self.rows), "total": self.total, "replicates": len(np.unique(self.replicate)),
+        }  # fmt: skip
 
 
 def kinds(
@@ -46,8 +54,8 @@ def kinds(
 ) -> list[Kind]:
     """Return the measured samples of each type, and the training images last.
 
-    codes: [N'] into TYPES. to_training, within: [N'] distances. arrays: a file of measurements, of which `numbers`,
-    `weight` and `training_numbers` are read. size: K. limit, rare: as of `detection.selection`; types that are rarer
+    codes: [N'] into TYPES. to_training, within: [N'] distances. arrays: of `Run.measurements`, of which `numbers`,
+    `weight`, `replicate` and those of `training_` are read. size: K. limit, rare: as of `detection.selection`; types that are rarer
     than `rare`, and those of which nothing was measured, are left out.
     Raises ValueError where the measurements are not of samples of this S'.
     """
@@ -62,9 +70,11 @@ def kinds(
         rows = np.flatnonzero(codes[numbers] == code)
         total = int((codes == code).sum())
         if len(rows):
-            found.append(Kind(name, "", rows, weight[rows], np.isin(numbers[rows], members), total))
-    rows = np.arange(len(arrays["training_numbers"]))
-    return [*found, Kind("training", "training_", rows, np.ones(len(rows)), np.zeros(len(rows), bool), size)]
+            near = np.isin(numbers[rows], members)
+            found.append(Kind(name, "", rows, weight[rows], near, arrays["replicate"][rows], total))
+    rows, owner = np.arange(len(arrays["training_numbers"])), arrays["training_replicate"]
+    none = np.zeros(len(rows), bool)
+    return [*found, Kind("training", "training_", rows, np.ones(len(rows)), none, owner, size)]
 
 
 def estimate(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -87,17 +97,51 @@ def estimate(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.nd
     return mean, deviation, np.sqrt(more * (weights**2 * squares).sum(0)) / total
 
 
-def columns(name: str, values: np.ndarray, kind: Kind) -> dict[str, float]:
-    """The columns of one quantity: NAME, NAME_std, NAME_se over the type, and NAME_nearest, NAME_nearest_se as in C.2.
+def single(found: list[Kind], number: int) -> list[Kind]:
+    """Return the measured samples of one replicate among `found`, without the types of which it has none.
 
+    `total` stays that of all replicates.
+    """
+    parts = []
+    for kind in found:
+        own = kind.replicate == number
+        if own.any():
+            rows = {name: getattr(kind, name)[own] for name in ("rows", "weights", "nearest", "replicate")}
+            parts.append(kind._replace(**rows))
+    return parts
+
+
+def error_of_replicates(values: np.ndarray, weights: np.ndarray, replicate: np.ndarray) -> np.ndarray:
+    """Return the standard error of `estimate`'s mean where replicates are drawn and not their samples; nan below two.
+
+    values: [n, ...]. weights: [n]. replicate: [n] integers. With e = y - mean, z_r = sum w e over replicate r and R
+    replicates, it is sqrt(R / (R - 1) sum z_r^2) / sum w, the linearised error of a ratio from R clusters.
+    """
+    weights = weights.reshape(-1, *[1] * (values.ndim - 1))
+    errors = weights * (values - (weights * values).sum(0) / weights.sum())
+    totals = np.stack([errors[replicate == number].sum(0) for number in np.unique(replicate)])
+    count = len(totals)
+    if count < 2:
+        return np.full(values.shape[1:], np.nan)
+    return np.sqrt(count / (count - 1) * np.square(totals).sum(0)) / weights.sum()
+
+
+def columns(name: str, values: np.ndarray, kind: Kind) -> dict[str, float]:
+    """The columns of one quantity: NAME, NAME_std, NAME_se, NAME_between over the type, NAME_nearest(_se) as in C.2.
+
+    NAME_se counts sampling alone, and NAME_between is `error_of_replicates`.
     values: [n] of the kind's members; those that are not finite are left out. C.2 takes the samples of a type which are
     nearest by the distance that defines it: the mean over these is estimated from those of them that were measured.
     """
     there = np.isfinite(values)
     mean, deviation, error = estimate(values[there], kind.weights[there])
+    between = error_of_replicates(values[there], kind.weights[there], kind.replicate[there]) if there.any() else np.nan
     there &= kind.nearest
     nearest, _, nearest_error = estimate(values[there], kind.weights[there])
-    found = {"": mean, "_std": deviation, "_se": error, "_nearest": nearest, "_nearest_se": nearest_error}
+    found = {
+        "": mean, "_std": deviation, "_se": error, "_between": between,
+        "_nearest": nearest, "_nearest_se": nearest_error,
+    }  # fmt: skip
     return {f"{name}{suffix}": float(value) for suffix, value in found.items()}
 
 
@@ -150,8 +194,7 @@ def curvature_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) 
 def spectra_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) -> pd.DataFrame:
     """The mean spectrum of each type by each method (Figs. 5A and 20-23): one row for each rank, at most RANKS of them.
 
-    arrays: of data/curvature/SWEEP/K.safetensors. Columns are those of `columns`, for the quantity `mean`, without its
-    name in std, se, nearest and nearest_se.
+    arrays: of data/curvature/SWEEP/K.safetensors. Columns are those of `columns`, for the quantity `mean`.
     """
     parts = []
     for kind in found:
@@ -164,8 +207,9 @@ def spectra_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) ->
             mean, deviation, error = estimate(values, kind.weights)
             nearest, _, nearest_error = estimate(values[kind.nearest], kind.weights[kind.nearest])
             parts.append(pd.DataFrame({
-                "K": size, **kind.counts, "method": method, "rank": ranks, "mean": mean, "std": deviation, "se": error,
-                "nearest": nearest, "nearest_se": nearest_error,
+                "K": size, **kind.counts, "method": method, "rank": ranks, "mean": mean, "mean_std": deviation,
+                "mean_se": error, "mean_between": error_of_replicates(values, kind.weights, kind.replicate),
+                "mean_nearest": nearest, "mean_nearest_se": nearest_error,
             }))  # fmt: skip
     return pd.concat(parts, ignore_index=True)
 
@@ -175,12 +219,54 @@ def energy_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) -> 
 
     arrays, record: of data/energy/SWEEP/K.safetensors. gap: the mean energy less that of the training images.
     """
-    rows, training = [], arrays["training_energy"].mean(0)
+    rows = []
+    above = {"": above_training(arrays), "training_": above_training(arrays, "training_")}
     for kind in found:
         values = arrays[f"{kind.prefix}energy"][kind.rows].astype(np.float64)
+        gaps = above[kind.prefix][kind.rows].astype(np.float64)
         for index, image in enumerate(arrays["references"]):
-            told = columns("energy", values[:, index], kind)
-            gaps = {f"gap{part}": told[f"energy{part}"] - float(training[index]) for part in ("", "_nearest")}
+            told = columns("energy", values[:, index], kind) | columns("gap", gaps[:, index], kind)
             row = {"K": size, **kind.counts, "reference": index + 1, "image": int(image), "t0": record["t0"]}
-            rows.append({**row, **told, **gaps})
+            rows.append({**row, **told})
     return pd.DataFrame(rows)
+
+
+def above_training(arrays: Arrays, prefix: str = "") -> np.ndarray:
+    """Return the energies less the mean energy of the training images of the same replicate (Eq. 48): [n, references].
+
+    prefix: `training_` for those of training images themselves.
+    """
+    energies, owner = arrays[f"{prefix}energy"].copy(), arrays[f"{prefix}replicate"]
+    for number in np.unique(owner):
+        own = arrays["training_energy"][arrays["training_replicate"] == number]
+        energies[owner == number] -= own.mean(0)
+    return energies
+
+
+def with_replicates(table: pd.DataFrame, keys: Sequence[str] = ("type",)) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return (the table of all K with standard errors that count replicates, the dispersions that made them).
+
+    For each quantity and each group of `keys`, phi is the mean of (NAME_between / NAME_se)^2 over the K with replicates,
+    weighted by R - 1 (`replicates.pooled`). NAME_se and NAME_nearest_se are multiplied by its root, NAME_sampling keeps
+    the error of sampling, NAME_between is dropped, and `degrees` is the sum of R - 1, the degrees of freedom of phi, and `quantile` times
+    a standard error makes a 95% interval.
+    """
+    names = [column.removesuffix("_between") for column in table if column.endswith("_between")]
+    table = table.rename(columns={f"{name}_se": f"{name}_sampling" for name in names})
+    found, rows = [], []
+    for key, part in table.groupby(list(keys), sort=False):
+        sizes = part.drop_duplicates("K")
+        degrees = int((sizes.replicates - 1).clip(lower=0).sum())
+        part = part.assign(degrees=degrees, quantile=Dispersion(1.0, degrees).quantile())
+        for name in names:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratio = (part[f"{name}_between"] / part[f"{name}_sampling"]) ** 2
+            ratio = ratio[np.isfinite(ratio)].groupby(part.K).mean()
+            free = sizes.set_index("K").replicates[ratio.index] - 1
+            phi = pooled(ratio.tolist(), free.tolist())
+            part[f"{name}_se"] = part[f"{name}_sampling"] * np.sqrt(phi.value)
+            part[f"{name}_nearest_se"] *= np.sqrt(phi.value)
+            rows.append({"quantity": name, **dict(zip(keys, key, strict=True)), "dispersion": phi.value,
+                         "degrees": phi.degrees})  # fmt: skip
+        found.append(part.drop(columns=[f"{name}_between" for name in names]))
+    return pd.concat(found).loc[table.index], pd.DataFrame(rows)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from attractors.arrays import read_arrays
+from attractors.results.joined import above_training
 from attractors.results.run import Run
 
 QUANTITIES = {"log_volume": "basin", "t_c": "basin", "energy": "energy"}  # and the folder of measurements of each
@@ -22,7 +22,9 @@ class Measured(NamedTuple):
 def measured_sizes(run: Run, name: str) -> list[int]:
     """Return the K of sweep `name` at which anything of QUANTITIES was measured, ascending."""
     folders = (run.data / folder / name for folder in set(QUANTITIES.values()))
-    return sorted({int(path.stem) for folder in folders for path in folder.glob("[0-9]*.safetensors")})
+    return sorted(
+        {int(path.stem.partition("-")[0]) for folder in folders for path in folder.glob("[0-9]*.safetensors")}
+    )
 
 
 def measured(run: Run, name: str, size: int) -> dict[str, Measured]:
@@ -33,19 +35,17 @@ def measured(run: Run, name: str, size: int) -> dict[str, Measured]:
     Raises ValueError naming the file where it is of another K or of samples that S' does not have.
     """
     found = {}
-    count = len(run.distances(name, size)[0])
     for quantity, folder in QUANTITIES.items():
-        path = run.data / folder / name / f"{size}.safetensors"
-        if not path.is_file():
+        files = run.measurements(folder, name, size)
+        if files is None:
             continue
-        arrays, record = read_arrays(path, "numbers", "weight", "uniform", quantity)
-        numbers = arrays["numbers"]
-        if record.get("size") != size or (len(numbers) and not 0 <= numbers.min() <= numbers.max() < count):
-            raise ValueError(f"{path}: not measurements of the {count} samples of {name} at K = {size}")
+        arrays, _ = files
+        if quantity not in arrays:
+            raise ValueError(f"{run.data / folder / name}: no {quantity} at K = {size}")
         values = arrays[quantity]
         if quantity == "t_c":
             values = values.mean(1)
         elif quantity == "energy":
-            values = values[:, 0] - read_arrays(path, "training_energy")[0]["training_energy"][:, 0].mean()
-        found[quantity] = Measured(numbers, arrays["weight"], arrays["uniform"], values.astype(np.float64))
+            values = above_training(arrays)[:, 0]
+        found[quantity] = Measured(arrays["numbers"], arrays["weight"], arrays["uniform"], values.astype(np.float64))
     return found

@@ -1,6 +1,6 @@
 """The results of a run: the one place that finds its tables, types, spurious peak and half-crossing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -55,9 +55,19 @@ class Run:
             raise ValueError(f"{Path(self.metrics) / kind / name}.csv: no such file")
         return table
 
-    def control(self, kind: str, name: str) -> Any:
-        """The table of the exact denoiser that a sweep is compared with, the sweep NAME-exact; None without one."""
-        return self.table(kind, f"{name}-exact")
+    def replicates(self, kind: str, name: str) -> Any:
+        """The table of fractions, basin, curvature or energy with one row for each replicate too; None without one.
+
+        Results from before there were replicates have one of fractions alone, that of replicate 0.
+        """
+        table = self.table(f"replicates/{kind}", name)
+        if table is None and kind == "fractions" and (table := self.table(kind, name)) is not None:
+            table = table[["K", "count", *TYPES]].assign(replicate=0)
+        return table
+
+    def control(self, kind: str, name: str, form: str = "exact") -> Any:
+        """The table of a closed form that a sweep is compared with, the sweep NAME-exact or -linear; None without one."""
+        return self.table(kind, f"{name}-{form}")
 
     def peak(self, name: str) -> pd.Series:
         """`spurious_peak` of the sweep called `name`. Raises ValueError where it has no table of fractions."""
@@ -76,8 +86,20 @@ class Run:
             raise ValueError(f"{folder}: no types (K.safetensors); python src/main.py classify writes them")
         return found
 
+    def files(self, kind: str, name: str, size: int) -> dict[int, Path]:
+        """The files DATA/kind/name/K.safetensors of replicate 0 and K-R.safetensors of R: {replicate: path}, by R."""
+        folder = Path(self.data) / kind / name
+        found = {0: folder / f"{size}.safetensors"} if (folder / f"{size}.safetensors").is_file() else {}
+        numbers = (path.stem.partition("-")[2] for path in folder.glob(f"{size}-*.safetensors"))
+        return found | {
+            number: folder / f"{size}-{number}.safetensors"
+            for number in sorted(int(n) for n in numbers if n.isdecimal())
+        }
+
     def codes(self, name: str, size: int) -> np.ndarray:
-        """The types of all samples of the run (sweep `name`, K = `size`) as classify wrote them: [N'] int8 into TYPES.
+        """The types of all samples of sweep `name` at K = `size` as classify wrote them: [N'] int8 into TYPES.
+
+        Samples are those of all replicates, one after the other, here and in `distances`.
 
         Raises ValueError naming the file where it is missing or is not of this run.
         """
@@ -92,11 +114,55 @@ class Run:
 
     def distances(self, name: str, size: int) -> tuple[np.ndarray, np.ndarray]:
         """The distance of every sample to its nearest image of S, and to its nearest other sample: two [N'] float32."""
-        path = Path(self.data) / "neighbours" / name / f"{size}.safetensors"
-        arrays, _ = read_arrays(path, "training_distances", "synthetic_distances")
-        if any(array.ndim != 2 or 0 in array.shape for array in arrays.values()):
-            raise ValueError(f"{path}: not neighbours as neighbours writes them")
-        return arrays["training_distances"][:, 0], arrays["synthetic_distances"][:, 0]
+        parts = [part for part, _ in self._neighbours(name, size)]
+        to_training, within = (np.concatenate(axis) for axis in zip(*parts, strict=True))
+        return to_training, within
+
+    def replicate(self, name: str, size: int) -> np.ndarray:
+        """The number of the replicate that each sample is of: [N'] int16."""
+        return np.concatenate(
+            [np.full(len(part[0]), number, np.int16) for part, number in self._neighbours(name, size)]
+        )
+
+    def _neighbours(self, name: str, size: int) -> Iterator[tuple[tuple[np.ndarray, np.ndarray], int]]:
+        files = self.files("neighbours", name, size)
+        if not files:
+            raise ValueError(f"{Path(self.data) / 'neighbours' / name / str(size)}.safetensors: no such file")
+        for number, path in files.items():
+            arrays, _ = read_arrays(path, "training_distances", "synthetic_distances")
+            if any(array.ndim != 2 or 0 in array.shape for array in arrays.values()):
+                raise ValueError(f"{path}: not neighbours as neighbours writes them")
+            yield (arrays["training_distances"][:, 0], arrays["synthetic_distances"][:, 0]), number
+
+    def measurements(self, kind: str, name: str, size: int) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        """What was measured of samples and training images of all replicates, and the record; None without a file.
+
+        kind: basin, curvature or energy. `numbers` are positions among all samples. `replicate` and
+        `training_replicate` are added, the replicate of each row. Raises ValueError naming the file where it is of
+        another K or of samples that S' does not have.
+        """
+        owners, files = self.replicate(name, size), self.files(kind, name, size)
+        parts = []
+        for number, path in files.items():
+            arrays, record = read_arrays(path)
+            if missing := {"numbers", "weight", "training_numbers"} - set(arrays):
+                raise ValueError(f"{path}: no {min(missing)}; python src/main.py {kind} writes such a file")
+            numbers, here = arrays["numbers"], np.flatnonzero(owners == number)
+            if record.get("size") != size:
+                raise ValueError(f"{path}: measurements at K = {record.get('size')}, not at {size}")
+            if len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(here):
+                raise ValueError(
+                    f"{path}: measurements of sample {numbers.max()}; {name} has {len(here)} at K = {size}"
+                )
+            rows = {"": len(numbers), "training_": len(arrays["training_numbers"])}
+            arrays |= {f"{prefix}replicate": np.full(count, number, np.int16) for prefix, count in rows.items()}
+            arrays["numbers"] = numbers + (here[0] if len(here) else 0)
+            parts.append((arrays, record))
+        if not parts:
+            return None
+        first, record = parts[0]
+        joined = {key: np.concatenate([arrays[key] for arrays, _ in parts]) for key in first if key != "references"}
+        return joined | {key: first[key] for key in first if key == "references"}, record
 
 
 def spurious_peak(fractions: pd.DataFrame) -> pd.Series:

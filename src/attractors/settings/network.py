@@ -36,7 +36,14 @@ class Exact(Section):
     name: Literal["exact"] = Field("exact", description="The optimal denoiser in closed form.")
 
 
-NETWORKS: dict[str, type[Section]] = {"mlp": MLP, "unet": UNet, "exact": Exact}
+class Linear(Section):
+    """The optimal linear denoiser of a training set, that of a Gaussian with its mean and covariance."""
+
+    name: Literal["linear"] = Field("linear", description="The optimal linear denoiser in closed form.")
+
+
+NETWORKS: dict[str, type[Section]] = {"mlp": MLP, "unet": UNet, "exact": Exact, "linear": Linear}
+CLOSED_FORM = ("exact", "linear")  # networks that are not trained: controls
 
 
 def network_settings(values: object, where: str = "network") -> Section:

@@ -7,7 +7,7 @@ import difflib
 from pathlib import Path
 from typing import Any
 
-from attractors.data.subsets import sizes
+from attractors.data.subsets import replicates, sizes
 from attractors.settings.acceleration import Computation
 from attractors.settings.basin import Basin, Search
 from attractors.settings.classify import Classification
@@ -84,9 +84,12 @@ def sweep_settings(content: dict[str, Any], params: dict[str, Any], path: Path |
     content, params: what the file at `path` and params.yaml hold. Raises ValueError, in one line that names the file,
     for an unknown section and for a setting that is unknown, invalid or missing.
     """
-    refuse_unknown(content, ["dataset", "sizes", "network", "diffusion", *SWEEP], path)
+    refuse_unknown(content, ["dataset", "sizes", "replicates", "new_subsets", "network", "diffusion", *SWEEP], path)
     try:
         grid = sizes(content.get("sizes"))
+        models = replicates(content.get("replicates"), grid)
+        if type(content.get("new_subsets", False)) is not bool:
+            raise ValueError(f"new_subsets is {str(content['new_subsets'])[:80]}; it must be true or false")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     network = network_settings(content.get("network"), f"{path}: network").model_dump(mode="json")
@@ -99,7 +102,7 @@ def sweep_settings(content: dict[str, Any], params: dict[str, Any], path: Path |
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     found["train"] |= {"network": network, "diffusion": diffusion}
-    found["classify"] |= {"dataset": content.get("dataset"), "sizes": grid}
+    found["classify"] |= {"dataset": content.get("dataset"), "sizes": grid, "replicates": list(models.values())}
     return found
 
 

@@ -8,7 +8,7 @@ import torch
 
 from attractors.cli.devices import device_option, find_device
 from attractors.cli.settings import ROOT
-from attractors.cli.stage import out_option, seed_option, stage
+from attractors.cli.stage import out_option, seed_of_replicate, stage
 from attractors.distances.lpips_embedding import read_embedding
 from attractors.landscape.basin import critical_times, euclidean, evaluations, search_times
 from attractors.landscape.measuring import Results
@@ -29,7 +29,7 @@ CHUNK = 128  # patterns that are searched between two states from which a killed
     help="LPIPS weights.",
     show_default="models/lpips/vgg.safetensors",
 )
-@seed_option
+@seed_of_replicate
 @device_option
 @out_option
 def main(

@@ -1,8 +1,9 @@
 """The type of every synthetic sample of a sweep (Eqs. 9-11), and the tables of fractions, thresholds, histograms."""
 
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
@@ -11,29 +12,53 @@ import pandas as pd
 from attractors.arrays import read_arrays, write_arrays
 from attractors.cli.settings import ROOT
 from attractors.cli.stage import seed_option, stage
-from attractors.data.subsets import sizes
-from attractors.distances.detection import DISTANCES, TYPES, classify, fractions, wilson
+from attractors.data.subsets import replicates, sizes
+from attractors.distances.detection import DISTANCES, TYPES, classify
 from attractors.distances.thresholds import Threshold, choose, copy_bound, find_valley, given_thresholds
-from attractors.randomness import BOOTSTRAP, generator
+from attractors.randomness import BOOTSTRAP, REPLICATES, generator
 from attractors.results.paper import TABLE_2
-from attractors.results.run import half_memorized, spurious_peak
+from attractors.results.replicates import (
+    RESAMPLES,
+    Dispersion,
+    dispersion,
+    drawn,
+    fraction_interval,
+    interval,
+    quantities,
+)
+from attractors.results.run import spurious_peak
 from attractors.settings.classify import Classification
 from attractors.tables import write_csv, write_json
 
 BINS = np.arange(-120, 81) / 40  # edges of log10(distance): 1e-3 to 100, 40 to the decade
 
 
-def read_run(path: Path) -> tuple[int, np.ndarray, np.ndarray, np.ndarray, float]:
-    """Return (K, distances to S, distances within S', spacing of S, its copy bound) from one file of neighbours.
+class Distances(NamedTuple):
+    """The distances of one run, or of all replicates of one K in the order of their numbers."""
 
-    Raises ValueError naming the file where it is not one that `neighbours` writes.
-    """
+    size: int  # K
+    to_training: np.ndarray  # [N'], of each sample to S
+    within: np.ndarray  # [N'], and to the nearest other sample of the same replicate
+    spacing: np.ndarray  # of each training image to the nearest other one
+    replicate: np.ndarray  # [N'] int16, the number of each sample's replicate
+
+    @property
+    def bound(self) -> float:
+        """The largest distance of a copy, `copy_bound`."""
+        return copy_bound(self.spacing)
+
+
+def read_run(path: Path) -> Distances:
+    """Return what one file of neighbours holds. Raises ValueError naming the file unless `neighbours` wrote it."""
     names = ("training_distances", "synthetic_distances", "training_spacing")
     arrays, record = read_arrays(path, *names)
     to_training, within, spacing = (arrays[name] for name in names)
+    replicate = record.get("replicate", 0)
     if (
         record.get("distance") not in list(DISTANCES)
         or type(record.get("size")) is not int
+        or type(replicate) is not int
+        or not 0 <= replicate < 1000
         or [array.ndim for array in arrays.values()] != [2, 2, 1]
         or len(to_training) != len(within)
         or any(0 in array.shape or not array.min() >= 0 for array in arrays.values())
@@ -43,18 +68,20 @@ def read_run(path: Path) -> tuple[int, np.ndarray, np.ndarray, np.ndarray, float
         raise ValueError(f"{path}: distances that are not finite; S' needs at least two samples")
     if not 0 < np.median(spacing) < np.inf:
         raise ValueError(f"{path}: most images of S are copies of each other; S needs different ones")
-    return record["size"], to_training[:, 0], within[:, 0], spacing, copy_bound(spacing)
+    owner = np.full(len(within), replicate, np.int16)
+    return Distances(record["size"], to_training[:, 0], within[:, 0], spacing, owner)
 
 
 def thresholds(
-    given: list[float | None], distances: list[np.ndarray], runs: list[tuple], seed: int, stream: int
+    given: list[float | None], distances: list[np.ndarray], runs: list[Distances], seed: int, stream: int
 ) -> list[Threshold]:
     """Return one Threshold for each of `runs`: the given number or, where it is None, the automatic choice.
 
-    distances: those that the threshold is for, [N'] of each run. stream: 0 for delta_m, 1 for delta_s. The choice at
-    one K does not depend on which others are given: their valleys may still be borrowed.
+    distances: those that the threshold is for, [N'] of each run; the replicates of a K have one threshold. stream: 0
+    for delta_m, 1 for delta_s. The choice at one K does not depend on which others are given: their valleys may still
+    be borrowed.
     """
-    sizes, bounds = [run[0] for run in runs], [run[4] for run in runs]
+    sizes, bounds = [run.size for run in runs], [run.bound for run in runs]
     chosen: Any = [None] * len(runs)
     if None in given:
         valleys = [
@@ -90,35 +117,53 @@ def names_of_sweeps() -> list[str]:
     return sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml"))
 
 
-def find_runs(given: tuple[Path, ...], sweep: dict | None) -> list[tuple]:
+def find_runs(given: tuple[Path, ...], sweep: dict | None) -> list[Distances]:
     """Return the runs, by K, in the files of neighbours named on the command line or in folders named there.
 
-    With a sweep, they are those of its sizes. Raises ValueError where some are missing, or two are of the same K.
+    Replicates of one K are joined. With a sweep, runs are those of its sizes and replicates, in files named K and, for
+    replicate R from 1, K-R. Raises ValueError where some are missing, or two are of the same K and replicate.
     """
     paths = [path for entry in given for path in (sorted(entry.glob("*.safetensors")) if entry.is_dir() else [entry])]
     if sweep:
-        wanted = sizes(sweep.get("sizes"))
-        paths = [path for path in paths if path.stem.isdecimal() and int(path.stem) in wanted]
-        if missing := sorted(set(wanted) - {int(path.stem) for path in paths}):
-            raise ValueError(f"{given[0]}: no neighbours for K = {', '.join(map(str, missing))}")
+        models = replicates(sweep.get("replicates"), sizes(sweep.get("sizes")))
+        wanted = [f"{size}-{number}" if number else f"{size}" for size in models for number in range(models[size])]
+        paths = [path for path in paths if path.stem in wanted]
+        there = {path.stem for path in paths}
+        if missing := [name for name in wanted if name not in there]:
+            raise ValueError(f"{given[0]}: no neighbours for K = {', '.join(missing)}")
     if not paths:
         raise ValueError(f"{given[0]}: holds no neighbours (K.safetensors)")
-    runs = [(read_run(path), path) for path in paths]
-    by_size = {}
-    for run, path in runs:
-        if run[0] in by_size:
+    found: dict[tuple[int, int], tuple[Distances, Path]] = {}
+    for path in paths:
+        run = read_run(path)
+        key = run.size, int(run.replicate[0])
+        if key in found:
             raise ValueError(
-                f"{by_size[run[0]]} and {path}: both of K = {run[0]}; classify them apart, each by its --name"
+                f"{found[key][1]} and {path}: both of K = {key[0]}; classify them apart, each by its --name, or, if "
+                "they are replicates, give neighbours a --replicate"
             )
-        by_size[run[0]] = path
-    return sorted((run for run, _ in runs), key=lambda run: run[0])
+        found[key] = run, path
+    runs = (found[key][0] for key in sorted(found))
+    return [
+        Distances(size, *map(np.concatenate, list(zip(*group, strict=True))[1:]))
+        for size, group in groupby(runs, key=lambda run: run.size)
+    ]
 
 
-def fraction_row(size: int, codes: np.ndarray) -> dict[str, Any]:
-    """Return one row of the table of fractions: the share of each type with Wilson's interval."""
-    shares = fractions(codes)
-    columns = {"": shares, "_low": wilson(shares, len(codes))[0], "_high": wilson(shares, len(codes))[1]}
-    return {"K": size, "count": len(codes)} | {
+def counted(run: Distances, codes: np.ndarray) -> np.ndarray:
+    """Return how many samples of each type each replicate has: [R, 3]."""
+    numbers = np.unique(run.replicate)
+    return np.stack([np.bincount(codes[run.replicate == number], minlength=len(TYPES)) for number in numbers])
+
+
+def fraction_row(size: int, counts: np.ndarray, phi: Dispersion) -> dict[str, Any]:
+    """Return one row of the table of fractions: the share of each type over all replicates, with its interval.
+
+    counts: [R, 3]. NAME_se is the standard error, and NAME_sampling the part of it that finite samples explain.
+    """
+    shares, low, high, error = fraction_interval(counts, phi)
+    columns = {"": shares, "_low": low, "_high": high, "_se": error, "_sampling": error / np.sqrt(phi.value)}
+    return {"K": size, "count": int(counts.sum()), "replicates": len(counts)} | {
         f"{name}{suffix}": values[code] for code, name in enumerate(TYPES) for suffix, values in columns.items()
     }
 
@@ -132,16 +177,27 @@ def histogram(size: int, counts: np.ndarray, spacing: np.ndarray) -> pd.DataFram
     })  # fmt: skip
 
 
-def summary(table: pd.DataFrame, limits: pd.DataFrame) -> dict[str, Any]:
-    """Return the numbers of `dvc metrics show`: the spurious peak, its K and thresholds, and the half-crossing."""
+def summary(
+    table: pd.DataFrame, limits: pd.DataFrame, counts: list[np.ndarray], phi: Dispersion, random: np.random.Generator
+) -> dict[str, Any]:
+    """Return the numbers of `dvc metrics show`: the spurious peak, its K and thresholds, and the half-crossing.
+
+    counts, phi: the samples of each type in each replicate of each K, and how replicates differ: both make the
+    intervals, NAME_low and NAME_high.
+    """
     peak = spurious_peak(table)
     beside = {column: limits[column][peak.name] for column in limits if column.endswith("_in_table_2")}
-    half = half_memorized(table)
-    return {
-        "spurious_peak": round(peak.spurious, 4), "spurious_peak_K": int(peak.K),
-        "half_memorized_K": round(half, 1) if np.isfinite(half) else None,
+    sizes, shares = table.K.to_numpy(), table[list(TYPES)].to_numpy()[None]
+    others = quantities(sizes, drawn(counts, phi, RESAMPLES, random))
+    found: dict[str, Any] = {}
+    for name, (value,) in quantities(sizes, shares).items():
+        digits = 4 if name == "spurious_peak" else 1
+        for suffix, number in zip(("", "_low", "_high"), (value, *interval(others[name])), strict=True):
+            found[f"{name}{suffix}"] = round(float(number), digits) if np.isfinite(number) else None
+    return found | {
         "delta_m": round(limits.delta_m[peak.name], 4), "delta_s": round(limits.delta_s[peak.name], 4),
         "memorized_first": round(table.memorized.iloc[0], 4), "generalized_last": round(table.generalized.iloc[-1], 4),
+        "dispersion": round(phi.value, 2), "dispersion_degrees": phi.degrees,
         **beside,
     }  # fmt: skip
 
@@ -163,7 +219,8 @@ def main(
 ) -> None:
     """Classify all samples of NEIGHBOURS: files written by neighbours.py, or a folder of them, one for each K.
 
-    Writes the type of every sample, TYPES/K.safetensors, and tables: OUT/{fractions,thresholds,histograms}/NAME.csv,
+    Replicates of a K are classified together, by one pair of thresholds. Writes the type of every sample,
+    TYPES/K.safetensors, and tables: OUT/{fractions,thresholds,histograms,replicates/fractions}/NAME.csv,
     OUT/counts/NAME.safetensors, OUT/summary/NAME.json.
     """
     name = name or (sweep["name"] if sweep else "samples")
@@ -178,28 +235,36 @@ def main(
     chosen_m, chosen_s = (
         thresholds(given[stream], [run[1 + stream] for run in runs], runs, seed, stream) for stream in (0, 1)
     )
-    rows, limits, counts = [], [], []
-    for (size, to_training, within, *_), m, s in zip(runs, chosen_m, chosen_s, strict=True):
-        codes = classify(to_training, within, m.value, s.value)
-        rows.append(fraction_row(size, codes))
-        limits.append({"K": size, **threshold_columns("delta_m", m), **threshold_columns("delta_s", s)})
-        first, second = (np.log10(np.clip(d, 10 ** BINS[0], 10 ** BINS[-1])) for d in (to_training, within))
+    limits, counts, found = [], [], []
+    for run, m, s in zip(runs, chosen_m, chosen_s, strict=True):
+        codes = classify(run.to_training, run.within, m.value, s.value)
+        found.append(counted(run, codes))
+        limits.append({"K": run.size, **threshold_columns("delta_m", m), **threshold_columns("delta_s", s)})
+        first, second = (np.log10(np.clip(d, 10 ** BINS[0], 10 ** BINS[-1])) for d in (run.to_training, run.within))
         counts.append(np.histogram2d(first, second, [BINS, BINS])[0].astype(np.int32))
         if types:
-            record = {"size": size, "count": len(codes), "delta_m": m.value, "delta_s": s.value}
-            write_arrays(types / f"{size}.safetensors", {"codes": codes}, **record)
+            record = {"size": run.size, "count": len(codes), "delta_m": m.value, "delta_s": s.value}
+            write_arrays(types / f"{run.size}.safetensors", {"codes": codes, "replicate": run.replicate}, **record)
 
+    phi = dispersion(found)
+    rows = [fraction_row(run.size, part, phi) for run, part in zip(runs, found, strict=True)]
+    single = [
+        {"K": run.size, "replicate": number, "count": row.sum(), **dict(zip(TYPES, row / row.sum(), strict=True))}
+        for run, part in zip(runs, found, strict=True)
+        for number, row in zip(np.unique(run.replicate), part, strict=True)
+    ]
     table, limits = pd.DataFrame(rows), pd.DataFrame(limits)
     if sweep and f"{sweep.get('dataset')}-128" in TABLE_2:
         limits = beside_table_2(limits, name, sweep["dataset"])
     write_csv(out / "fractions" / f"{name}.csv", table)
+    write_csv(out / "replicates" / "fractions" / f"{name}.csv", pd.DataFrame(single))
     write_csv(out / "thresholds" / f"{name}.csv", limits)
-    found = [histogram(run[0], count, run[3]) for run, count in zip(runs, counts, strict=True)]
-    write_csv(out / "histograms" / f"{name}.csv", pd.concat(found))
+    bars = [histogram(run.size, count, run.spacing) for run, count in zip(runs, counts, strict=True)]
+    write_csv(out / "histograms" / f"{name}.csv", pd.concat(bars))
     arrays = {"sizes": table.K.to_numpy(), "log10_edges": BINS, "counts": np.stack(counts)}
     write_arrays(out / "counts" / f"{name}.safetensors", arrays)
-    write_json(out / "summary" / f"{name}.json", summary(table, limits))
-    shown = table[["K", "count", *TYPES]].assign(delta_m=limits.delta_m, delta_s=limits.delta_s)
+    write_json(out / "summary" / f"{name}.json", summary(table, limits, found, phi, generator(seed, REPLICATES)))
+    shown = table[["K", "replicates", "count", *TYPES]].assign(delta_m=limits.delta_m, delta_s=limits.delta_s)
     click.echo(shown.to_string(index=False, float_format="%.3f"))
     click.echo(f"{out}: fractions, thresholds, histograms and counts of {name}, {len(runs)} sizes")
 

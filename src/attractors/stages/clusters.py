@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import cdist, pdist, squareform
 
-from attractors.arrays import read_record
+from attractors.arrays import array_hash, read_record
 from attractors.cli.stage import out_option, stage
 from attractors.data.images import read_images
 from attractors.distances.detection import DISTANCES, TYPES
@@ -83,51 +83,106 @@ def perceptual(path: str | Path, backbone: str) -> Distances:
     return distances
 
 
+def repeating(within: np.ndarray, count: int) -> tuple[np.ndarray, float]:
+    """Return (the `count` samples that repeat each other most closely, ascending; the largest of their distances).
+
+    within: [n], the distance of each sample to its nearest other one. Fewer are returned where there are fewer.
+    """
+    chosen = np.argsort(within, kind="stable")[:count]
+    return np.sort(chosen), float(within[chosen].max()) if len(chosen) else 0.0
+
+
+def training_images(folder: Path, dataset: str, replicate: int, size: int, expected: str | None) -> np.ndarray:
+    """Return S of one replicate from the orders of a dataset, DATASET-R of its own or else DATASET: [K, C, H, W].
+
+    expected: the hash of S in the file of neighbours, or None. Raises ValueError where no order has it.
+    """
+    paths = [folder / f"{dataset}-{replicate}.safetensors", folder / f"{dataset}.safetensors"]
+    for path in (path for path in paths if path.is_file()):
+        images = read_images(path, size)
+        if expected in (None, array_hash(images)):
+            return images
+    raise ValueError(f"{folder}: no order of {dataset} begins with the training set of replicate {replicate}")
+
+
 @stage("clusters")
 @click.argument("name")
-@click.option("--subset", type=click.Path(dir_okay=False), required=True, help="Images in subset order.")
+@click.option("--dataset", required=True, help="Name of the dataset, whose orders are in DATA/subsets.")
 @click.option("--lpips", type=click.Path(dir_okay=False), help="LPIPS weights, for a sweep whose distance is LPIPS.")
 @click.option("--limit", type=click.IntRange(3), default=2048, help="Spurious samples: those that repeat most closely.")
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), default="data",
-              help="Folder of synthetic sets, neighbours and types.")  # fmt: skip
+              help="Folder of subsets, synthetic sets, neighbours and types.")  # fmt: skip
 @click.option("--metrics", type=click.Path(file_okay=False, path_type=Path), default="metrics",
               help="Folder of tables.")  # fmt: skip
 @out_option
-def main(name: str, subset: str, lpips: str | None, limit: int, data: Path, metrics: Path, out: str) -> None:
+def main(name: str, dataset: str, lpips: str | None, limit: int, data: Path, metrics: Path, out: str) -> None:
     """Cluster the spurious samples of sweep NAME at the K with the most of them, by the distance of the sweep.
 
     A spurious state is an attractor of its own if its samples are closer to each other than to any training image.
+    What chance gives is told by generalized samples of the same run: as many of them, those that repeat each other most
+    closely, are clustered by the distance at which they do.
     """
     run = Run(metrics, data=data)
     size = int(run.peak(name).K)
-    codes, (to_training, within) = run.codes(name, size), run.distances(name, size)
-    paths = [data / kind / name / f"{size}.safetensors" for kind in ("neighbours", "types")]
-    distance, delta_s = (read_record(path).get(key) for path, key in zip(paths, ("distance", "delta_s"), strict=True))
-    if distance not in list(DISTANCES) or not isinstance(delta_s, float):
-        raise ValueError(f"{paths[0]}, {paths[1]}: no distance of the sweep, or no delta_s, in their records")
-    if (backbone := DISTANCES[distance]) and not lpips:
-        raise click.BadParameter(f"needed for distances by {distance}", param_hint="--lpips")
-    images, training = read_images(data / "synthetic" / name / f"{size}.safetensors"), read_images(subset, size)
-    if not len(codes) == len(within) == len(images):
-        raise ValueError(f"{data}: {len(codes)} types, {len(within)} distances and {len(images)} images of {name}")
-    spurious = np.flatnonzero(codes == TYPES.index("spurious"))
-    chosen = np.sort(spurious[np.argsort(within[spurious], kind="stable")[:limit]])
-    samples = images[chosen]
-    if backbone is None:
-        distances, pairs = euclidean, pdist(samples.reshape(len(samples), training[0].size))
-    else:
-        distances = perceptual(str(lpips), backbone)
-        pairs = squareform(distances(samples, samples), checks=False) if len(samples) > 1 else np.empty(0)
-    found = groups(pairs, delta_s)
-    table = describe(found, pairs, samples, to_training[chosen], training, distances)
-    apart = table.closest_to_training > table.diameter
+    codes, (to_training, within), owner = run.codes(name, size), run.distances(name, size), run.replicate(name, size)
+    if not len(codes) == len(within):
+        raise ValueError(f"{data}: {len(codes)} types and {len(within)} distances of {name}")
+    types = data / "types" / name / f"{size}.safetensors"
+    delta_s = read_record(types).get("delta_s")
+    rows, tables = [], []
+    for number, path in run.files("neighbours", name, size).items():
+        record, own = read_record(path), owner == number
+        distance = record.get("distance")
+        if distance not in list(DISTANCES) or not isinstance(delta_s, float):
+            raise ValueError(f"{path}, {types}: no distance of the sweep, or no delta_s, in their records")
+        if (backbone := DISTANCES[distance]) and not lpips:
+            raise click.BadParameter(f"needed for distances by {distance}", param_hint="--lpips")
+        distances = perceptual(str(lpips), backbone) if backbone else euclidean
+        images = read_images(data / "synthetic" / name / path.name)
+        if len(images) != own.sum():
+            raise ValueError(f"{data}: {own.sum()} distances and {len(images)} images of {name}")
+        training = training_images(data / "subsets", dataset, number, size, record.get("training_sha256"))
+
+        def clustered(
+            members: np.ndarray, diameter: float, images: np.ndarray = images, distances: Distances = distances
+        ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+            """The images of `members`, the distances of all pairs of them, and their groups."""
+            samples = images[members]
+            if distances is euclidean:
+                pairs = pdist(samples.reshape(len(samples), images[0].size))
+            else:
+                pairs = squareform(distances(samples, samples), checks=False) if len(samples) > 1 else np.empty(0)
+            return samples, pairs, groups(pairs, diameter)
+
+        spurious, generalized = (
+            np.flatnonzero(codes[own] == TYPES.index(kind)) for kind in ("spurious", "generalized")
+        )
+        chosen = spurious[repeating(within[own][spurious], limit)[0]]
+        samples, pairs, found = clustered(chosen, delta_s)
+        table = describe(found, pairs, samples, to_training[own][chosen], training, distances)
+        nearest, diameter = repeating(within[own][generalized], len(chosen))
+        chance = clustered(generalized[nearest], diameter)[2]
+        rows.append({
+            "replicate": number, "spurious": len(spurious), "clusters": len(table),
+            "samples_in_clusters": int(table["size"].sum()), "share": share(table["size"].sum(), len(chosen)),
+            "clusters_farther_from_training_than_wide": int((table.closest_to_training > table.diameter).sum()),
+            "generalized": len(nearest), "generalized_diameter": round(diameter, 4),
+            "generalized_in_clusters": sum(map(len, chance)),
+            "generalized_share": share(sum(map(len, chance)), len(nearest)),
+        })  # fmt: skip
+        tables.append(table.assign(replicate=number))
+    table = pd.concat(tables).sort_values(["size", "diameter"], ascending=[False, True], ignore_index=True)
     largest = table.head(40).astype({"size": float}).round(4).to_dict("records")
-    write_json(out, {
-        "K": size, "spurious": len(spurious), "clusters": len(table), "samples_in_clusters": int(table["size"].sum()),
-        "clusters_farther_from_training_than_wide": int(apart.sum()), "largest": largest,
-    })  # fmt: skip
-    click.echo(table.to_string(float_format="%.3f"))
-    click.echo(f"{out}: {len(table)} clusters of 3 or more among {len(spurious)} spurious samples at K={size}")
+    summed = ("spurious", "clusters", "samples_in_clusters", "clusters_farther_from_training_than_wide")
+    total = {key: sum(row[key] for row in rows) for key in summed}
+    write_json(out, {"K": size, "delta_s": delta_s, **total, "replicates": rows, "largest": largest})
+    click.echo(pd.DataFrame(rows).to_string(index=False))
+    click.echo(f"{out}: {len(table)} clusters of 3 or more among {total['spurious']} spurious samples at K={size}")
+
+
+def share(part: float, whole: int) -> float | None:
+    """Return part / whole with four digits, or None of nothing."""
+    return round(float(part) / whole, 4) if whole else None
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from attractors.cli.devices import device_option, find_device
-from attractors.cli.stage import out_option, seed_option, stage
+from attractors.cli.stage import out_option, seed_of_replicate, stage
 from attractors.landscape.curvature import central_difference, jacobian, one_sided
 from attractors.landscape.measuring import Results
 from attractors.landscape.patterns import check_time, inputs, measure_patterns, read_patterns, summary
@@ -16,7 +16,7 @@ from attractors.settings.curvature import Curvature
 
 @stage("curvature", sweep=True, settings=Curvature)
 @inputs
-@seed_option
+@seed_of_replicate
 @device_option
 @out_option
 def main(

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 
 from attractors.cli.devices import device_option, find_device
-from attractors.cli.stage import out_option, seed_option, stage
+from attractors.cli.stage import out_option, seed_of_replicate, stage
 from attractors.data.images import ImageFile
 from attractors.landscape.measuring import Results
 from attractors.landscape.patterns import check_time, inputs, measure_patterns, read_patterns, summary
@@ -18,7 +18,7 @@ CHUNK = 1024  # patterns that are measured between two states from which a kille
 
 @stage("energy", sweep=True, settings=Energy)
 @inputs
-@seed_option
+@seed_of_replicate
 @device_option
 @out_option
 def main(

@@ -12,7 +12,7 @@ from attractors.cli.devices import device_option, find_device
 from attractors.cli.images import range_option
 from attractors.cli.progress import progress
 from attractors.cli.settings import ROOT
-from attractors.cli.stage import out_option, stage
+from attractors.cli.stage import out_option, replicate_option, stage
 from attractors.data.images import brought_together, open_images
 from attractors.distances.detection import DISTANCES
 from attractors.distances.lpips_embedding import BATCH, Embedding, read_embedding
@@ -47,6 +47,7 @@ def budget(memory: int | None, device: torch.device) -> int:
 @click.option(
     "--lpips", type=click.Path(dir_okay=False), help="LPIPS weights.  [default: models/lpips/BACKBONE.safetensors]"
 )
+@replicate_option
 @device_option
 @out_option
 def main(
@@ -56,6 +57,7 @@ def main(
     values: str | None,
     size: int | None,
     lpips: str | None,
+    replicate: int,
     device: str,
     out: str,
     settings: Neighbours,
@@ -101,7 +103,8 @@ def main(
         arrays[f"{name}_distances"], arrays[f"{name}_indices"] = distances.numpy(), indices.numpy()
     spacing, _ = found("spacing of training set", s, s, 1, True)
     arrays["training_spacing"] = spacing[:, 0].numpy()
-    write_arrays(out, arrays, distance=distance, k=k, size=len(s), count=len(s_prime), **record)
+    record |= {"distance": distance, "k": k, "size": len(s), "count": len(s_prime), "replicate": replicate}
+    write_arrays(out, arrays, **record)
     click.echo(f"{out}: {k} neighbours of {len(s_prime):,} samples in {len(s):,} training images and in each other")
 
 

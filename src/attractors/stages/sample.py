@@ -7,7 +7,7 @@ import click
 
 from attractors.cli.devices import device_option, find_device
 from attractors.cli.progress import progress
-from attractors.cli.stage import out_option, seed_option, stage
+from attractors.cli.stage import out_option, seed_of_replicate, stage
 from attractors.denoisers import acceleration
 from attractors.denoisers.checkpoints import Rows
 from attractors.denoisers.models import read_model
@@ -19,7 +19,7 @@ from attractors.settings.sample import Sampling
 
 @stage("sample", sweep=True, settings=Sampling, computation=Computation)
 @click.option("--model", type=click.Path(dir_okay=False), required=True, help="The trained model.")
-@seed_option
+@seed_of_replicate
 @device_option
 @out_option
 def main(

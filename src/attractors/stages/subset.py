@@ -8,7 +8,7 @@ from attractors.arrays import array_hash, write_arrays
 from attractors.cli.images import range_option
 from attractors.cli.progress import progress
 from attractors.cli.settings import ROOT
-from attractors.cli.stage import out_option, seed_option, stage
+from attractors.cli.stage import out_option, seed_of_replicate, stage
 from attractors.data import datasets
 from attractors.data.subsets import nested_order
 
@@ -32,7 +32,7 @@ def places(root: Path, dataset: str) -> list[Path]:
 @click.argument("dataset")
 @click.option("--source", type=click.Path(path_type=Path), help="Its files.  [default: data/raw/DATASET]")
 @range_option
-@seed_option
+@seed_of_replicate
 @out_option
 def main(dataset: str, source: Path | None, values: str | None, seed: int, out: str) -> None:
     """Order the images of DATASET by a random permutation: nested subsets of every size are its prefixes.

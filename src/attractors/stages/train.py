@@ -6,7 +6,7 @@ import torch
 from attractors.arrays import array_hash
 from attractors.cli.devices import device_option, find_device
 from attractors.cli.progress import progress
-from attractors.cli.stage import out_option, seed_option, stage
+from attractors.cli.stage import out_option, seed_of_replicate, stage
 from attractors.data.images import read_images
 from attractors.denoisers import acceleration
 from attractors.denoisers.checkpoints import Checkpoint
@@ -21,7 +21,7 @@ from attractors.settings.train import Training
 @stage("train", sweep="required", settings=Training, computation=Computation)
 @click.option("--subset", type=click.Path(dir_okay=False), required=True, help="Images in subset order.")
 @click.option("--size", type=click.IntRange(2), required=True, help="K, the number of training images.")
-@seed_option
+@seed_of_replicate
 @device_option
 @out_option
 def main(

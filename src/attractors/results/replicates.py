@@ -1,0 +1,105 @@
+"""Intervals that count what another seed would change: how much replicates differ beyond what their samples explain.
+
+Replicates of a run are models of the same K that differ in initialisation, order of training, noise and, where the
+sweep says so, training set. Their fractions differ by more than samples drawn at random would. The dispersion phi is the
+ratio of the variance between replicates to the variance that sampling explains, pooled over the sizes of a sweep, as in
+quasi-likelihood (McCullagh and Nelder, Generalized Linear Models, 4.5). Every variance of sampling is multiplied by it.
+One phi for all sizes has as many degrees of freedom as there are replicates to spare in the whole sweep, where three
+replicates at one K alone would leave two, and it gives an interval at sizes with one replicate too. It assumes that the
+ratio is alike at all sizes.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import stdtrit
+
+from attractors.distances.detection import wilson
+from attractors.results.run import crossings
+
+RESAMPLES = 2000
+LEAST = 5  # samples of a type that a replicate is expected to have, for the chi-squared statistic to be one
+
+
+class Dispersion(NamedTuple):
+    """How much more replicates differ than sampling alone would make them."""
+
+    value: float  # phi, at least 1
+    degrees: int  # of freedom of its estimate; 0: there are no replicates, and intervals are of sampling alone
+
+    def quantile(self, level: float = 0.975) -> float:
+        """Return the quantile of Student's distribution that belongs to phi; of the normal one without replicates."""
+        return float(stdtrit(self.degrees or np.inf, level))
+
+
+def pooled(ratios: Sequence[float], degrees: Sequence[int]) -> Dispersion:
+    """Return the mean of variance ratios, weighted by their degrees of freedom; not below 1, as chance alone allows."""
+    total = int(np.sum(degrees))
+    return Dispersion(max(1.0, float(np.dot(ratios, degrees)) / total) if total else 1.0, total)
+
+
+def dispersion(counts: Sequence[np.ndarray]) -> Dispersion:
+    """Return phi of a sweep's fractions: Pearson's chi-squared over its degrees of freedom.
+
+    counts: for each K, the samples of each type in each replicate: [R, 3]. Types of which fewer than LEAST are expected
+    in some replicate are left out, as of no information.
+    """
+    ratios, degrees = [], []
+    for table in counts:
+        table = np.asarray(table, float)
+        expected = table.sum(1, keepdims=True) * table.sum(0) / table.sum()
+        known = (expected >= LEAST).all(0)
+        if (free := (len(table) - 1) * (int(known.sum()) - bool(known.all()))) > 0:
+            ratios.append(float((np.square(table - expected) / np.where(known, expected, np.inf)).sum()) / free)
+            degrees.append(free)
+    return pooled(ratios, degrees)
+
+
+def fraction_interval(counts: np.ndarray, phi: Dispersion) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return (fractions, low, high, standard error) of the types over all replicates of one K, each [3].
+
+    counts: [R, 3]. The interval is Wilson's for as many samples as there are divided by phi, at the quantile of
+    Student's distribution, and has a 95% chance to contain what infinitely many replicates would give.
+    """
+    total = counts.sum()
+    shares = counts.sum(0) / total
+    low, high = wilson(shares, total / phi.value, phi.quantile())
+    return shares, low, high, np.sqrt(phi.value * shares * (1 - shares) / total)
+
+
+def drawn(counts: Sequence[np.ndarray], phi: Dispersion, resamples: int, random: np.random.Generator) -> np.ndarray:
+    """Return the fractions that other replicates and samples might have given: [resamples, sizes, 3].
+
+    counts: for each K, [R, 3]. At each K they are those of a multinomial of N / phi samples, N the number of samples
+    that there are. phi itself is drawn too, as its degrees of freedom allow. random: a numpy generator.
+    """
+    scale = phi.degrees / random.chisquare(phi.degrees, resamples) if phi.degrees else np.ones(resamples)
+    parts = []
+    for table in counts:
+        effective = np.maximum(np.rint(table.sum() / (phi.value * scale)), 1).astype(np.int64)
+        shares = table.sum(0) / table.sum()
+        parts.append(random.multinomial(effective, shares) / effective[:, None])
+    return np.stack(parts, 1)
+
+
+def quantities(sizes: np.ndarray, shares: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the main quantities of n runs, {name: [n]}: the spurious peak, its K, and the K of the half-crossing.
+
+    sizes: [m] are the K, and shares: [n, m, 3] the fractions of the types.
+    """
+    memorized, spurious = shares[..., 0], shares[..., 1]
+    return {
+        "spurious_peak": spurious.max(1),
+        "spurious_peak_K": sizes[spurious.argmax(1)].astype(float),
+        "half_memorized_K": crossings(sizes, memorized),
+    }
+
+
+def interval(values: np.ndarray) -> np.ndarray:
+    """Return the central 95% interval of the finite ones among values: [n], as (low, high).
+
+    It is (nan, nan) where more than one value in twenty is not finite.
+    """
+    present = values[np.isfinite(values)]
+    return np.quantile(present, [0.025, 0.975]) if len(present) >= 0.95 * len(values) else np.full(2, np.nan)
