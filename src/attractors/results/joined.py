@@ -55,8 +55,8 @@ def kinds(
     """Return the measured samples of each type, and the training images last.
 
     codes: [N'] into TYPES. to_training, within: [N'] distances. arrays: of `Run.measurements`, of which `numbers`,
-    `weight`, `replicate` and those of `training_` are read. size: K. limit, rare: as of `detection.selection`; types that are rarer
-    than `rare`, and those of which nothing was measured, are left out.
+    `weight`, `replicate` and those of `training_` are read. size: K. limit, rare: as of `detection.selection`; types
+    that are rarer than `rare`, and those of which nothing was measured, are left out.
     Raises ValueError where the measurements are not of samples of this S'.
     """
     numbers, weight = arrays["numbers"], arrays["weight"]
@@ -246,18 +246,18 @@ def above_training(arrays: Arrays, prefix: str = "") -> np.ndarray:
 def with_replicates(table: pd.DataFrame, keys: Sequence[str] = ("type",)) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return (the table of all K with standard errors that count replicates, the dispersions that made them).
 
-    For each quantity and each group of `keys`, phi is the mean of (NAME_between / NAME_se)^2 over the K with replicates,
-    weighted by R - 1 (`replicates.pooled`). NAME_se and NAME_nearest_se are multiplied by its root, NAME_sampling keeps
-    the error of sampling, NAME_between is dropped, and `degrees` is the sum of R - 1, the degrees of freedom of phi, and `quantile` times
-    a standard error makes a 95% interval.
+    For each quantity and each group of `keys`, phi is the mean of (NAME_between / NAME_se)^2 over the K with
+    replicates, weighted by R - 1 (`replicates.pooled`). NAME_se and NAME_nearest_se are multiplied by its root,
+    NAME_sampling keeps the error of sampling, and NAME_between is dropped. `degrees` is the sum of R - 1, the degrees
+    of freedom of phi, and `quantile` times a standard error makes a 95% interval.
     """
     names = [column.removesuffix("_between") for column in table if column.endswith("_between")]
     table = table.rename(columns={f"{name}_se": f"{name}_sampling" for name in names})
     found, rows = [], []
-    for key, part in table.groupby(list(keys), sort=False):
-        sizes = part.drop_duplicates("K")
+    for key, rows_of in table.groupby(list(keys), sort=False):
+        sizes = rows_of.drop_duplicates("K")
         degrees = int((sizes.replicates - 1).clip(lower=0).sum())
-        part = part.assign(degrees=degrees, quantile=Dispersion(1.0, degrees).quantile())
+        part = rows_of.assign(degrees=degrees, quantile=Dispersion(1.0, degrees).quantile())
         for name in names:
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratio = (part[f"{name}_between"] / part[f"{name}_sampling"]) ** 2

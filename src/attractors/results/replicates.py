@@ -1,12 +1,12 @@
 """Intervals that count what another seed would change: how much replicates differ beyond what their samples explain.
 
 Replicates of a run are models of the same K that differ in initialisation, order of training, noise and, where the
-sweep says so, training set. Their fractions differ by more than samples drawn at random would. The dispersion phi is the
-ratio of the variance between replicates to the variance that sampling explains, pooled over the sizes of a sweep, as in
-quasi-likelihood (McCullagh and Nelder, Generalized Linear Models, 4.5). Every variance of sampling is multiplied by it.
-One phi for all sizes has as many degrees of freedom as there are replicates to spare in the whole sweep, where three
-replicates at one K alone would leave two, and it gives an interval at sizes with one replicate too. It assumes that the
-ratio is alike at all sizes.
+sweep says so, training set. Their fractions differ by more than samples drawn at random would. The dispersion phi is
+the ratio of the variance between replicates to the variance that sampling explains, pooled over the sizes of a sweep,
+as in quasi-likelihood (McCullagh and Nelder, Generalized Linear Models, 4.5). Every variance of sampling is multiplied
+by it. One phi for all sizes has as many degrees of freedom as there are replicates to spare in the whole sweep, where
+three replicates at one K alone would leave two, and it gives an interval at sizes with one replicate too. It assumes
+that the ratio is alike at all sizes.
 """
 
 from collections.abc import Sequence
@@ -46,8 +46,7 @@ def dispersion(counts: Sequence[np.ndarray]) -> Dispersion:
     in some replicate are left out, as of no information.
     """
     ratios, degrees = [], []
-    for table in counts:
-        table = np.asarray(table, float)
+    for table in (np.asarray(part, float) for part in counts):
         expected = table.sum(1, keepdims=True) * table.sum(0) / table.sum()
         known = (expected >= LEAST).all(0)
         if (free := (len(table) - 1) * (int(known.sum()) - bool(known.all()))) > 0:

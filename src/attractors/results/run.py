@@ -66,7 +66,7 @@ class Run:
         return table
 
     def control(self, kind: str, name: str, form: str = "exact") -> Any:
-        """The table of a closed form that a sweep is compared with, the sweep NAME-exact or -linear; None without one."""
+        """The table of a closed form to compare a sweep with, of the sweep NAME-exact or -linear; None without one."""
         return self.table(kind, f"{name}-{form}")
 
     def peak(self, name: str) -> pd.Series:

@@ -81,9 +81,8 @@ def main(name: str, data: Path, metrics: Path, settings: Joining) -> None:
     for table, rows in alone.items():
         write_csv(metrics / "replicates" / table / f"{name}.csv", pd.concat(rows, ignore_index=True))
     several = f", up to {replicates} replicates" if replicates > 1 else ""
-    click.echo(
-        f"{metrics}: {', '.join(TABLES)} of {name}, {len(parts['basin'])} sizes{several}, {measured} measurements by type"
-    )
+    sizes = f"{len(parts['basin'])} sizes{several}"
+    click.echo(f"{metrics}: {', '.join(TABLES)} of {name}, {sizes}, {measured} measurements by type")
 
 
 if __name__ == "__main__":
