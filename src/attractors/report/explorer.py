@@ -209,7 +209,8 @@ def explore(
     """Return what the explorer shows of sweep `name`, as JSON, and {K: fractions at automatic thresholds}.
 
     Counts and means are of all replicates, pictures of the first. limits: the table of thresholds. run: its folder of
-    data has synthetic/, neighbours/ and, where measured, basin/, energy/ and curvature/. count: samples near each threshold at each K; at most `side` pixels wide.
+    data has synthetic/, neighbours/ and, where measured, basin/, energy/ and curvature/. count: samples near each
+    threshold at each K; at most `side` pixels wide.
     """
     sprite, runs, shares, data = Sprite(), [], {}, run.data
     for row in limits.itertuples():
