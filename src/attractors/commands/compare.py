@@ -13,7 +13,13 @@ from attractors.cli.checkout import below_git, check_checkout
 from attractors.cli.settings import ROOT
 from attractors.cli.stage import seed_option, stage
 from attractors.randomness import BOOTSTRAP, generator
-from attractors.results.comparison import compare_fractions, compare_means, compare_quantities
+from attractors.results.comparison import (
+    compare_fractions,
+    compare_means,
+    compare_quantities,
+    counts_of,
+    dispersion_of_both,
+)
 from attractors.results.run import Run
 
 
@@ -64,6 +70,10 @@ class Revision:
         frames = [run.table(f"{kind}/{name}", part[-1].removesuffix(".csv")) for part in parts]
         return pd.concat(frames).sort_values("K", kind="stable", ignore_index=True) if frames else None
 
+    def replicates(self, name: str) -> Any:
+        """Return the fractions of each replicate of a sweep."""
+        return Run(Path("metrics"), reader=self.read).replicates("fractions", name)
+
     def read(self, path: str) -> bytes | None:
         """Return the bytes of metrics/path, or None where there is no such file."""
         text = self.text(f"metrics/{path}")
@@ -107,7 +117,7 @@ def quantities(first: pd.DataFrame, second: pd.DataFrame, seed: int) -> str:
 
 def report(name: str, first: Revision, second: Revision, seed: int) -> Iterator[str]:
     """Yield the paragraphs of the comparison of one sweep in two revisions."""
-    tables = [side.table("fractions", name) for side in (first, second)]
+    tables = [side.replicates(name) for side in (first, second)]
     same = first.samples(name) is not None and first.samples(name) == second.samples(name)
     yield f"== {name} =="
     if same and tables[0].equals(tables[1]):
@@ -117,7 +127,13 @@ def report(name: str, first: Revision, second: Revision, seed: int) -> Iterator[
             yield "The same samples under other thresholds: differences are exact; intervals and p are of new samples."
         yield quantities(tables[0], tables[1], seed)
         fractions = compare_fractions(*tables)
-        yield f"Fractions; p of a chi-squared test, corrected for {len(fractions)} sizes\n{shown(fractions)}"
+        phi = dispersion_of_both(*map(counts_of, tables))
+        told = (
+            f"an F test; replicates differ {phi.value:.3g} times as much as samples, {phi.degrees} degrees of freedom"
+            if phi.degrees
+            else "a chi-squared test of samples alone, for there are no replicates"
+        )
+        yield f"Fractions; p of {told}; corrected for {len(fractions)} sizes\n{shown(fractions)}"
     limits = [side.table("thresholds", name) for side in (first, second)]
     if None not in [None if table is None else 0 for table in limits]:
         columns = ["K", *(f"{delta}{part}" for delta in ("delta_m", "delta_s") for part in ("", "_source"))]
@@ -131,7 +147,7 @@ def report(name: str, first: Revision, second: Revision, seed: int) -> Iterator[
             yield "No log-volume changed."
         else:
             means = compare_means(basins[0], basins[1], "log_volume")
-            yield f"Mean log-volumes; p of a normal test, corrected for {means.p.notna().sum()}\n{shown(means)}"
+            yield f"Mean log-volumes; p of a t test, corrected for {means.p.notna().sum()}\n{shown(means)}"
 
 
 @stage("compare")
