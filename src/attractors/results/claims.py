@@ -3,7 +3,8 @@
 An effect is positive where the statement is true. Intervals and p-values count replicates as everything else does
 (`results.replicates`), and p-values are corrected for the number of statements about a sweep (Holm). The verdict is
 `holds` or `does not hold` where the corrected p-value is below 0.05, by the sign of the effect, and else `cannot be
-told`; without replicates it says that it is of one seed. Statements that two things are alike have a margin: they hold where the whole interval lies within it.
+told`; without replicates it says that it is of one seed. Statements that two things are alike have a margin: they hold
+where the whole interval lies within it.
 """
 
 from collections.abc import Iterator
@@ -181,8 +182,8 @@ def of_samples(run: Run, name: str, clusters: dict | None, random: np.random.Gen
             error = float(np.sqrt((pairs[0] * (1 - pairs[0]) / totals).sum()))
         yield by_error(
             "Spurious samples gather at states of their own", "Fig. 3, B.3",
-            "share of spurious samples in groups of three or more, less that of as many generalized samples that repeat "
-            "each other most", difference.mean(), error, len(rows) - 1,
+            "share of spurious samples in groups of three or more, less that of as many generalized samples that "
+            "repeat each other most", difference.mean(), error, len(rows) - 1,
         )  # fmt: skip
     limits = run.table("thresholds", name)
     peak = int(run.peak(name).K)
@@ -228,6 +229,7 @@ def of_spectra(run: Run, name: str) -> Iterator[Claim]:
         "jacobian": ("Jacobian", "degrees_of_freedom", -1, "fewer degrees of freedom"),
         "central": ("Alg. 2", "effective_rank", 1, "higher effective rank"),
     }
+    more = "energy curves in more directions than around generalized ones"
     for method, (title, column, sign, words) in measures.items():
         part = table[table.method == method]
         if column not in part or part.empty:
@@ -236,8 +238,7 @@ def of_spectra(run: Run, name: str) -> Iterator[Claim]:
             if found := contrast(part[peak == part.K], column, kind, "generalized"):
                 effect, error, degrees, *_ = found
                 yield by_error(
-                    f"Around {kind} samples the energy curves in more directions than around generalized ones ({title})",
-                    "Fig. 5A", f"{words}, at K = {peak}", sign * effect, error, degrees,
+                    f"Around {kind} samples the {more} ({title})", "Fig. 5A", f"{words}, at K = {peak}", sign * effect, error, degrees,
                 )  # fmt: skip
         if found := slope(part, "median", "training"):
             effect, error, degrees = found
@@ -258,15 +259,15 @@ def of_energies(run: Run, name: str) -> Iterator[Claim]:
         first, scale = memorized.iloc[0], generalized.gap.abs().max()
         claim = by_error(
             "The energy of memorized samples starts at that of training images", "Fig. 6",
-            f"gap of memorized samples at K = {first.K:.0f} in units of the largest gap of generalized ones; alike within "
-            f"{SAME_ENERGY:g}", first.gap / scale, first.gap_se / scale, int(first.degrees),
+            f"gap of memorized samples at K = {first.K:.0f} in units of the largest gap of generalized ones; alike "
+            f"within {SAME_ENERGY:g}", first.gap / scale, first.gap_se / scale, int(first.degrees),
         )  # fmt: skip
         yield Claim(**{**asdict(claim), "p": np.nan, "margin": SAME_ENERGY})
     if found := slope(table, "gap", "memorized"):
         effect, error, degrees = found
         yield by_error(
-            "The energy of memorized samples grows with K", "Fig. 6", "rise of their gap per doubling of K", effect, error,
-            degrees,
+            "The energy of memorized samples grows with K", "Fig. 6", "rise of their gap per doubling of K", effect,
+            error, degrees,
         )  # fmt: skip
     peak = int(run.peak(name).K)
     for kind in ("memorized", "generalized"):
@@ -288,8 +289,8 @@ def of_controls(run: Run, name: str) -> Iterator[Claim]:
             error = max(float(row[f"{kind}_se"]), 1 / row["count"])
             yield by_error(
                 f"Control: the {form} denoiser has {kind} samples only", "Eqs. 3-5",
-                f"smallest {kind} fraction{' at K above 2' if form == 'linear' else ''}, at K = {row.K:.0f}, less {least}",
-                row[kind] - least, error, 0,
+                f"smallest {kind} fraction{' above K = 2' if form == 'linear' else ''}, at K = {row.K:.0f}, less {least}",
+                row[kind] - least, error, int(row["count"]),
             )  # fmt: skip
 
 
