@@ -44,7 +44,7 @@ def replicates(entry: Any, grid: list[int]) -> dict[int, int]:
     It is a number for all K, or a mapping from K to one, where `default` stands for the K that it does not name and is
     1 where it is missing. Raises ValueError for anything else.
     """
-    given = entry if isinstance(entry, dict) else {"default": 1 if entry is None else entry}
+    given: dict[Any, Any] = entry if isinstance(entry, dict) else {"default": 1 if entry is None else entry}
     for key, count in given.items():
         if key != "default" and key not in grid:
             raise ValueError(f"replicates names {str(key)[:80]!r}; sizes are {', '.join(map(str, grid))}, and default")

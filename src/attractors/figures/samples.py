@@ -96,8 +96,10 @@ def main(name: str, subset: str, metrics: str, data: str, examples: int, out: st
         sources = {"training": read_images(subset, size), "synthetic": images}
         found, _ = read_arrays(f"{data}/neighbours/{name}/{size}.safetensors")
         axis.text(block * BLOCK, -0.1, f"{kind}, K = {size}", color=COLOURS[kind])
-        codes, *distances = (axis[: len(images)] for axis in (run.codes(name, size), *run.distances(name, size)))
-        chosen = selection(codes, *distances).get(kind, np.empty(0, int))  # of the first replicate
+        first = slice(len(images))  # the samples of replicate 0
+        to_training, within = run.distances(name, size)
+        found_of = selection(run.codes(name, size)[first], to_training[first], within[first])
+        chosen = found_of.get(kind, np.empty(0, int))
         for row, index in enumerate(chosen[np.linspace(0, len(chosen) - 1, min(examples, len(chosen))).astype(int)]):
             x, y = block * BLOCK, 2 * STEP * row
             tile(axis, x, y + 0.3, 1.5, images[index])

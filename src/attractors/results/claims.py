@@ -54,7 +54,8 @@ def by_draws(claim: str, source: str, measure: str, effect: float, draws: np.nda
     """Return the claim of an effect whose distribution is given by draws: [n]; those that are not finite count as 0."""
     draws = np.where(np.isfinite(draws), draws, 0)
     p = 2 * min((1 + (draws <= 0).sum()) / (1 + len(draws)), (1 + (draws >= 0).sum()) / (1 + len(draws)))
-    return Claim(claim, source, measure, float(effect), *map(float, interval(draws)), min(1.0, float(p)), degrees)
+    low, high = interval(draws)
+    return Claim(claim, source, measure, float(effect), float(low), float(high), min(1.0, float(p)), degrees)
 
 
 def verdicts(claims: list[Claim]) -> pd.DataFrame:
@@ -238,7 +239,8 @@ def of_spectra(run: Run, name: str) -> Iterator[Claim]:
             if found := contrast(part[peak == part.K], column, kind, "generalized"):
                 effect, error, degrees, *_ = found
                 yield by_error(
-                    f"Around {kind} samples the {more} ({title})", "Fig. 5A", f"{words}, at K = {peak}", sign * effect, error, degrees,
+                    f"Around {kind} samples the {more} ({title})", "Fig. 5A", f"{words}, at K = {peak}",
+                    sign * effect, error, degrees,
                 )  # fmt: skip
         if found := slope(part, "median", "training"):
             effect, error, degrees = found
@@ -289,7 +291,7 @@ def of_controls(run: Run, name: str) -> Iterator[Claim]:
             error = max(float(row[f"{kind}_se"]), 1 / row["count"])
             yield by_error(
                 f"Control: the {form} denoiser has {kind} samples only", "Eqs. 3-5",
-                f"smallest {kind} fraction{' above K = 2' if form == 'linear' else ''}, at K = {row.K:.0f}, less {least}",
+                f"smallest {kind} fraction, at K = {row.K:.0f}, less {least}; K = 2 is left out of the linear one",
                 row[kind] - least, error, int(row["count"]),
             )  # fmt: skip
 

@@ -60,10 +60,10 @@ class Run:
 
         Results from before there were replicates have one of fractions alone, that of replicate 0.
         """
-        table = self.table(f"replicates/{kind}", name)
-        if table is None and kind == "fractions" and (table := self.table(kind, name)) is not None:
-            table = table[["K", "count", *TYPES]].assign(replicate=0)
-        return table
+        found = self.table(f"replicates/{kind}", name)
+        if found is None and kind == "fractions" and (table := self.table(kind, name)) is not None:
+            return table[["K", "count", *TYPES]].assign(replicate=0)
+        return found
 
     def control(self, kind: str, name: str, form: str = "exact") -> Any:
         """The table of a closed form to compare a sweep with, of the sweep NAME-exact or -linear; None without one."""

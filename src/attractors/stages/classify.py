@@ -232,9 +232,8 @@ def main(
         ]
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
-    chosen_m, chosen_s = (
-        thresholds(given[stream], [run[1 + stream] for run in runs], runs, seed, stream) for stream in (0, 1)
-    )
+    chosen_m = thresholds(given[0], [run.to_training for run in runs], runs, seed, 0)
+    chosen_s = thresholds(given[1], [run.within for run in runs], runs, seed, 1)
     limits, counts, found = [], [], []
     for run, m, s in zip(runs, chosen_m, chosen_s, strict=True):
         codes = classify(run.to_training, run.within, m.value, s.value)

@@ -174,7 +174,7 @@ def main(name: str, dataset: str, lpips: str | None, limit: int, data: Path, met
     table = pd.concat(tables).sort_values(["size", "diameter"], ascending=[False, True], ignore_index=True)
     largest = table.head(40).astype({"size": float}).round(4).to_dict("records")
     summed = ("spurious", "clusters", "samples_in_clusters", "clusters_farther_from_training_than_wide")
-    total = {key: sum(row[key] for row in rows) for key in summed}
+    total = {key: sum(int(row[key] or 0) for row in rows) for key in summed}
     write_json(out, {"K": size, "delta_s": delta_s, **total, "replicates": rows, "largest": largest})
     click.echo(pd.DataFrame(rows).to_string(index=False))
     click.echo(f"{out}: {len(table)} clusters of 3 or more among {total['spurious']} spurious samples at K={size}")

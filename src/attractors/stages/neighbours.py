@@ -73,7 +73,7 @@ def main(
     for label, path, images in zip(("S ", "S'"), (training, synthetic), sets, strict=True):
         click.echo(f"{label} {path}: {images.said}")
     s, s_prime = (images.array for images in sets)
-    record = {"training_sha256": array_hash(s), "synthetic_sha256": array_hash(s_prime)}
+    record: dict[str, Any] = {"training_sha256": array_hash(s), "synthetic_sha256": array_hash(s_prime)}
     if backbone := DISTANCES[distance]:
         path = lpips or ROOT / "models" / "lpips" / f"{backbone}.safetensors"
         embedding, record["lpips_sha256"] = read_embedding(path, device), file_hash(path)
