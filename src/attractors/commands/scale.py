@@ -16,6 +16,7 @@ from attractors.settings.sweep import study_settings, sweep_settings
 
 SCALES = {
     "laptop": ["digits", "digits-exact", "digits-linear"],
+    "widths": ["digits-narrow", "digits", "digits-wide"],
     "mnist": ["mnist-128"],
     "fashion_mnist": ["fashion_mnist-128"],
     "cifar10": ["cifar10-64", "cifar10-96", "cifar10-128"],
@@ -54,7 +55,8 @@ def runs_of(names: Sequence[str], folder: Path = ROOT / "sweeps", studies: Path 
     """Return what runs.yaml holds for scales, sweeps or case studies `names`. Raises ValueError.
 
     datasets; their orders by name, one for each replicate that has training sets of its own; backbones of LPIPS that
-    are needed; sweeps by name; those of them that are learned (all but the controls in closed form); runs by name, with
+    are needed; sweeps by name; those of them that are learned (all but the controls in closed form); datasets with
+    several learned sweeps, as networks of several widths are; runs by name, with
     the name of their files, K or K-R for replicate R from 1, and the backbones that their neighbours and basin stages
     read; studies by name; their prompts by name. A study by itself comes with the laptop's sweeps.
     """
@@ -93,6 +95,8 @@ def runs_of(names: Sequence[str], folder: Path = ROOT / "sweeps", studies: Path 
         name: dict(sweep) for name, sweep in sweeps.items() if chosen[name]["network"]["name"] not in CLOSED_FORM
     }
     datasets = sorted({content["dataset"] for content in chosen.values()})
+    several = {name for name in datasets if sum(sweep["dataset"] == name for sweep in learned.values()) > 1}
+    widths = {name: {"dataset": name} for name in sorted(several)}
     prompts = {
         f"{study}-{name}": {"study": study, "prompt": name}
         for study, content in chosen_cases.items()
@@ -102,8 +106,8 @@ def runs_of(names: Sequence[str], folder: Path = ROOT / "sweeps", studies: Path 
     backbones |= {"alex"} if chosen_cases else set()  # for their stability
     studies = {study: {"model": content["model"]} for study, content in chosen_cases.items()}
     return {
-        "datasets": datasets, "subsets": subsets, "lpips": sorted(backbones), "sweeps": sweeps, "learned": learned,
-        "runs": runs, "studies": studies, "prompts": prompts,
+        "datasets": datasets, "subsets": subsets, "lpips": sorted(backbones), "sweeps": sweeps,
+        "learned": learned, "widths": widths, "runs": runs, "studies": studies, "prompts": prompts,
     }  # fmt: skip
 
 

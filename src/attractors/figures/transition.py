@@ -52,10 +52,10 @@ def findings(run: Run) -> Iterator[str]:
 
 FIGURE = Figure(
     __name__,
-    "4A, 7-9",
+    "4A, 9",
     "From memorization to generalization",
     "As K grows memorized samples vanish and generalized ones take over; spurious samples rise and fall at the "
-    "boundary between the two. The same holds for other widths (Figs. 7, 8) and for larger S' (Fig. 9).",
+    "boundary between the two. The same holds for larger S' (Fig. 9).",
     stages=("subset", "train", "sample", "neighbours", "classify"),
     pictures=("transition",),
     tables=("fractions/{}",),
