@@ -144,7 +144,7 @@ def draw(table):
 
 @click.command(context_settings={"show_default": True})
 @click.option("--only", type=click.Choice(list(SIZES)), multiple=True, help="Measure these again; keep the others.")
-@click.option("--out", default=ROOT / "plots" / "scaling", type=click.Path(path_type=Path), help="The figure.")
+@click.option("--out", default=ROOT / "plots" / "scaling.png", type=click.Path(path_type=Path), help="The figure.")
 @click.option("--table", default=ROOT / "benchmarks" / "scaling.csv", type=click.Path(path_type=Path), help="The CSV.")
 def main(only, out, table):
     """Measure time and memory against size; write a table and a figure."""
@@ -159,7 +159,7 @@ def main(only, out, table):
             click.echo(rows[-1])
     content = pd.DataFrame(rows)
     write_csv(table, content)
-    click.echo(f"{table}, {save(draw(content), out)}")
+    click.echo(f"{table}, {save(draw(content), [out])}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How long the paper's 304 runs take on 1, 8, 64 and 256 GPUs: list scheduling over the real graph of stages.
 
-python benchmarks/schedule.py --out plots/schedule        (a minute, most of it DVC's reading of 1,900 stages)
+python benchmarks/schedule.py --out plots/schedule.png        (a minute, most of it DVC's reading of 1,900 stages)
 
 Seconds per stage, in GPU time of the paper's V100. Training: the paper's hours per model (App. F). The rest is counted
 in evaluations of the same network, one third of a training step's share of an image: samples x 1000; basins: patterns x
@@ -137,7 +137,7 @@ def draw(table, parts, out):
     names = sorted((name for name in parts if parts[name] >= 1), key=parts.get)
     right.barh(names, [parts[name] for name in names], color="#009E73")
     right.set(xlabel="GPU-hours", xscale="log", title="what they are spent on")
-    return save(figure, out)
+    return save(figure, [out])
 
 
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
@@ -149,7 +149,7 @@ def draw(table, parts, out):
 @click.option("--head", default=1.0, show_default=True, help="Seconds of the head for each stage that has ended.")
 @click.option("--cores", default=16, show_default=True, help="Stages without a GPU at a time.")
 @click.option("--gpus", multiple=True, type=click.IntRange(1), default=(1, 8, 64, 256), show_default=True)
-@click.option("--out", default="plots/schedule", show_default=True, help="The figure, without its suffix.")
+@click.option("--out", default="plots/schedule.png", show_default=True, help="The figure.")
 def main(scale, measured, spectra, without, bookkeeping, head, cores, gpus, out):
     graph, runs = paper_graph(scale)
     graph = graph.subgraph(name for name in graph if kind(name) not in without)

@@ -6,10 +6,13 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 from conftest import ROOT
 from ruamel.yaml import YAML
 
+from attractors.figures import toy_minima
 from attractors.figures.registry import figures
+from attractors.figures.style import panels, save
 
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
 
@@ -22,10 +25,8 @@ def test_every_figure_has_its_stage_its_place_in_the_report_and_its_row_in_readm
     written = [next(iter(out)) if isinstance(out, dict) else out for out in entry["outs"]]
     listed = [next(iter(plot)) if isinstance(plot, dict) else plot for plot in STAGES["plots"]]
     for picture in figure.pictures:
-        for suffix in (".png", ".pdf"):
-            assert re.sub(r"\$\{\w+\}", "{}", f"plots/{picture}{suffix}") in [
-                re.sub(r"\$\{\w+\}", "{}", w) for w in written
-            ]
+        for path in (f"plots/{picture}.png", f"figures/{picture}.pdf"):
+            assert path in [re.sub(r"\$\{\w+\}", "{}", out) for out in written]
         shown_by = f"plots/{picture.removesuffix('/{}')}" + ".png" * ("{" not in picture)
         assert shown_by in STAGES["stages"]["report"]["deps"]
         assert shown_by in listed or figure.stage == "figure_stable_diffusion"
@@ -34,6 +35,33 @@ def test_every_figure_has_its_stage_its_place_in_the_report_and_its_row_in_readm
     assert f"data/sources/{figure.stage}.txt" in STAGES["stages"]["report"]["deps"]
     assert set(figure.stages) <= set(STAGES["stages"])
     assert figure.row in (ROOT / "README.md").read_text().splitlines()
+
+
+def test_dvc_can_draw_every_file_that_stages_write_into_a_folder_of_plots():
+    listed = [plot for plot in STAGES["plots"] if isinstance(plot, str)]
+    for entry in STAGES["stages"].values():
+        for out in entry.get("do", entry).get("outs", []):
+            path = next(iter(out)) if isinstance(out, dict) else out
+            if any(path == plot or path.startswith(f"{plot}/") for plot in listed):
+                assert path.endswith(".png"), path
+
+
+@pytest.mark.parametrize(("suffix", "begins"), [(".png", b"\x89PNG"), (".pdf", b"%PDF-1"), (".svg", b"<?xml")])
+def test_a_figure_has_the_format_that_its_suffix_names_and_no_date_in_it(tmp_path, suffix, begins):
+    for name in "ab":
+        figure, axes = panels(1, 1, 2, 2)
+        axes[0, 0].plot([1, 2])
+        save(figure, [str(tmp_path / f"{name}{suffix}")])
+    content = (tmp_path / f"a{suffix}").read_bytes()
+    assert content.startswith(begins)
+    assert content == (tmp_path / f"b{suffix}").read_bytes()
+    assert b"Date" not in content
+
+
+def test_a_suffix_without_a_format_is_refused_before_anything_is_read():
+    result = CliRunner().invoke(toy_minima.main, ["missing.csv", "--out", "plots/toy_minima"])
+    assert result.exit_code == 2
+    assert "plots/toy_minima: a figure ends in .png, .pdf, .svg" in result.output
 
 
 def test_readme_and_dvc_have_no_figure_that_is_not_registered():

@@ -54,7 +54,7 @@ def hashes(folder):
 
 def leftovers(folder):
     """Files that only a process that died could have left."""
-    parts = [path for part in ("data", "models", "metrics", "plots") for path in (folder / part).rglob("*")]
+    parts = [path for part in ("data", "figures", "models", "metrics", "plots") for path in (folder / part).rglob("*")]
     found = [path for path in parts if path.is_file() and (".tmp" in path.name or ".resume" in path.parts)]
     cache = folder / ".dvc" / "cache" / "files" / "md5"
     found += [p for p in cache.rglob("*") if p.is_file() and not re.fullmatch(r"[0-9a-f]{30}(\.dir)?", p.name)]

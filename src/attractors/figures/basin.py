@@ -12,7 +12,7 @@ import pandas as pd
 from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, log_axis, panels, save, thin_lines
+from attractors.figures.style import COLOURS, figure_option, log_axis, panels, save, thin_lines
 from attractors.report.words import Table, by_type, means, order
 from attractors.results.run import ORDER, Run, wide
 from attractors.tables import write_csv
@@ -69,8 +69,8 @@ def draw(
 @click.option("--sweep", "name", required=True, help="Name of the sweep.")
 @click.option("--metrics", type=click.Path(file_okay=False), required=True, help="Folder of tables.")
 @click.option("--table", "plotted", required=True, help="The table to write: what is drawn, one row for each K.")
-@click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(name: str, metrics: str, plotted: str, out: str) -> None:
+@figure_option
+def main(name: str, metrics: str, plotted: str, outs: tuple[str, ...]) -> None:
     """Draw METRICS/basin/SWEEP.csv and METRICS/fractions/SWEEP.csv; dashed, the exact control SWEEP-exact."""
     run = Run(Path(metrics))
     table, control = run.needed("basin", name, "K", "log_volume", "t_c"), run.control("basin", name)
@@ -91,7 +91,7 @@ def main(name: str, metrics: str, plotted: str, out: str) -> None:
         volume.plot([], [], "s--", ms=3, lw=0.8, mfc="none", color="black", label="exact denoiser")
     volume.legend(fontsize=7)
     write_csv(plotted, wide(table, ["log_volume", "log_volume_se", "t_c", "t_c_se"]))
-    click.echo(f"{save(figure, out)}: basins of {table.n.sum()} patterns at {table.K.nunique()} sizes")
+    click.echo(f"{save(figure, outs)}: basins of {table.n.sum()} patterns at {table.K.nunique()} sizes")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
 from attractors.figures.spectra import TITLES, curves
-from attractors.figures.style import COLOURS, log_axis, panels, save, thin_lines
+from attractors.figures.style import COLOURS, figure_option, log_axis, panels, save, thin_lines
 from attractors.report.words import Table, by_type, means, order
 from attractors.results.run import ORDER, Run, wide
 from attractors.tables import write_csv
@@ -104,8 +104,8 @@ def against_size(
 @click.option("--metrics", type=click.Path(file_okay=False), required=True, help="Folder of tables.")
 @click.option("--skip", type=click.IntRange(0), default=5, help="Largest values left out (D.2).")
 @click.option("--table", "plotted", required=True, help="The table to write: what is drawn, one row for each K.")
-@click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(name: str, metrics: str, skip: int, plotted: str, out: str) -> None:
+@figure_option
+def main(name: str, metrics: str, skip: int, plotted: str, outs: tuple[str, ...]) -> None:
     """Draw METRICS/spectra/SWEEP.csv and METRICS/curvature/SWEEP.csv; dashed, the exact control SWEEP-exact."""
     run = Run(Path(metrics))
     spectra, control = run.needed("spectra", name, "K", "rank", "mean"), run.control("spectra", name)
@@ -128,7 +128,7 @@ def main(name: str, metrics: str, skip: int, plotted: str, out: str) -> None:
         against_size(right, summary, alone, told, SUMMARIES[method])
     dimension = summaries[summaries.method == methods[-1]]
     write_csv(plotted, wide(dimension, [SUMMARIES[methods[-1]], f"{SUMMARIES[methods[-1]]}_se"]))
-    click.echo(f"{save(figure, out)}: spectra at K={peak}, and of training images at {summaries.K.nunique()} sizes")
+    click.echo(f"{save(figure, outs)}: spectra at K={peak}, and of training images at {summaries.K.nunique()} sizes")
 
 
 if __name__ == "__main__":

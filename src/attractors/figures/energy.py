@@ -13,7 +13,7 @@ import pandas as pd
 from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, log_axis, panels, save, thin_lines
+from attractors.figures.style import COLOURS, figure_option, log_axis, panels, save, thin_lines
 from attractors.report.words import Table, by_type, means
 from attractors.results.run import ORDER, Run, wide
 from attractors.tables import write_csv
@@ -89,8 +89,8 @@ def draw(axis: Axes, table: pd.DataFrame, single: pd.DataFrame | None, control: 
 @click.option("--sweep", "name", required=True, help="Name of the sweep.")
 @click.option("--metrics", type=click.Path(file_okay=False), required=True, help="Folder of tables.")
 @click.option("--table", "plotted", required=True, help="The table to write: what is drawn, one row for each K.")
-@click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(name: str, metrics: str, plotted: str, out: str) -> None:
+@figure_option
+def main(name: str, metrics: str, plotted: str, outs: tuple[str, ...]) -> None:
     """Draw METRICS/energy/SWEEP.csv, one panel for each reference; dashed, the exact control SWEEP-exact."""
     run = Run(Path(metrics))
     table, control = run.needed("energy", name, "K", "reference", "gap"), run.control("energy", name)
@@ -108,7 +108,7 @@ def main(name: str, metrics: str, plotted: str, out: str) -> None:
     axes[0, 0].set_ylabel(f"energy u above training images, t = {table.t0[0]}\nlower is more stable")
     figure.supxlabel("training set size K")
     write_csv(plotted, wide(table[table.reference == references[0]], ["gap", "gap_std", "gap_se"]))
-    click.echo(f"{save(figure, out)}: energy gaps at {table.K.nunique()} sizes with {len(references)} references")
+    click.echo(f"{save(figure, outs)}: energy gaps at {table.K.nunique()} sizes with {len(references)} references")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pandas as pd
 from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, SYNTHETIC, TRAINING, grid, log_scale, save, share
+from attractors.figures.style import COLOURS, SYNTHETIC, TRAINING, figure_option, grid, log_scale, save, share
 from attractors.report.words import Table
 from attractors.results.run import Run
 from attractors.tables import read_csv
@@ -73,8 +73,8 @@ def panel(axis: Axes, rows: pd.DataFrame, limits: Any) -> None:
 @click.command(cls=Stage)
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
 @click.argument("name")
-@click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(folder: str, name: str, out: str) -> None:
+@figure_option
+def main(folder: str, name: str, outs: tuple[str, ...]) -> None:
     """Draw the histograms of the sweep NAME from the tables that classify.py wrote in FOLDER."""
     tables = {kind: read_csv(f"{folder}/{kind}/{name}.csv", "K") for kind in ("histograms", "thresholds", "fractions")}
     histograms = tables["histograms"]
@@ -96,7 +96,7 @@ def main(folder: str, name: str, out: str) -> None:
     inset.legend(fontsize=7)
     handles, labels = drawn[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="upper center", ncols=5, fontsize=8)
-    click.echo(f"{save(figure, out)}: distance histograms of {name} at {count} sizes")
+    click.echo(f"{save(figure, outs)}: distance histograms of {name} at {count} sizes")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 from attractors.cli.stage import Stage
 from attractors.data.images import read_images
 from attractors.figures.registry import Figure
-from attractors.figures.style import panels, save
+from attractors.figures.style import figure_option, panels, save
 
 FIGURE = Figure(
     __name__,
@@ -24,8 +24,8 @@ FIGURE = Figure(
 @click.argument("subsets", nargs=-1, required=True, type=click.Path(dir_okay=False))
 @click.option("--nodes", type=click.IntRange(2), default=10, help="Images from the target to the reference.")
 @click.option("--pairs", type=click.IntRange(1), default=2, help="Pairs from each dataset.")
-@click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(subsets: tuple[str, ...], nodes: int, pairs: int, out: str) -> None:
+@figure_option
+def main(subsets: tuple[str, ...], nodes: int, pairs: int, outs: tuple[str, ...]) -> None:
     """Draw cos(alpha) x_1 + sin(alpha) x_2 for the first pairs of images of SUBSETS, one file a dataset."""
     rows = [
         (Path(path).stem, *pair)
@@ -46,7 +46,7 @@ def main(subsets: tuple[str, ...], nodes: int, pairs: int, out: str) -> None:
     axes[0, 0].set_title("target $x_1$")
     axes[0, -1].set_title("reference $x_2$")
     figure.supxlabel("$\\alpha$")
-    click.echo(f"{save(figure, out)}: {len(rows)} circular paths")
+    click.echo(f"{save(figure, outs)}: {len(rows)} circular paths")
 
 
 if __name__ == "__main__":

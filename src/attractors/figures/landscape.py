@@ -11,7 +11,7 @@ import numpy as np
 
 from attractors.cli.stage import Stage
 from attractors.figures.registry import Figure
-from attractors.figures.style import grid, log_scale, save
+from attractors.figures.style import figure_option, grid, log_scale, save
 from attractors.report.words import Table
 from attractors.results.measured import Measured, measured, measured_sizes
 from attractors.results.run import Run
@@ -108,8 +108,8 @@ def draw(line: list[Axes], quantity: str, runs: dict[int, tuple[Measured, tuple[
 @click.command(cls=Stage)
 @click.argument("name")
 @click.option("--data", type=click.Path(file_okay=False), default="data", help="Folder of neighbours and measurements.")
-@click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(name: str, data: str, out: str) -> None:
+@figure_option
+def main(name: str, data: str, outs: tuple[str, ...]) -> None:
     """Draw what was measured of every sample of the sweep NAME against its distances to S and within S'.
 
     Colours are continuous, and curves are means over bins of distance: nothing here depends on delta_m or delta_s.
@@ -132,7 +132,7 @@ def main(name: str, data: str, out: str) -> None:
     axes[0, 1].set_title(f"{name}: every measured sample, and means over bins of distance")
     axes[0, 1].legend(title="K", fontsize=6, title_fontsize=7, ncols=2)
     count = sum(len(part.values) for part, _ in next(iter(found.values())).values())
-    click.echo(f"{save(figure, out)}: {', '.join(found)} of {count} samples without thresholds")
+    click.echo(f"{save(figure, outs)}: {', '.join(found)} of {count} samples without thresholds")
 
 
 if __name__ == "__main__":

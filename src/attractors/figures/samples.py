@@ -14,7 +14,7 @@ from attractors.cli.stage import Stage
 from attractors.data.images import read_images
 from attractors.distances.detection import TYPES, selection
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, canvas, save
+from attractors.figures.style import COLOURS, canvas, figure_option, save
 from attractors.report.words import Table
 from attractors.results.run import Run
 from attractors.tables import read_json
@@ -75,8 +75,8 @@ def tile(axis: Axes, x: float, y: float, side: float, image: np.ndarray, distanc
     "--data", type=click.Path(file_okay=False), default="data", help="Folder of synthetic sets and neighbours."
 )
 @click.option("--examples", type=click.IntRange(1), default=4, help="Samples of each type.")
-@click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(name: str, subset: str, metrics: str, data: str, examples: int, out: str) -> None:
+@figure_option
+def main(name: str, subset: str, metrics: str, data: str, examples: int, outs: tuple[str, ...]) -> None:
     """Draw samples of each type, evenly spaced through its 512 nearest (C.2), where its fraction is most telling.
 
     Memorized and spurious samples come from the K of the spurious peak, generalized ones from the largest K.
@@ -109,7 +109,7 @@ def main(name: str, subset: str, metrics: str, data: str, examples: int, out: st
                 for column, (neighbour, distance) in enumerate(list(pairs)[: min(NEIGHBOURS, len(pool))]):
                     if neighbour >= 0:
                         tile(axis, x + 1.7 + 1.05 * column, y + STEP * line, 1, pool[neighbour], distance)
-    click.echo(f"{save(figure, out)}: {examples} samples of each type with neighbours in S (top) and S' (bottom)")
+    click.echo(f"{save(figure, outs)}: {examples} samples of each type with neighbours in S (top) and S' (bottom)")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 from attractors.arrays import read_arrays
 from attractors.cli.stage import Stage
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, grid, log_scale, save, share
+from attractors.figures.style import COLOURS, figure_option, grid, log_scale, save, share
 from attractors.report.words import Table, percent
 from attractors.results.run import Run, fractions_below, scaled_spurious
 from attractors.tables import read_csv
@@ -45,8 +45,8 @@ FIGURE = Figure(
 @click.command(cls=Stage)
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
 @click.argument("name")
-@click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(folder: str, name: str, out: str) -> None:
+@figure_option
+def main(folder: str, name: str, outs: tuple[str, ...]) -> None:
     """Draw the spurious fraction of the sweep NAME over both thresholds from what classify.py wrote in FOLDER."""
     arrays, _ = read_arrays(f"{folder}/counts/{name}.safetensors", "sizes", "log10_edges", "counts")
     thresholds = read_csv(f"{folder}/thresholds/{name}.csv", "K", "delta_m", "delta_s")
@@ -73,7 +73,7 @@ def main(folder: str, name: str, out: str) -> None:
     peak.set(xlabel="K", title="spurious fraction")
     log_scale(peak, xscale="log")
     peak.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
-    click.echo(f"{save(figure, out)}: the spurious fraction over delta_m and delta_s at {len(thresholds)} sizes")
+    click.echo(f"{save(figure, outs)}: the spurious fraction over delta_m and delta_s at {len(thresholds)} sizes")
 
 
 if __name__ == "__main__":

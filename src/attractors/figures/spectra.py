@@ -12,7 +12,7 @@ import pandas as pd
 from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, grid, save
+from attractors.figures.style import COLOURS, figure_option, grid, save
 from attractors.report.words import order
 from attractors.results.run import ORDER, Run
 
@@ -61,8 +61,8 @@ def curves(axis: Axes, table: pd.DataFrame) -> None:
 @click.option("--metrics", type=click.Path(file_okay=False), required=True, help="Folder of tables.")
 @click.option("--method", type=click.Choice(list(TITLES)), help="Whose spectra are drawn.  [default: Alg. 2's, if any]")
 @click.option("--skip", type=click.IntRange(0), default=5, help="Largest values left out (D.2).")
-@click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(name: str, metrics: str, method: str | None, skip: int, out: str) -> None:
+@figure_option
+def main(name: str, metrics: str, method: str | None, skip: int, outs: tuple[str, ...]) -> None:
     """Draw METRICS/spectra/SWEEP.csv, one panel for each K."""
     table = Run(Path(metrics)).needed("spectra", name, "K", "rank", "mean")
     method = method or next(name for name in TITLES if name in set(table.method))
@@ -80,7 +80,7 @@ def main(name: str, metrics: str, method: str | None, skip: int, out: str) -> No
         axis.set_xlabel("rank")
     for axis in axes[:, 0]:
         axis.set_ylabel(f"singular value, {TITLES[method]}")
-    click.echo(f"{save(figure, out)}: {TITLES[method]} spectra at {len(sizes)} sizes")
+    click.echo(f"{save(figure, outs)}: {TITLES[method]} spectra at {len(sizes)} sizes")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from attractors.data.images import read_images
 from attractors.data.prompts import prompts_of
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, canvas, save
+from attractors.figures.style import COLOURS, canvas, figure_option, save
 from attractors.report.words import Table
 from attractors.results.run import Run
 from attractors.tables import read_csv
@@ -90,10 +90,11 @@ def spectra(axis: Axes, found: dict[str, tuple], kind: str, suffix: str, first: 
 @click.option("--noises", type=click.IntRange(1), default=4, help="Images of each prompt.")
 @click.option("--skip", type=click.IntRange(0), default=50, help="Largest values left out of the clipped panel (D.2).")
 @click.option("--clip", type=click.FloatRange(0, min_open=True), default=1500, help="Its upper end (D.2).")
-@click.option("--out", required=True, help="Path of the figure without its suffix.")
+@figure_option
 def main(
-    study: str, latents: str, folder: str, stability: str, kind: str, noises: int, skip: int, clip: float, out: str
-) -> None:
+    study: str, latents: str, folder: str, stability: str, kind: str, noises: int, skip: int, clip: float,
+    outs: tuple[str, ...],
+) -> None:  # fmt: skip
     """Draw the prompts of STUDY, a file as in prompts/."""
     entries = prompts_of(read_yaml(study), study)
     table = read_csv(stability).set_index("prompt")
@@ -137,7 +138,7 @@ def main(
         if any(entry["type"] == kind_of for entry, _, _ in found.values()):
             whole.plot([], [], color=colour, lw=4, label=f"candidate {kind_of}")
     bottom.legend(*whole.get_legend_handles_labels(), loc="outside right upper", fontsize=7)
-    click.echo(f"{save(figure, out)}: images and spectra of {rows} prompts, {kind} score")
+    click.echo(f"{save(figure, outs)}: images and spectra of {rows} prompts, {kind} score")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,11 @@ its pyplot, which nothing here needs and whose windows take as long to import as
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 import numpy as np
 
 from attractors.files import atomic
@@ -20,6 +23,12 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette: distinct for every kind of colour vision, in print and on screen.
 COLOURS = {"memorized": "#0072B2", "spurious": "#D55E00", "generalized": "#009E73", "training": "#555555"}
 TRAINING, SYNTHETIC = "#8A8D0F", "#888888"  # distances to S (the paper's olive) and within S' (its grey)
+# Formats of figures by suffix, each with the metadata that would say when and by which program a file was written.
+FORMATS = {
+    ".png": {"Software": None},
+    ".pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+    ".svg": {"Date": None, "Creator": None},
+}
 LOOK = {
     "figure.dpi": 120,
     "savefig.dpi": 120,
@@ -113,18 +122,27 @@ def thin_lines(axis: Axes, single: pd.DataFrame | None, kind: str, column: str) 
             axis.plot(part.K, part[column], "-", lw=0.5, alpha=0.6, color=COLOURS[kind])
 
 
-def save(figure: Figure, out: str) -> str:
-    """Write the figure as out.png and out.pdf, without dates or program versions; return the two paths in words.
+def _paths(context: click.Context, parameter: click.Parameter, outs: tuple[str, ...]) -> tuple[str, ...]:
+    if wrong := [out for out in outs if Path(out).suffix not in FORMATS]:
+        raise click.BadParameter(f"{wrong[0]}: a figure ends in {', '.join(FORMATS)}")
+    return outs
 
-    Its layout is computed once and holds for both files.
+
+figure_option = click.option(
+    "--out", "outs", multiple=True, required=True, callback=_paths,
+    help=f"The figure to write ({', '.join(FORMATS)}). May be given several times.",
+)  # fmt: skip
+
+
+def save(figure: Figure, outs: Sequence[str]) -> str:
+    """Write the figure to each of the paths, without dates or program versions; return the paths in words.
+
+    outs: their suffixes, each one of FORMATS, decide on the formats. The layout is computed once and holds for all.
     """
     if engine := figure.get_layout_engine():
         engine.execute(figure)
         figure.set_layout_engine(None)  # else it is computed again for each file
-    for suffix, metadata in (
-        (".png", {"Software": None}),
-        (".pdf", {"CreationDate": None, "Producer": None, "Creator": None}),
-    ):
-        with atomic(f"{out}{suffix}") as temporary:
-            figure.savefig(temporary, metadata=metadata)
-    return f"{out}.png, {out}.pdf"
+    for out in outs:
+        with atomic(out) as temporary:
+            figure.savefig(temporary, metadata=FORMATS[Path(out).suffix])
+    return ", ".join(outs)

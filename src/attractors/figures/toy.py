@@ -11,7 +11,7 @@ import numpy as np
 from attractors.arrays import read_arrays
 from attractors.cli.stage import Stage
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, panels, save
+from attractors.figures.style import COLOURS, figure_option, panels, save
 from attractors.report.words import Table, percent
 from attractors.results.run import Run
 from attractors.tables import read_json
@@ -112,8 +112,8 @@ def profile(axis: Axes, data: dict[str, np.ndarray], beta: float) -> None:
 
 @click.command(cls=Stage)
 @click.argument("arrays", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
-@click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(arrays: tuple[str, ...], out: str) -> None:
+@figure_option
+def main(arrays: tuple[str, ...], outs: tuple[str, ...]) -> None:
     """Draw the evaluated toy models in ARRAYS, a column each, by the size of their training sets."""
     runs = sorted((read_arrays(path) for path in arrays), key=lambda run: len(run[0]["memories"]))
     figure, axes = panels(len(ROWS), len(runs) + 1, 2.6 * (len(runs) + 1), 8)
@@ -145,7 +145,7 @@ def main(arrays: tuple[str, ...], out: str) -> None:
     figure.legend(labelled.values(), labelled, loc="outside lower center", ncols=5, frameon=True, facecolor="#BBBBBB")
     figure.colorbar(image, ax=axes, extend="max", shrink=0.4, aspect=30,
                     label="energy E - min E, $E = -2\\sigma^2 t\\,\\log p$")  # fmt: skip
-    click.echo(f"{save(figure, out)}: energy landscapes of {len(runs)} toy models")
+    click.echo(f"{save(figure, outs)}: energy landscapes of {len(runs)} toy models")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pandas as pd
 
 from attractors.cli.stage import Stage
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, panels, save
+from attractors.figures.style import COLOURS, figure_option, panels, save
 from attractors.report.words import Table
 from attractors.results.run import Run
 from attractors.tables import read_csv, read_json
@@ -62,8 +62,8 @@ def counts(axis: Axes, table: pd.DataFrame, learned: list[dict], t: float) -> No
 @click.command(cls=Stage)
 @click.argument("table", type=click.Path(exists=True, dir_okay=False))
 @click.argument("learned", nargs=-1, type=click.Path(exists=True, dir_okay=False))
-@click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(table: str, learned: tuple[str, ...], out: str) -> None:
+@figure_option
+def main(table: str, learned: tuple[str, ...], outs: tuple[str, ...]) -> None:
     """Draw TABLE, the exact energy's minima, and the metrics LEARNED of the toy models."""
     table, learned = read_csv(table, "t", "K", "minima", "spurious"), [read_json(path) for path in learned]
     times = sorted(table.t.unique())
@@ -86,7 +86,7 @@ def main(table: str, learned: tuple[str, ...], out: str) -> None:
     axes[-1].set(xscale="log", yscale="log", xlabel="training set size K", title="flatness of the valley",
                  ylabel=r"range of $\beta E$ along the circle")  # fmt: skip
     axes[-1].legend(fontsize=7)
-    click.echo(f"{save(figure, out)}: minima at {len(times)} times")
+    click.echo(f"{save(figure, outs)}: minima at {len(times)} times")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from attractors.cli.settings import ROOT, read_runs
 from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, log_axis, panels, save
+from attractors.figures.style import COLOURS, figure_option, log_axis, panels, save
 from attractors.report.words import interval, percent
 from attractors.results.run import Run, halving
 
@@ -91,8 +91,8 @@ def draw(
 @click.command(cls=Stage)
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--sweep", "names", multiple=True, help="Sweeps to draw.  [default: those in runs.yaml]")
-@click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(folder: Path, names: tuple[str, ...], out: str) -> None:
+@figure_option
+def main(folder: Path, names: tuple[str, ...], outs: tuple[str, ...]) -> None:
     """Draw the fractions in FOLDER/fractions/SWEEP.csv, one column a sweep, and of each replicate as thin lines.
 
     Dashed and dotted are the controls in closed form, SWEEP-exact and SWEEP-linear.
@@ -106,7 +106,7 @@ def main(folder: Path, names: tuple[str, ...], out: str) -> None:
         table, single = run.needed("fractions", name, "K", *TYPES), run.replicates("fractions", name)
         draw(table, single, controls, name, *column)
     axes[0, 0].legend(loc="center left", fontsize=8)
-    click.echo(f"{save(figure, out)}: fractions against K of {', '.join(names)}")
+    click.echo(f"{save(figure, outs)}: fractions against K of {', '.join(names)}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from attractors.arrays import read_record
 from attractors.cli.settings import ROOT, read_runs, read_yaml
 from attractors.cli.stage import Stage
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, log_axis, log_scale, panels, save
+from attractors.figures.style import COLOURS, figure_option, log_axis, log_scale, panels, save
 from attractors.results.run import Run
 from attractors.tables import read_json, write_csv, write_json
 
@@ -95,8 +95,8 @@ def draw(axes: list[Axes], table: pd.DataFrame, single: dict[str, pd.DataFrame],
     "--metrics", type=click.Path(file_okay=False, path_type=Path), default="metrics", help="Folder of tables."
 )
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), default="data", help="Folder of subsets.")
-@click.option("--out", required=True, help="Path of the figure without its suffix.")
-def main(dataset: str, metrics: Path, data: Path, out: str) -> None:
+@figure_option
+def main(dataset: str, metrics: Path, data: Path, outs: tuple[str, ...]) -> None:
     """Draw the sweeps of DATASET in runs.yaml that are learned, and write METRICS/widths/DATASET.csv and .json."""
     from attractors.randomness import REPLICATES, generator
     from attractors.results.widths import widths_table
@@ -114,7 +114,7 @@ def main(dataset: str, metrics: Path, data: Path, out: str) -> None:
     write_csv(metrics / "widths" / f"{dataset}.csv", table)
     write_json(metrics / "widths" / f"{dataset}.json", found)
     half, peak = (in_words(found, name) for name in ("half_memorized", "spurious_peak"))
-    click.echo(f"{save(figure, out)}: {len(names)} sweeps of {dataset}; half-crossing {half}, peak {peak}")
+    click.echo(f"{save(figure, outs)}: {len(names)} sweeps of {dataset}; half-crossing {half}, peak {peak}")
 
 
 if __name__ == "__main__":
