@@ -79,6 +79,8 @@ def test_every_file_names_its_samples_their_groups_and_weights(files, tmp_path):
         assert (record["size"], record["seed"], record["image_shape"]) == (K, 5, list(SHAPE))
         assert record["measured"]["repeating"] == {"n": 2, "limit": 2, "reached": None}
         assert "6 nearest, 2 repeating, 3 uniform, 4 training" in printed
+        real = {name for name, values in arrays.items() if values.dtype == np.float64}
+        assert real == {"weight"}, "results are written as float32"
 
 
 def test_basin_of_memories_is_wide_and_of_far_images_none(files, tmp_path):

@@ -136,7 +136,8 @@ def measure_patterns(
 
     script: the stage's own file. evaluate, precise, chunk: as of `measuring.measure`. The file holds `numbers`,
     `nearest`, `repeating`, `uniform` and `weight` of the samples as of `selection.Selection`, a row of each result for
-    each sample, the same of training images with names that begin with `training_`, and `beside`.
+    each sample, the same of training images with names that begin with `training_`, and `beside`. Real results are
+    written as float32, in which networks compute them; it halves the files.
     record: settings for the header and for the identity of what a killed run leaves.
     """
     record |= {"model_sha256": file_hash(patterns.path), "seed": patterns.seed, "size": patterns.size}
@@ -155,7 +156,8 @@ def measure_patterns(
     sample = found.numbers < TRAINING
     arrays = chosen._asdict() | {"training_numbers": found.numbers[~sample] - TRAINING} | (beside or {})
     for name, values in found.results.items():
-        arrays |= {name: values[sample], f"training_{name}": values[~sample]}
+        written = values.astype(np.float32 if values.dtype == np.float64 else values.dtype)
+        arrays |= {name: written[sample], f"training_{name}": written[~sample]}
     measured = {
         name: {"n": found.counts[name], "limit": len(members), "reached": found.reached[name]}
         for name, members in patterns.members.items()
