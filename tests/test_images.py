@@ -60,6 +60,21 @@ def zipped(path: Path, arrays, *others) -> Path:
     return path
 
 
+def damaged(path: Path) -> Path:
+    """A zip of packed pictures, one byte of which a disk got wrong."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("0.bmp", bytes(range(256)) * 40)
+    content = bytearray(path.read_bytes())
+    content[60:64] = b"\xff\xff\xff\xff"
+    path.write_bytes(bytes(content))
+    return path
+
+
+def linked(folder: Path) -> Path:
+    (folder / "005.png").symlink_to("../annex/5")
+    return folder
+
+
 def a_mac_s(folder: Path) -> Path:
     pictures(folder, SAMPLES)
     (folder / "._000.png").write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X        " + bytes(4000))
@@ -215,11 +230,19 @@ REFUSED = {
     "CMYK": (lambda p: pictures(p / "x", [Image.fromarray(SAMPLES[0]).convert("CMYK")], "{}.jpg"), "CMYK"),
     "another archive": (lambda p: npz(p / "x.npz", SAMPLES).rename(p / "x.tar"), ".tar is not read"),
     "a zip of something else": (lambda p: zipped(p / "x.zip", [], ("a.txt", b"x")), "it holds 1 ."),
+    "a picture in two formats": (lambda p: pictures(pictures(p / "x", SAMPLES[:3]), SAMPLES[:1], "{:03d}.jpg"),
+                                 "holds 000 in 2 formats"),
+    "a link to nothing": (lambda p: linked(pictures(p / "x", SAMPLES[:3])), "005.png: a link to ../annex/5, where"),
+    "a zip with a wrong byte": (lambda p: damaged(p / "x.zip"), "x.zip: not a zip of pictures"),
+    "a name twice in a zip": (lambda p: zipped(p / "x.zip", SAMPLES[:2], ("00000/img0.png", b"x")), "holds two files"),
+    "a zip that leads outside": (lambda p: zipped(p / "x.zip", SAMPLES[:2], ("../x.png", b"x")),
+                                 "x.zip: it names a file outside"),
     "tensors of weights": (lambda p: torch_file(p / "x.pt", {"a": torch.zeros(9, 9, 9), "b": torch.zeros(9, 9, 9)}),
                            "2 arrays may be the images"),
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_known_is_refused_in_one_line(tmp_path, case):
     make, words = REFUSED[case]

@@ -1,6 +1,5 @@
 """What an array of images is: the one place that decides on its range, its channels and the order of its axes."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from attractors.arrays import array_shape, read_arrays, read_record, read_rows
 from attractors.data.archives import TORCH, read_numpy, read_tensors
-from attractors.data.pictures import PICTURES, read_folder, read_zip
+from attractors.data.pictures import PICTURES, holds_arrays, read_folder, read_zip
 
 # What floats, or whole numbers, can stand for: (the number of black, that of white).
 RANGES = {"symmetric": (-1, 1), "unit": (0, 1), "bytes": (0, 255)}
@@ -180,12 +179,8 @@ def open_images(path: str | Path, count: int | None = None, values: str | None =
     elif suffix in TORCH:
         array, words = read_tensors(path, name)
     elif suffix == ".zip":
-        try:
-            with zipfile.ZipFile(path) as archive:
-                ordered = not any(member.endswith(".npy") for member in archive.namelist())
-            array, words = read_zip(path) if ordered else read_numpy(path, name)
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
-            raise ValueError(f"{path}: not a zip of pictures ({error})") from None
+        ordered = not holds_arrays(path)
+        array, words = read_zip(path) if ordered else read_numpy(path, name)
     elif suffix in PICTURES:
         raise ValueError(f"{path}: one picture; a set is a folder or a zip of pictures, one image each")
     elif not is_own(path):

@@ -6,10 +6,12 @@ Files that operating systems put beside pictures are ignored.
 from __future__ import annotations
 
 import io
+import os
 import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -45,7 +47,8 @@ def natural(names: Iterable[str]) -> list[str]:
 def files_in(folder: Path) -> list[str]:
     """Return the visible files in a folder and its subfolders as paths below it, in alphabetical order.
 
-    Links to folders are followed, and each folder is visited only once.
+    Links to folders are followed, and each folder is visited only once. Raises ValueError for a picture that is a link
+    to nothing, as where the content of a git-annex was not fetched.
     """
     found, queue, seen = [], [folder], set()
     while queue:
@@ -61,6 +64,8 @@ def files_in(folder: Path) -> list[str]:
                 queue.append(path)
             elif path.is_file():
                 found.append(name)
+            elif path.is_symlink() and is_picture(name):
+                raise ValueError(f"{path}: a link to {os.readlink(path)}, where nothing is")
     return sorted(found)
 
 
@@ -107,6 +112,9 @@ def stacked(path: Path, names: list[str], opened: Callable[[str], Path | io.Byte
         kinds = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in names)
         listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
         raise ValueError(f"{path}: no pictures ({', '.join(PICTURES)}) in it{'; it holds ' + listed if listed else ''}")
+    name, copies = Counter(PurePosixPath(name).with_suffix("") for name in pictures).most_common(1)[0]
+    if copies > 1:
+        raise ValueError(f"{path}: holds {name} in {copies} formats, as which it would count {copies} times; leave one")
     folders = {str(PurePosixPath(name).parent) for name in pictures}
     splits = sorted({part for folder in folders for part in PurePosixPath(folder).parts if part.lower() in SPLITS})
     if len(splits) > 1:
@@ -149,10 +157,32 @@ def check_unpacked(member: zipfile.ZipInfo, path: Path) -> None:
         raise ValueError(f"{path.stat().st_size} bytes that unpack to {member.file_size}")
 
 
+@contextmanager
+def opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a zip; raise ValueError naming it for what goes wrong while it is read, whatever finds it out."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except ValueError as error:
+        raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+    except Exception as error:  # of a dozen kinds, by how its members are packed
+        raise ValueError(f"{path}: not a zip of pictures ({' '.join(str(error).split())[:200]})") from None
+
+
+def holds_arrays(path: Path) -> bool:
+    """Return whether a zip is one of arrays, as NumPy writes it. Raises ValueError naming it where it is no zip."""
+    with opened_zip(path) as archive:
+        return any(name.endswith(".npy") for name in archive.namelist())
+
+
 def read_zip(path: Path) -> tuple[np.ndarray, str]:
     """Return the pictures in a zip, as the dataset tools of StyleGAN and EDM write them: as `stacked`."""
-    with zipfile.ZipFile(path) as archive:
-        found = {member.filename: member for member in members(archive)}
+    with opened_zip(path) as archive:
+        found: dict[str, zipfile.ZipInfo] = {}
+        for member in members(archive):
+            if member.filename in found:
+                raise ValueError(f"{path}: holds two files called {member.filename}")
+            found[member.filename] = member
 
         def opened(name: str) -> io.BytesIO:
             check_unpacked(found[name], path)
