@@ -82,7 +82,7 @@ function landscape(run, counts) {
 function showLandscape(run, counts) {
   const rows = landscape(run, counts), number = value => Number.isFinite(value) ? +value.toPrecision(4) : "";
   $("landscape").hidden = !rows.length;
-  $("landscape-table").innerHTML = `<thead><tr>${["quantity", "type", "mean", "standard error", "measured", "of"].map(t => `<th scope="col">${t}</th>`).join("")}` +
+  $("landscape-table").innerHTML = `<thead><tr>${["quantity", "type", "mean", "error of sampling", "measured", "of"].map(t => `<th scope="col">${t}</th>`).join("")}` +
     "</tr></thead><tbody>" + rows.map(row => `<tr data-quantity="${row.quantity}" data-type="${row.type}" data-mean="${row.mean}" data-error="${row.error}">` +
       `<td>${row.words}</td><td>${row.type}</td><td>${number(row.mean)}</td><td>${number(row.error)}</td><td>${row.n}</td><td>${row.total}</td></tr>`).join("") + "</tbody>";
 }
