@@ -183,8 +183,8 @@ def of_samples(run: Run, name: str, clusters: dict | None, random: np.random.Gen
             error = float(np.sqrt((pairs[0] * (1 - pairs[0]) / totals).sum()))
         yield by_error(
             "Spurious samples gather at states of their own", "Fig. 3, B.3",
-            "share of spurious samples in groups of three or more, less that of as many generalized samples that "
-            "repeat each other most", difference.mean(), error, len(rows) - 1,
+            "share of spurious samples in groups of three or more that are farther from S than wide, less that of "
+            "generalized samples that repeat each other most", difference.mean(), error, len(rows) - 1,
         )  # fmt: skip
     limits = run.table("thresholds", name)
     peak = int(run.peak(name).K)

@@ -83,6 +83,18 @@ def perceptual(path: str | Path, backbone: str) -> Distances:
     return distances
 
 
+def all_pairs(images: np.ndarray, distances: Distances) -> np.ndarray:
+    """Return the distances of all pairs of images: [n (n - 1) / 2], in the order of scipy's pdist.
+
+    images: [n, C, H, W].
+    """
+    if len(images) < 2:
+        return np.empty(0)
+    if distances is euclidean:
+        return pdist(images.reshape(len(images), -1))
+    return squareform(distances(images, images), checks=False)
+
+
 def repeating(within: np.ndarray, count: int) -> tuple[np.ndarray, float]:
     """Return (the `count` samples that repeat each other most closely, ascending; the largest of their distances).
 
@@ -105,6 +117,12 @@ def training_images(folder: Path, dataset: str, replicate: int, size: int, expec
     raise ValueError(f"{folder}: no order of {dataset} begins with the training set of replicate {replicate}")
 
 
+def apart(table: pd.DataFrame, count: int) -> float | None:
+    """Return the share of `count` samples that are in groups farther from S than they are wide, or None of nothing."""
+    members = table["size"][table.closest_to_training > table.diameter].sum()
+    return round(float(members) / count, 4) if count else None
+
+
 @stage("clusters")
 @click.argument("name")
 @click.option("--dataset", required=True, help="Name of the dataset, whose orders are in DATA/subsets.")
@@ -119,7 +137,8 @@ def main(name: str, dataset: str, lpips: str | None, limit: int, data: Path, met
     """Cluster the spurious samples of sweep NAME at the K with the most of them, by the distance of the sweep.
 
     A spurious state is an attractor of its own if its samples are closer to each other than to any training image.
-    What chance gives is told by generalized samples of the same run: as many of them, those that repeat each other most
+    `share` is the share of spurious samples that are in groups farther from S than they are wide. What chance gives is
+    told by generalized samples of the same run: as many of them, though at most half, those that repeat each other most
     closely, are clustered by the distance at which they do.
     """
     run = Run(metrics, data=data)
@@ -142,33 +161,23 @@ def main(name: str, dataset: str, lpips: str | None, limit: int, data: Path, met
         if len(images) != own.sum():
             raise ValueError(f"{data}: {own.sum()} distances and {len(images)} images of {name}")
         training = training_images(data / "subsets", dataset, number, size, record.get("training_sha256"))
-
-        def clustered(
-            members: np.ndarray, diameter: float, images: np.ndarray = images, distances: Distances = distances
-        ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-            """The images of `members`, the distances of all pairs of them, and their groups."""
-            samples = images[members]
-            if distances is euclidean:
-                pairs = pdist(samples.reshape(len(samples), images[0].size))
-            else:
-                pairs = squareform(distances(samples, samples), checks=False) if len(samples) > 1 else np.empty(0)
-            return samples, pairs, groups(pairs, diameter)
-
         spurious, generalized = (
             np.flatnonzero(codes[own] == TYPES.index(kind)) for kind in ("spurious", "generalized")
         )
         chosen = spurious[repeating(within[own][spurious], limit)[0]]
-        samples, pairs, found = clustered(chosen, delta_s)
-        table = describe(found, pairs, samples, to_training[own][chosen], training, distances)
-        nearest, diameter = repeating(within[own][generalized], len(chosen))
-        chance = clustered(generalized[nearest], diameter)[2]
+        samples = images[chosen]
+        pairs = all_pairs(samples, distances)
+        table = describe(groups(pairs, delta_s), pairs, samples, to_training[own][chosen], training, distances)
+        nearest, diameter = repeating(within[own][generalized], min(len(chosen), len(generalized) // 2))
+        others = generalized[nearest]
+        samples, pairs = images[others], all_pairs(images[others], distances)
+        chance = describe(groups(pairs, diameter), pairs, samples, to_training[own][others], training, distances)
         rows.append({
             "replicate": number, "spurious": len(spurious), "clusters": len(table),
-            "samples_in_clusters": int(table["size"].sum()), "share": share(table["size"].sum(), len(chosen)),
+            "samples_in_clusters": int(table["size"].sum()), "share": apart(table, len(chosen)),
             "clusters_farther_from_training_than_wide": int((table.closest_to_training > table.diameter).sum()),
-            "generalized": len(nearest), "generalized_diameter": round(diameter, 4),
-            "generalized_in_clusters": sum(map(len, chance)),
-            "generalized_share": share(sum(map(len, chance)), len(nearest)),
+            "generalized": len(others), "generalized_diameter": round(diameter, 4),
+            "generalized_in_clusters": int(chance["size"].sum()), "generalized_share": apart(chance, len(others)),
         })  # fmt: skip
         tables.append(table.assign(replicate=number))
     table = pd.concat(tables).sort_values(["size", "diameter"], ascending=[False, True], ignore_index=True)
@@ -178,11 +187,6 @@ def main(name: str, dataset: str, lpips: str | None, limit: int, data: Path, met
     write_json(out, {"K": size, "delta_s": delta_s, **total, "replicates": rows, "largest": largest})
     click.echo(pd.DataFrame(rows).to_string(index=False))
     click.echo(f"{out}: {len(table)} clusters of 3 or more among {total['spurious']} spurious samples at K={size}")
-
-
-def share(part: float, whole: int) -> float | None:
-    """Return part / whole with four digits, or None of nothing."""
-    return round(float(part) / whole, 4) if whole else None
 
 
 if __name__ == "__main__":
