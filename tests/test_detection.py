@@ -91,6 +91,8 @@ def test_sizes_without_a_valley_borrow_from_the_nearest_one_and_never_exceed_the
     assert [t.value for t in chosen] == [0.5, 0.5, 0.5, 0.3]
     assert [t.source for t in chosen] == ["borrowed from K=60", "valley", "borrowed from K=60", "borrowed from K=60"]
     assert [t.value for t in choose([2, 60], [None, weak], [1.5, 0.8])] == [1.5, 0.8]
+    shallow = Valley(0.3, 0.2, 0.4, 0.76, 0.001)  # for sure, but of one seed
+    assert [t.value for t in choose([2, 60], [None, shallow], [1.5, 0.8])] == [1.5, 0.8]
 
 
 def test_subsets_are_nested_prefixes_of_the_torch_permutation_with_seed_3407():

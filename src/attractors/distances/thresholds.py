@@ -14,6 +14,7 @@ import numpy as np
 BINS_PER_DECADE = 100
 RESAMPLES = 500
 SIGNIFICANT = 0.01  # with a dozen sizes tested, one in twenty would be one by chance
+DEEP = 0.5  # of the lower peak: shallower valleys lie elsewhere with other seeds, by factors of two and three
 PILE = 1e-3  # distances below this fraction of the copy bound are one pile: their logarithm is rounding noise
 
 
@@ -169,11 +170,14 @@ def find_valley(distances: np.ndarray, bound: float, random: np.random.Generator
 def choose(sizes: Sequence[int], valleys: Sequence[Valley | None], bounds: Sequence[float]) -> list[Threshold]:
     """Return a threshold for every K of a sweep.
 
-    It is the valley of that K; or else the valley of the K nearest in log K that has one; or else the bound. It never
-    exceeds the bound. sizes: the K, ascending. valleys: a Valley or None for each. bounds: `copy_bound` for each.
+    It is the valley of that K, where resampling confirms it and it is at most DEEP; or else the valley of the K nearest
+    in log K that has one; or else the bound. It never exceeds the bound. sizes: the K, ascending. valleys: a Valley or
+    None for each. bounds: `copy_bound` for each.
     """
     known = [
-        (size, valley) for size, valley in zip(sizes, valleys, strict=True) if valley and valley.p_value < SIGNIFICANT
+        (size, valley)
+        for size, valley in zip(sizes, valleys, strict=True)
+        if valley and valley.p_value < SIGNIFICANT and valley.depth <= DEEP
     ]
     chosen = []
     for size, valley, bound in zip(sizes, valleys, bounds, strict=True):
