@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
+export USER ?= $(shell id -u)
 
 .PHONY: repro sweep test bench gpu scaling lint lock clean
 

@@ -152,6 +152,16 @@ def test_a_synthetic_set_is_imported_from_the_same_layouts(tmp_path, layout):
     np.testing.assert_allclose(read_images(tmp_path / "s"), SAMPLES.transpose(0, 3, 1, 2) / 127.5 - 1, atol=1e-6)
 
 
+def test_numbered_archives_are_one_synthetic_set_in_the_order_in_which_people_count(tmp_path):
+    (tmp_path / "parts").mkdir()
+    for number, part in enumerate(np.split(SAMPLES, 12)):
+        npz(tmp_path / "parts" / f"samples_{number}.npz", part)
+    result = run(import_checkpoint, tmp_path / "parts", "--out", tmp_path / "s")
+    assert result.exit_code == 0, result.output
+    assert "120 images of 12 archives" in result.output
+    np.testing.assert_allclose(read_images(tmp_path / "s"), SAMPLES.transpose(0, 3, 1, 2) / 127.5 - 1, atol=1e-6)
+
+
 @pytest.mark.parametrize("layout", ["EDM's subfolders", "StyleGAN's zip", "floats in [0, 1]", "torch.save of a tensor"])
 def test_a_dataset_is_stored_from_the_same_layouts(tmp_path, layout):
     path, options = LAYOUTS[layout](tmp_path)

@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 from rich.console import Console
 
-from scheduling.cluster import ClusterLane
+from scheduling.cluster import ClusterLane, snapshot
 from scheduling.display import Display
 from scheduling.graph import Agenda
 from scheduling.processes import PLAIN, Processes, last_line
@@ -114,6 +114,13 @@ def test_what_runs_ends_when_the_scheduler_is_killed(tmp_path, preloaded):
     scheduler.kill()
     scheduler.wait()
     assert not psutil.wait_procs([stage], timeout=20)[1]
+
+
+def test_what_git_refuses_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "none"))
+    with pytest.raises(ValueError, match=r"^git ls-files: fatal: not a git repository: .*none'$"):
+        snapshot(())
 
 
 def test_last_line_of_a_log(tmp_path):

@@ -8,6 +8,7 @@ import torch
 from click.testing import CliRunner
 from dvc.repo import Repo
 
+from attractors.cli.checkout import check_checkout
 from attractors.commands import verify
 from attractors.denoisers.checkpoints import Checkpoint
 from attractors.stages import train
@@ -97,6 +98,27 @@ def test_a_merge_conflict_and_a_missing_git_are_one_line_that_says_what_to_do(re
     assert result.exit_code == 1
     assert len(result.output.strip().splitlines()) == 1
     assert "not a git repository, which DVC needs: git init" in result.output
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="users with numbers")
+def test_a_user_without_a_name_or_a_home_is_told_what_to_set(repository, monkeypatch):
+    def unknown(number):
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("USER", "HOME"):
+        result = run()
+        assert result.exit_code == 1
+        assert result.output.endswith(f"no ${name}, which DVC needs: export {name}=...\n")
+        monkeypatch.setenv(name, str(repository))
+    assert run().exit_code == 0
+
+
+def test_a_path_that_this_locale_cannot_read_is_one_line_that_says_what_to_set(tmp_path):
+    with pytest.raises(ValueError, match=r"M\\udcc3\\udca9moire.*: letters that .* set PYTHONUTF8=1"):
+        check_checkout(tmp_path / os.fsencode("Mémoire").decode("ascii", "surrogateescape"))
 
 
 def test_training_starts_anew_from_a_state_with_one_wrong_bit_anywhere(tmp_path, monkeypatch, capsys):

@@ -40,11 +40,15 @@ def snapshot(made: Container[str]) -> tuple[bytes, list[str]]:
     """Return (this checkout as a tar file, the files in it that are not committed).
 
     The tar file has all files that git tracks or would track. made contains what stages write, which does not count as
-    uncommitted. Raises ValueError for a file that is too large to be source.
+    uncommitted. Raises ValueError for a file that is too large to be source, and with what git says where it refuses,
+    as in a repository that belongs to another user.
     """
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8", check=True).stdout
+        ended = subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8", check=False)
+        if ended.returncode:
+            raise ValueError(f"git {arguments[0]}: {' '.join(ended.stderr.split())}")
+        return ended.stdout
 
     listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
     files = [path for path in dict.fromkeys(listed) if path and os.path.lexists(path)]

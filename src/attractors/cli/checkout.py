@@ -1,5 +1,7 @@
 """What a checkout must have before DVC is asked: a git repository, files without marks of a merge, a cache."""
 
+import getpass
+import os
 import re
 from pathlib import Path
 
@@ -7,13 +9,31 @@ MARK = re.compile(r"^(<{7} |={7}$|>{7} )", re.MULTILINE)
 MERGED = ("dvc.lock", "dvc.yaml", "params.yaml", "runs.yaml")
 
 
+def check_user() -> None:
+    """Raise ValueError where the user has no name or no home, as a number without an entry in /etc/passwd has none."""
+    for name, look_up in (("USER", getpass.getuser), ("HOME", Path.home)):
+        try:
+            look_up()
+        except (KeyError, OSError, RuntimeError):  # by the version of Python
+            raise ValueError(
+                f"user {os.getuid()} has no entry in /etc/passwd and no ${name}, which DVC needs: export {name}=..."
+            ) from None
+
+
 def check_checkout(root: Path) -> None:
     """Raise ValueError, in one line that says what to do, where `root` is in no git repository or in a merge.
+
+    So too where the user has no name, or where the letters of the path cannot be read in a locale without UTF-8.
 
     A repository that holds `root` as a folder will do, as will DVC's setting core.no_scm.
     """
     from dvc.config import Config
 
+    check_user()
+    try:
+        str(root).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{str(root)!a}: letters that Python cannot read in this locale; set PYTHONUTF8=1") from None
     for name in MERGED:
         path = root / name
         if path.is_file() and MARK.search(path.read_text("utf-8", errors="replace")):

@@ -12,7 +12,7 @@ from attractors.cli.stage import out_option, stage
 from attractors.data.archives import TORCH, joined, tensors
 from attractors.data.datasets import ARCHIVES
 from attractors.data.images import Images, divided, open_images
-from attractors.data.pictures import files_in, visible
+from attractors.data.pictures import files_in, natural, visible
 from attractors.data.unpickling import read_torch
 from attractors.denoisers.foreign import from_authors, from_diffusers, noise_error
 from attractors.denoisers.models import new_model, write_model
@@ -23,7 +23,8 @@ def synthetic_set(path: Path, values: str | None) -> Images:
     """Return the images of an archive, of all archives in a folder one after the other, or of a folder of pictures."""
     if not path.is_dir():
         return open_images(path, values=values)
-    files = sorted(file for file in path.iterdir() if visible(file.name) and file.suffix.lower() in ARCHIVES)
+    archives = (file.name for file in path.iterdir() if visible(file.name) and file.suffix.lower() in ARCHIVES)
+    files = [path / name for name in natural(archives)]
     if not files:
         return open_images(path, values=values)
     parts = [open_images(file, values=values) for file in files]
