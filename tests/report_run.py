@@ -55,7 +55,10 @@ def make_run(folder, sizes, count, shape=(1, 8, 8), name="fake"):
     write_csv(folder / "metrics" / "thresholds" / f"{name}.csv", pd.DataFrame(limits))
     (folder / "plots").mkdir()
     sweeps = f"{{{name}: {{dataset: noise}}}}"
-    (folder / "runs.yaml").write_text(f"datasets: [noise]\nsweeps: {sweeps}\nlearned: {sweeps}\nruns: {{}}\n")
+    subsets = "{noise: {dataset: noise, replicate: 0}}"
+    (folder / "runs.yaml").write_text(
+        f"datasets: [noise]\nsubsets: {subsets}\nsweeps: {sweeps}\nlearned: {sweeps}\nruns: {{}}\n"
+    )
     return found
 
 

@@ -12,6 +12,10 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from attractors.commands.scale import SCALES  # noqa: E402
+
 ITERATIONS = 60
 
 
@@ -51,6 +55,8 @@ def small_scale(folder, sizes=(4, 16), iterations=ITERATIONS):
 
     def sweep(content):
         content["sizes"], content["sample"]["floor"] = list(sizes), 64
+        if "replicates" in content:
+            content["replicates"] = dict.fromkeys(sizes[1:], 2)
         if "iterations" in content.get("train", {}):
             content["train"]["iterations"] = iterations
 
@@ -59,7 +65,7 @@ def small_scale(folder, sizes=(4, 16), iterations=ITERATIONS):
         content["toy_evaluate"].update(side=4, samples=50)
         content["basin"].update(trials=2, steps=2)
 
-    for name in ("digits", "digits-exact"):
+    for name in SCALES["laptop"]:
         edit(folder / "sweeps" / f"{name}.yaml", sweep)
     edit(folder / "params.yaml", params)
     subprocess.run([sys.executable, "src/main.py", "scale", "laptop"], cwd=folder, check=True, capture_output=True)

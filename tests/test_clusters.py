@@ -11,10 +11,11 @@ import torch
 from click.testing import CliRunner
 from scipy.spatial.distance import pdist, squareform
 
-from attractors.arrays import write_arrays
+from attractors.arrays import array_hash, write_arrays
+from attractors.data.images import read_images
 from attractors.distances.detection import classify
 from attractors.distances.lpips_embedding import BACKBONES, weights_hash
-from attractors.stages.clusters import describe, euclidean, groups, main, perceptual
+from attractors.stages.clusters import describe, euclidean, groups, main, perceptual, training_images
 from attractors.tables import read_json, write_csv
 
 
@@ -91,19 +92,27 @@ def test_perceptual_distances_of_all_pairs_are_those_of_the_embedding_pair_by_pa
         perceptual(alex, "vgg")
 
 
-def write_run(folder, images, distances, metric, delta_m, delta_s):
-    """A run of one K whose synthetic set is `images`, classified with the given thresholds."""
-    training = np.random.default_rng(4).uniform(-1, 1, (4, *images.shape[1:])).astype(np.float32)
-    within = distances(images, images) + np.diag(np.full(len(images), np.inf))
-    found = {
-        "training_distances": distances(images, training).min(1, keepdims=True).astype(np.float32),
-        "synthetic_distances": within.min(1, keepdims=True).astype(np.float32),
-    }
-    codes = classify(found["training_distances"][:, 0], found["synthetic_distances"][:, 0], delta_m, delta_s)
-    write_arrays(folder / "data/neighbours/x/4.safetensors", found, distance=metric, size=4)
-    write_arrays(folder / "data/synthetic/x/4.safetensors", {"images": np.clip(images, -1, 1)})
+def write_run(folder, images, distances, metric, delta_m, delta_s, *others):
+    """A run of one K whose synthetic set is `images`, classified with the given thresholds.
+
+    others: the synthetic sets of further replicates, each of which has a training set of its own.
+    """
+    parts = []
+    for number, samples in enumerate((images, *others)):
+        training = np.random.default_rng([4, number]).uniform(-1, 1, (4, *images.shape[1:])).astype(np.float32)
+        within = distances(samples, samples) + np.diag(np.full(len(samples), np.inf))
+        found = {
+            "training_distances": distances(samples, training).min(1, keepdims=True).astype(np.float32),
+            "synthetic_distances": within.min(1, keepdims=True).astype(np.float32),
+        }
+        parts.append(classify(*(array[:, 0] for array in found.values()), delta_m, delta_s))
+        name = f"-{number}" if number else ""
+        record = {"distance": metric, "size": 4, "training_sha256": array_hash(training)}
+        write_arrays(folder / f"data/neighbours/x/4{name}.safetensors", found, **record)
+        write_arrays(folder / f"data/synthetic/x/4{name}.safetensors", {"images": np.clip(samples, -1, 1)})
+        write_arrays(folder / f"data/subsets/d{name}.safetensors", {"images": training})
+    codes = np.concatenate(parts)
     write_arrays(folder / "data/types/x/4.safetensors", {"codes": codes}, size=4, delta_m=delta_m, delta_s=delta_s)
-    write_arrays(folder / "data/subsets/d.safetensors", {"images": training})
     shares = np.bincount(codes, minlength=3) / len(codes)
     table = pd.DataFrame([{"K": 4, **dict(zip(("memorized", "spurious", "generalized"), shares, strict=True))}])
     write_csv(folder / "metrics/fractions/x.csv", table)
@@ -140,6 +149,61 @@ def test_the_stage_finds_groups_in_lpips_whose_thresholds_are_far_below_distance
     result = CliRunner().invoke(main, list(map(str, [*options, "--lpips", alex])))
     assert result.exit_code == 0, result.output
     assert [row["size"] for row in read_json(tmp_path / "found.json")["largest"]] == [4, 3]
+
+
+def test_groups_of_spurious_samples_are_held_against_generalized_ones_that_repeat_each_other_by_chance(tmp_path):
+    """Forty groups of five among spurious samples; generalized ones are drawn uniformly and gather by chance alone."""
+    random = np.random.default_rng(6)
+    planted = np.repeat(random.uniform(-1, 1, (40, 1, 2, 2)), 5, 0) + random.normal(0, 0.001, (200, 1, 2, 2))
+    alone = random.uniform(-1, 1, (700, 1, 2, 2))
+    images = random.permutation(np.concatenate([planted, alone])).astype(np.float32)
+    options = write_run(tmp_path, images, euclidean, "l2", 0.0, 0.02)
+    result = CliRunner().invoke(main, list(map(str, options)))
+    assert result.exit_code == 0, result.output
+    (row,) = read_json(tmp_path / "found.json")["replicates"]
+    assert row["spurious"] == row["generalized"] == pytest.approx(200, abs=3)  # a few of the others are as close
+    assert row["share"] > 0.97
+    assert row["generalized_diameter"] > 0.02  # nothing within delta_s is generalized
+    assert row["generalized_share"] < 0.3
+    # The diameter is that within which the two hundred nearest pairs lie, and so the chance is not none by definition.
+    assert row["generalized_in_clusters"] > 0
+
+
+def test_groups_of_replicates_are_found_apart_and_held_against_their_own_training_sets(planted, tmp_path):
+    """The same samples twice would be groups of twice as many if replicates were clustered together."""
+    images, labels = planted
+    options = write_run(tmp_path, images, euclidean, "l2", 0.0, 0.3, images[labels > 0], images)
+    result = CliRunner().invoke(main, list(map(str, options)))
+    assert result.exit_code == 0, result.output
+    found = read_json(tmp_path / "found.json")
+    assert [row["replicate"] for row in found["replicates"]] == [0, 1, 2]
+    sizes = [[row["size"] for row in found["largest"] if row["replicate"] == number] for number in range(3)]
+    assert sizes == [[5, 4], [4], [5, 4]]
+    assert (found["clusters"], found["samples_in_clusters"]) == (5, 22)
+    for row in found["largest"]:
+        name = f"d-{row['replicate']}" if row["replicate"] else "d"
+        training = read_images(tmp_path / f"data/subsets/{name}.safetensors")
+        centre = images[labels == (0 if row["size"] == 5 else 1)].mean(0, keepdims=True)
+        assert row["centre_to_training"] == pytest.approx(euclidean(centre, training).min(), abs=0.02)
+    (tmp_path / "data/subsets/d-1.safetensors").rename(tmp_path / "data/subsets/d-3.safetensors")
+    result = CliRunner().invoke(main, list(map(str, options)))
+    assert result.exit_code == 1
+    assert "no order of d begins with the training set of replicate 1" in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+def test_the_order_of_a_replicate_is_the_one_that_its_samples_were_measured_against(tmp_path):
+    random = np.random.default_rng(7)
+    common, own = (random.uniform(-1, 1, (9, 1, 2, 2)).astype(np.float32) for _ in range(2))
+    write_arrays(tmp_path / "d.safetensors", {"images": common})
+    write_arrays(tmp_path / "d-2.safetensors", {"images": own})
+    for number, hashed, expected in ((2, own, own), (2, common, common), (1, common, common), (0, common, common)):
+        found = training_images(tmp_path, "d", number, 4, array_hash(hashed[:4]))
+        np.testing.assert_array_equal(found, expected[:4])
+    np.testing.assert_array_equal(training_images(tmp_path, "d", 2, 4, None), own[:4])
+    for number, hashed in ((1, own[:4]), (2, own[:5]), (2, own[1:5])):
+        with pytest.raises(ValueError, match="no order of d begins with the training set of replicate"):
+            training_images(tmp_path, "d", number, 4, array_hash(hashed))
 
 
 def test_clusters_in_pixels_import_no_torch():

@@ -7,26 +7,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from scipy.stats import binom
+from scipy.stats import t
 
 from attractors.distances.detection import TYPES
-from attractors.results.comparison import (
-    RESAMPLES,
-    compare_fractions,
-    compare_means,
-    compare_quantities,
-    counts_of,
-    holm,
-    resampled,
-)
+from attractors.results.comparison import compare_fractions, compare_means, compare_quantities, counts_of, holm
+from attractors.results.replicates import dispersion
 from attractors.results.run import crossings
 
 SIZES = np.array([2, 16, 64, 256])
 
 
 def table(shares, count=1000):
+    """A table of replicates that has one at each K."""
     shares = np.array(shares, float)
-    return pd.DataFrame({"K": SIZES, "count": count, **dict(zip(TYPES, shares.T, strict=True))})
+    return pd.DataFrame({"K": SIZES, "replicate": 0, "count": count, **dict(zip(TYPES, shares.T, strict=True))})
 
 
 FALL = [(1, 0, 0), (0.8, 0.1, 0.1), (0.3, 0.25, 0.45), (0, 0.05, 0.95)]
@@ -54,15 +48,11 @@ def test_crossing_equals_interpolation_size_by_size():
 def test_counts_come_back_from_fractions_of_six_digits():
     counts = np.random.default_rng(0).multinomial(199_999, [0.3, 0.1, 0.6], 4)
     shares = [[float(f"{share:.6g}") for share in row / 199_999] for row in counts]
-    np.testing.assert_array_equal(counts_of(table(shares, 199_999)), counts)
-
-
-def test_resampled_shares_have_the_quantiles_of_the_binomial():
-    shares = resampled(counts_of(table(FALL)), np.random.default_rng(0))
-    assert shares.shape == (RESAMPLES, 4, 3)
-    for quantile in (0.025, 0.5, 0.975):
-        expected = binom.ppf(quantile, 1000, 0.25) / 1000
-        assert np.quantile(shares[:, 2, 1], quantile) == pytest.approx(expected, abs=0.003)
+    np.testing.assert_array_equal(np.concatenate(counts_of(table(shares, 199_999))), counts)
+    first, second = (table(shares, 199_999).assign(K=[2, 2, 64, 64]) for _ in range(2))
+    found = counts_of(pd.concat([first[::2], second[1::2]]))  # rows in any order
+    assert [part.shape for part in found] == [(2, 3), (2, 3)]
+    np.testing.assert_array_equal(found[0], counts[:2])
 
 
 def test_two_draws_of_one_transition_differ_by_noise_about_nineteen_times_in_twenty():
@@ -96,6 +86,10 @@ def test_means_two_and_a_half_errors_apart_have_the_p_of_the_normal_distribution
     found = compare_means(first, second, "log_volume").p
     assert found[0] == pytest.approx(0.012419, rel=1e-3)
     assert np.isnan(found[1])
+    found = compare_means(first.assign(degrees=14), second.assign(degrees=[6, 14]), "log_volume").p
+    assert found[0] == pytest.approx(2 * t.sf(2.5, 6))
+    found = compare_means(first.assign(degrees=14), second.assign(degrees=0), "log_volume").p
+    assert found[0] == pytest.approx(2 * t.sf(2.5, 14))
 
 
 def git(folder, *arguments):
@@ -103,10 +97,18 @@ def git(folder, *arguments):
                    capture_output=True)  # fmt: skip
 
 
-def write(folder, shares, delta_m, samples):
-    for kind in ("fractions", "thresholds"):
+def table_of_replicates(shares, count):
+    """The table of so many replicates, each with 1000 samples at each K."""
+    return pd.concat([draw(shares, number).assign(replicate=number) for number in range(count)])
+
+
+def write(folder, shares, delta_m, samples, replicates=0):
+    """A run whose fractions are in the table of all samples and, of so many replicates, in theirs."""
+    for kind in ("fractions", "thresholds", "replicates/fractions"):
         (folder / "metrics" / kind).mkdir(parents=True, exist_ok=True)
-    draw(shares, 0).to_csv(folder / "metrics/fractions/x.csv", index=False)
+    draw(shares, 0).drop(columns="replicate").to_csv(folder / "metrics/fractions/x.csv", index=False)
+    if replicates:
+        table_of_replicates(shares, replicates).to_csv(folder / "metrics/replicates/fractions/x.csv", index=False)
     limits = {"K": SIZES, "delta_m": delta_m, "delta_m_source": "given", "delta_s": 0.3, "delta_s_source": "valley"}
     pd.DataFrame(limits).to_csv(folder / "metrics/thresholds/x.csv", index=False)
     dep = f"{{path: data/neighbours/x, md5: {samples}}}"
@@ -140,6 +142,7 @@ def test_a_revision_against_the_workspace(repository):
     line = next(line for line in said.output.splitlines() if "spurious fraction" in line)
     assert line.endswith("more than noise")
     assert "no more" not in line
+    assert "p of a chi-squared test of samples alone, for there are no replicates" in said.output
 
 
 def test_a_revision_against_itself(repository):
@@ -161,9 +164,18 @@ def test_a_project_in_a_folder_of_a_larger_repository(tmp_path):
     folder = tmp_path / "papers" / "this one"
     folder.mkdir(parents=True)
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--subdir"], cwd=folder, check=True)
-    write(folder, FALL, 0.4, "one.dir")
+    write(folder, FALL, 0.4, "one.dir", replicates=3)
     git(tmp_path, "add", "-A")
     git(tmp_path, "commit", "-qm", "first")
     said = compare(folder, "HEAD")
     assert said.exit_code == 0, said.output
     assert "Nothing changed" in said.output
+    write(folder, FALL[:2] + FALL[1:3], 0.4, "two.dir", replicates=3)
+    said = compare(folder, "HEAD")
+    assert said.exit_code == 0, said.output
+    phi = dispersion(
+        [*counts_of(table_of_replicates(FALL, 3)), *counts_of(table_of_replicates(FALL[:2] + FALL[1:3], 3))]
+    )
+    assert (
+        f"replicates differ {phi.value:.3g} times as much as samples, {phi.degrees} degrees of freedom" in said.output
+    )

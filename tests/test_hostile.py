@@ -939,7 +939,7 @@ for _name, _content, _words in TABLES:
 def _(folder, _command):
     (folder / "fractions").mkdir()
     put(folder / "fractions" / "x.csv", b"K,memorized,spurious,generalized\n2,0,1,0\n")
-    return clusters, ["x", "--metrics", folder, "--data", folder, "--subset", folder / "s"]
+    return clusters, ["x", "--metrics", folder, "--data", folder, "--dataset", "s"]
 
 
 @case("command line: a ratio of NaN", "ratio is nan")
@@ -981,7 +981,7 @@ def feed(case, folder):
     module, arguments = case.make(folder / "in", f"touch {canary}")
     if module is scale:
         scale.runs_of.__defaults__ = (folder / "in" / "sweeps", folder / "in" / "prompts")
-    out = ["--out", str(folder / "out")]
+    out = ["--out", str(folder / ("out.png" if "figures" in module.__name__ else "out"))]
     before, here = snapshot(folder), Path.cwd()
     limits = resource.getrlimit(resource.RLIMIT_AS)
     ctypes.CDLL(None).malloc_trim(0)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as arrays_of
 
-from attractors.arrays import write_arrays
+from attractors.arrays import read_arrays, write_arrays
 from attractors.distances.detection import TYPES, classify
 from attractors.landscape.selection import select
 from attractors.landscape.summaries import degrees_of_freedom, effective_rank, spectral_gap
@@ -21,16 +21,16 @@ from attractors.tables import read_csv
 N, TRIALS, DIMENSIONS, REFERENCES, DELTA_M, DELTA_S = 150, 3, 16, 2, 0.5, 0.4
 
 
-def measure(random, prefix, count):
-    """Random results of `count` samples or training images, as the three stages would write them."""
-    t_c = random.integers(0, 3, (count, TRIALS)) * 50
-    logs = np.where((t_c > 0).any(1), random.normal(3, 2, count), np.nan)
+def measure(random, prefix, count, number):
+    """Random results of `count` samples or training images of a replicate, as the three stages would write them."""
+    t_c = random.integers(0, 3 + number, (count, TRIALS)) * 50
+    logs = np.where((t_c > 0).any(1), random.normal(3 + number, 2, count), np.nan)
     spectra = -np.sort(-random.gamma(2, 1, (count, DIMENSIONS)), 1)
     return {
         "basin": {f"{prefix}t_c": t_c, f"{prefix}log_volume": logs},
         "curvature": {f"{prefix}central": spectra, f"{prefix}jacobian": spectra[:, ::-1].copy()[:, ::-1] * 2,
                       f"{prefix}jacobian_trace": random.normal(-5, 1, count)},
-        "energy": {f"{prefix}energy": random.normal(0, 1, (count, REFERENCES))},
+        "energy": {f"{prefix}energy": random.normal(5 * number, 1, (count, REFERENCES))},
     }  # fmt: skip
 
 
@@ -39,26 +39,43 @@ RECORDS = {"basin": {"distance": "l2", "delta_d": 0.6}, "curvature": {"t0": 40, 
 
 @pytest.fixture
 def run(tmp_path):
-    """A function: numbers of samples in each group to the folder of a sweep of two K with random measurements."""
+    """A function: numbers of samples in each group to the folder of a sweep of two K with random measurements.
 
-    def write(**groups):
+    Replicates, which differ in their means, are joined in what it returns. The first has as many samples as the others
+    and one more, so that an offset of the wrong replicate is seen.
+    """
+
+    def write(replicates=1, **groups):
         found = {}
         for size in (8, 32):
-            random = np.random.default_rng(size)
-            to_training, within = np.abs(random.normal(0.6, 0.3, (2, N))).astype(np.float32)
+            parts = []
+            for number in range(replicates):
+                random, count = np.random.default_rng([size, number]), N + (number == 0)
+                to_training, within = np.abs(random.normal(0.6, 0.3, (2, count))).astype(np.float32)
+                everything = [measure(random, *part, number) for part in (("", count), ("training_", size))]
+                chosen = select(to_training, within, **groups, seed=1, size=size)
+                distances = {"training_distances": to_training[:, None], "synthetic_distances": within[:, None]}
+                files = {"neighbours": distances}
+                for kind in RECORDS:
+                    files[kind] = chosen._asdict() | {"training_numbers": np.arange(size)} | everything[1][kind]
+                    files[kind] |= {name: values[chosen.numbers] for name, values in everything[0][kind].items()}
+                files["energy"]["references"] = np.array([5, 7])
+                for kind, content in files.items():
+                    record = RECORDS.get(kind, {}) | {"size": size, "image_shape": [1, 4, 4]}
+                    name = f"{size}-{number}" if number else f"{size}"
+                    write_arrays(tmp_path / f"data/{kind}/x/{name}.safetensors", content, **record)
+                parts.append((to_training, within, everything))
+            to_training, within = (np.concatenate([part[axis] for part in parts]) for axis in (0, 1))
             codes = classify(to_training, within, DELTA_M, DELTA_S)
-            everything = [measure(random, prefix, count) for prefix, count in (("", N), ("training_", size))]
-            chosen = select(to_training, within, **groups, seed=1, size=size)
-            files = {"neighbours": {"training_distances": to_training[:, None], "synthetic_distances": within[:, None]},
-                     "types": {"codes": codes}}  # fmt: skip
-            for kind in RECORDS:
-                files[kind] = chosen._asdict() | {"training_numbers": np.arange(size)} | everything[1][kind]
-                files[kind] |= {name: values[chosen.numbers] for name, values in everything[0][kind].items()}
-            files["energy"]["references"] = np.array([5, 7])
-            for kind, content in files.items():
-                record = RECORDS.get(kind, {}) | {"size": size, "image_shape": [1, 4, 4]}
-                write_arrays(tmp_path / f"data/{kind}/x/{size}.safetensors", content, **record)
-            found[size] = to_training, within, codes, everything
+            write_arrays(tmp_path / f"data/types/x/{size}.safetensors", {"codes": codes}, size=size)
+            everything = [
+                {kind: {key: np.concatenate([part[2][side][kind][key] for part in parts]) for key in names}
+                 for kind, names in parts[0][2][side].items()}
+                for side in (0, 1)
+            ]  # fmt: skip
+            owners = [np.repeat(range(replicates), [len(part[0]) for part in parts]),
+                      np.repeat(range(replicates), size)]  # fmt: skip
+            found[size] = to_training, within, codes, owners, everything
         options = ["x", "--data", tmp_path / "data", "--metrics", tmp_path / "metrics"]
         return found, CliRunner().invoke(main, [str(part) for part in options])
 
@@ -78,7 +95,7 @@ def members(size, kind, found):
     """(numbers of all samples of a type, and of the five that C.2 takes first), by a loop over all samples."""
     to_training, within, *_ = found[size]
     mine = []
-    for i in range(N):
+    for i in range(len(to_training)):
         memorized = to_training[i] <= DELTA_M
         spurious = within[i] <= DELTA_S and not memorized
         if kind == ("memorized" if memorized else "spurious" if spurious else "generalized"):
@@ -88,15 +105,30 @@ def members(size, kind, found):
 
 
 def check(row, name, values, nearest=None):
-    assert [row[name], row[f"{name}_std"], row[f"{name}_se"]] == pytest.approx(literal(values), rel=2e-5)
+    """A row against plain means; its standard errors against those of sampling times the row's own dispersion."""
+    wider = row[f"{name}_se"] / row[f"{name}_sampling"]
+    assert [row[name], row[f"{name}_std"], row[f"{name}_sampling"]] == pytest.approx(literal(values), rel=2e-5)
+    assert wider >= 1 - 1e-5
     if nearest is not None:
         mean, _, error = literal(nearest)
-        assert [row[f"{name}_nearest"], row[f"{name}_nearest_se"]] == pytest.approx([mean, error], rel=2e-5)
+        assert [row[f"{name}_nearest"], row[f"{name}_nearest_se"]] == pytest.approx([mean, wider * error], rel=4e-5)
 
 
-def test_with_every_sample_measured_the_tables_are_those_of_classifying_all_of_them(run):
+def between(values, owners):
+    """How many times as much a mean varies as its samples say, squared, by its replicates: one after the other."""
+    mean, _, error = literal(values)
+    totals = {}
+    for value, owner in zip(values, owners, strict=True):
+        if not math.isnan(value):
+            totals[owner] = totals.get(owner, 0) + value - mean
+    count, kept = len(totals), sum(not math.isnan(value) for value in values)
+    return count / (count - 1) * sum(total**2 for total in totals.values()) / kept**2 / error**2
+
+
+@pytest.mark.parametrize("replicates", [1, 3])
+def test_with_every_sample_measured_the_tables_are_those_of_classifying_all_of_them(run, replicates):
     """The oracle: loops over all samples, their types and plain means, where the weights are all 1."""
-    found, result = run(nearest=N, repeating=N, uniform=N)
+    found, result = run(replicates, nearest=2 * N, repeating=N, uniform=N)
     assert result.exit_code == 0, result.output
     tables = {
         name: read_csv(run.folder / f"metrics/{name}/x.csv") for name in ("basin", "curvature", "spectra", "energy")
@@ -107,11 +139,12 @@ def test_with_every_sample_measured_the_tables_are_those_of_classifying_all_of_t
         for kind in (*TYPES, "training"):
             prefix = "training_" if kind == "training" else ""
             data = {k: v for part in everything[bool(prefix)].values() for k, v in part.items()}
-            mine, ranked = (list(range(size)), []) if prefix else members(size, kind, found)
+            mine, ranked = (list(range(replicates * size)), []) if prefix else members(size, kind, found)
+            owners = found[size][3][bool(prefix)]
             first = [i for i in ranked if i in set(ranked[:512])] or None
             at = {name: table[(size == table.K) & (table.type == kind)] for name, table in tables.items()}
             (basin,) = at["basin"].to_dict("records")
-            assert (basin["n"], basin["total"]) == (len(mine), len(mine))
+            assert (basin["n"], basin["total"], basin["replicates"]) == (len(mine), len(mine), replicates)
             t_c = data[f"{prefix}t_c"]
             means = [sum(t_c[i]) / TRIALS for i in mine]
             check(basin, "t_c", means, first and [sum(t_c[i]) / TRIALS for i in first])
@@ -121,8 +154,10 @@ def test_with_every_sample_measured_the_tables_are_those_of_classifying_all_of_t
             for row in at["energy"].to_dict("records"):
                 values = [data[f"{prefix}energy"][i, row["reference"] - 1] for i in mine]
                 check(row, "energy", values)
-                zero = sum(everything[1]["energy"]["training_energy"][:, row["reference"] - 1]) / size
-                assert row["gap"] == pytest.approx(sum(values) / len(values) - zero, rel=1e-3, abs=1e-5)
+                images = everything[1]["energy"]["training_energy"][:, row["reference"] - 1]
+                zeros = [sum(images[number * size : (number + 1) * size]) / size for number in range(replicates)]
+                gaps = [value - zeros[owners[i]] for i, value in zip(mine, values, strict=True)]
+                assert row["gap"] == pytest.approx(sum(gaps) / len(gaps), rel=1e-3, abs=1e-5)
                 assert row["image"] == {1: 5, 2: 7}[row["reference"]]
             for row in at["curvature"].to_dict("records"):
                 spectra = data[f"{prefix}{row['method']}"][mine]
@@ -135,12 +170,40 @@ def test_with_every_sample_measured_the_tables_are_those_of_classifying_all_of_t
                     traces = [data[f"{prefix}jacobian_trace"][i] for i in mine]
                     check(row, "degrees_of_freedom", [DIMENSIONS + 0.01 * trace for trace in traces])
             for row in at["spectra"].to_dict("records"):
-                mean, deviation, error = literal([data[f"{prefix}{row['method']}"][i, row["rank"] - 1] for i in mine])
-                assert [row["mean"], row["std"], row["se"]] == pytest.approx([mean, deviation, error], rel=2e-5)
+                check(row, "mean", [data[f"{prefix}{row['method']}"][i, row["rank"] - 1] for i in mine])
+
+
+def test_standard_errors_are_wider_by_how_much_replicates_differ_and_single_ones_have_tables_of_their_own(run):
+    found, result = run(3, nearest=2 * N, repeating=N, uniform=N)
+    assert result.exit_code == 0, result.output
+    table = read_csv(run.folder / "metrics/basin/x.csv").set_index(["type", "K"])
+    alone = read_csv(run.folder / "metrics/replicates/basin/x.csv").set_index(["type", "K", "replicate"])
+    dispersions = read_csv(run.folder / "metrics/dispersion/x.csv").set_index(["table", "quantity", "type"])
+    assert len(alone) == 24
+    assert not set(alone.columns) & {"total", "replicates", "t_c_nearest", "t_c_between", "t_c_std"}
+    largest = 0
+    for kind in (*TYPES, "training"):
+        prefix, ratios = "training_" if kind == "training" else "", []
+        for size, (*_, owners, everything) in found.items():
+            owner, logs = owners[bool(prefix)], everything[bool(prefix)]["basin"][f"{prefix}log_volume"]
+            mine = range(3 * size) if prefix else members(size, kind, found)[0]
+            ratios.append(between([logs[i] for i in mine], [owner[i] for i in mine]))
+            for number in range(3):
+                row, own = alone.loc[kind, size, number], [logs[i] for i in mine if owner[i] == number]
+                assert row.n == len(own)
+                mean, _, error = literal(own)
+                assert [row.log_volume, row.log_volume_se] == pytest.approx([mean, error], rel=2e-5)
+        phi = max(1, sum(ratios) / 2)
+        wider = table.loc[kind].log_volume_se / table.loc[kind].log_volume_sampling
+        np.testing.assert_allclose(wider**2, [phi] * 2, rtol=1e-4)
+        assert dispersions.loc["basin", "log_volume", kind].tolist()[-2:] == [pytest.approx(phi, rel=1e-4), 4]
+        assert (table.loc[kind].degrees == 4).all()
+        largest = max(phi, largest)
+    assert largest > 3  # replicates do differ
 
 
 def test_nearest_means_are_those_of_the_samples_that_the_paper_would_measure(run):
-    found, result = run(nearest=N, repeating=N, uniform=N)
+    found, result = run(nearest=2 * N, repeating=N, uniform=N)
     folder = run.folder
     assert result.exit_code == 0
     options = ["x", "--data", folder / "data", "--metrics", folder / "five", "--limit", "5"]
@@ -150,6 +213,7 @@ def test_nearest_means_are_those_of_the_samples_that_the_paper_would_measure(run
         for kind in TYPES:
             t_c = [everything[0]["basin"]["t_c"][i].mean() for i in members(size, kind, found)[1][:5]]
             row = table.loc[size, kind]
+            assert (row["quantile"], row.degrees) == (pytest.approx(1.95996, rel=1e-5), 0)
             mean, _, error = literal(t_c)
             assert [row.t_c_nearest, row.t_c_nearest_se] == pytest.approx([mean, error], rel=1e-5)
             assert row.t_c != pytest.approx(row.t_c_nearest, rel=1e-3)
@@ -159,7 +223,7 @@ def test_with_a_part_measured_means_are_weighted_and_totals_are_of_all_samples(r
     found, result = run(nearest=20, repeating=10, uniform=40)
     assert result.exit_code == 0, result.output
     table = read_csv(run.folder / "metrics/basin/x.csv").set_index(["K", "type"])
-    for size, (to_training, within, codes, everything) in found.items():
+    for size, (to_training, within, codes, _, everything) in found.items():
         chosen = select(to_training, within, nearest=20, repeating=10, uniform=40, seed=1, size=size)
         for code, kind in enumerate(TYPES):
             above = below = count = 0
@@ -195,6 +259,19 @@ def test_rare_types_are_left_out_and_mismatches_are_one_line(run):
         result = CliRunner().invoke(main, options)
         assert result.exit_code == 1, words
         assert words in result.output
+        assert len(result.output.strip().splitlines()) == 1
+
+
+def test_replicates_that_were_measured_otherwise_are_one_line(run):
+    run(2, nearest=20, repeating=10, uniform=40)
+    options = [str(part) for part in ("x", "--data", run.folder / "data", "--metrics", run.folder / "m")]
+    path = run.folder / "data/basin/x/8-1.safetensors"
+    arrays, record = read_arrays(path)
+    for change in ({"t_c": arrays["t_c"][:, :2]}, {"more": arrays["t_c"]}):
+        write_arrays(path, arrays | change, **record)
+        result = CliRunner().invoke(main, options)
+        assert result.exit_code == 1
+        assert "basin/x/8-1.safetensors: not measured as " in result.output
         assert len(result.output.strip().splitlines()) == 1
 
 
@@ -254,7 +331,7 @@ def test_long_spectra_are_thinned_to_evenly_spaced_ranks_from_first_to_last(run)
     from attractors.results.joined import Kind
 
     values = np.arange(3000.0, 0, -1)[None].repeat(2, 0)
-    kind = Kind("memorized", "", np.arange(2), np.ones(2), np.ones(2, bool), 2)
+    kind = Kind("memorized", "", np.arange(2), np.ones(2), np.ones(2, bool), np.zeros(2, np.int16), 2)
     table = spectra_table(4, {"central": values}, {}, [kind])
     assert len(table) == RANKS
     assert table["rank"].iloc[[0, -1]].tolist() == [1, 3000]

@@ -123,7 +123,7 @@ def test_sprite_keeps_equal_pictures_once_and_each_where_it_says():
 def test_what_is_known_of_a_sample_is_what_the_stages_wrote(tmp_path):
     distances = {f"{source}_distances": np.ones((10, 1), np.float32) for source in ("training", "synthetic")}
     write_arrays(tmp_path / "neighbours/a/2.safetensors", distances)
-    drawn = {"weight": np.ones(2), "uniform": np.ones(2, bool)}
+    drawn = {"weight": np.ones(2), "uniform": np.ones(2, bool), "training_numbers": np.arange(2)}
     write_arrays(tmp_path / "basin/a/2.safetensors",
         {"numbers": np.array([7, 9]), "t_c": np.array([[10, 20], [0, 0]]), "log_volume": np.array([1.5, np.nan]),
          **drawn}, size=2)  # fmt: skip
@@ -136,7 +136,7 @@ def test_what_is_known_of_a_sample_is_what_the_stages_wrote(tmp_path):
     write_arrays(tmp_path / "energy/a/2.safetensors",
         {"numbers": np.array([7, 10]), "energy": np.ones((2, 1)), "training_energy": np.ones((2, 1)), **drawn},
         size=2)  # fmt: skip
-    with pytest.raises(ValueError, match="not measurements of the 10 samples"):
+    with pytest.raises(ValueError, match="measurements of sample 10; a has 10 at K = 2"):
         measured(run, "a", 2)
 
 
@@ -222,7 +222,7 @@ def test_energies_count_the_pairs_where_spurious_samples_are_lowest(tmp_path):
     make_run(tmp_path, SIZES, 400)
     gaps = {(2, 1): (3, 1, 2), (2, 2): (3, 2.9, 4), (16, 1): (1, 2, 3), (64, 1): (None, 1, 3)}  # as TYPES
     rows = [
-        {"K": size, "reference": reference, "type": kind, "gap": gap, "energy_se": 0.1}
+        {"K": size, "reference": reference, "type": kind, "gap": gap, "gap_se": 0.1}
         for (size, reference), values in gaps.items() for kind, gap in zip(TYPES, values, strict=True)
     ]  # fmt: skip
     write_csv(tmp_path / "metrics/energy/fake.csv", pd.DataFrame(rows))

@@ -16,10 +16,11 @@ from conftest import ROOT
 from PIL import Image
 from report_run import make_measurements, make_run, write_report
 
-from attractors.arrays import read_arrays, write_arrays
+from attractors.arrays import write_arrays
 from attractors.distances.detection import TYPES, classify
 from attractors.report.explorer import GRID
 from attractors.results.joined import basin_table, energy_table, kinds
+from attractors.results.run import Run
 from attractors.tables import write_csv
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs requirements-browser.txt")
@@ -162,7 +163,8 @@ def test_the_landscape_by_type_at_ten_places_is_that_of_classify_and_join(page, 
     ]
     places, size = set(), int(page.locator("#size option:checked").text_content())
     to_training, within = run[1][size]
-    files = {folder: read_arrays(run[0] / f"data/{folder}/fake/{size}.safetensors") for folder in ("basin", "energy")}
+    results = Run(run[0] / "metrics", data=run[0] / "data")
+    files = {folder: results.measurements(folder, "fake", size) for folder in ("basin", "energy")}
     for axis, distance in drags:
         drag(page, axis, distance)
         words = dict(re.findall(r"-S delta_([ms])=(\S+)", page.input_value("#command")))
@@ -178,9 +180,8 @@ def test_the_landscape_by_type_at_ten_places_is_that_of_classify_and_join(page, 
                     "basin": {"t_c": "t_c", "log_volume": "log_volume"},
                     "energy": {"energy": "gap"},
                 }[folder].items():
-                    bar = "energy_se" if quantity == "energy" else f"{column}_se"
                     if np.isfinite(row[column]):
-                        expected[quantity, row["type"]] = row[column], row[bar]
+                        expected[quantity, row["type"]] = row[column], row[f"{column}_se"]
         rows = page.evaluate(
             "[...document.querySelectorAll('#landscape-table tbody tr')].map(row => ({...row.dataset}))"
         )

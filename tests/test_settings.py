@@ -109,7 +109,8 @@ def test_whole_numbers_may_be_written_as_floats_and_tuples_as_lists():
 def test_a_sweep_holds_only_what_differs_from_the_defaults(path):
     params, content = read_yaml(ROOT / "params.yaml"), read_yaml(path)
     full = sweep_settings(content, params, path.name)
-    for name in set(content) - {"dataset", "sizes"}:
+    assert content.get("new_subsets", True) is True
+    for name in set(content) - {"dataset", "sizes", "replicates", "new_subsets"}:
         for key in content[name]:
             if (name, key) == ("network", "name"):
                 continue
@@ -132,6 +133,10 @@ def test_a_sweep_holds_only_what_differs_from_the_defaults(path):
         ({"diffusion": {"beta_min": 0.5}}, "beta_min is 0.5; it must be at most beta_max, 0.02"),
         ({"network": {"name": "mlp", "wdith": 3}}, "did you mean width?"),
         ({"sizes": [2, 1]}, "sizes is"),
+        ({"replicates": 0}, "replicates is 0 for default; it must be a whole number from 1 to 999"),
+        ({"replicates": {2: True}}, "replicates is True for 2; it must be a whole number from 1 to 999"),
+        ({"replicates": {4: 3}}, "replicates names '4'; sizes are 2, and default"),
+        ({"new_subsets": 1}, "new_subsets is 1; it must be true or false"),
     ],
 )
 def test_a_sweep_is_checked_as_a_whole(change, words):

@@ -113,12 +113,13 @@ def log_axis(axis: Axes, label: str | None = "training set size K") -> None:
 
 
 def thin_lines(axis: Axes, single: pd.DataFrame | None, kind: str, column: str) -> None:
-    """Draw a column of a table with one row for each K, type and replicate: a thin line for each, if there are several.
+    """Draw a column of a table with one row for each K and replicate: a thin line for each, if there are several.
 
-    kind: the type.
+    kind: the type, whose rows are drawn where the table has a row for each type too, and whose colour lines have.
     """
-    if single is not None and single.replicate.max():
-        for _, part in single[single.type == kind].groupby("replicate"):
+    if single is not None and single.replicate.nunique() > 1:
+        rows = single[single.type == kind] if "type" in single else single
+        for _, part in rows.groupby("replicate"):
             axis.plot(part.K, part[column], "-", lw=0.5, alpha=0.6, color=COLOURS[kind])
 
 

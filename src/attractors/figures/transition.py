@@ -13,7 +13,7 @@ from attractors.cli.settings import ROOT, read_runs
 from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, figure_option, log_axis, panels, save
+from attractors.figures.style import COLOURS, figure_option, log_axis, panels, save, thin_lines
 from attractors.report.words import interval, percent
 from attractors.results.run import Run, halving
 
@@ -77,9 +77,7 @@ def draw(
             axis.fill_between(
                 table.K, table[f"{name}_low"], table[f"{name}_high"], color=COLOURS[name], alpha=0.2, lw=0
             )
-            for _, part in single.groupby("replicate"):
-                if single.replicate.max():
-                    axis.plot(part.K, part[name], "-", lw=0.5, alpha=0.6, color=COLOURS[name])
+            thin_lines(axis, single, name, name)
             for (label, control), style in zip(controls.items(), ("s--", "^:"), strict=False):
                 told = label if name == "memorized" else None
                 axis.plot(control.K, control[name], style, ms=3, lw=0.8, mfc="none", color=COLOURS[name], label=told)

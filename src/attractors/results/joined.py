@@ -33,7 +33,7 @@ class Kind(NamedTuple):
     weights: np.ndarray  # [n] float64, how many samples each stands for
     nearest: np.ndarray  # [n] bool, whether the paper would measure it (C.2)
     replicate: np.ndarray  # [n] int16, the number of its replicate
-    total: int  # samples of the type in S', or K
+    total: int  # samples of the type in all replicates, or training images
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -73,8 +73,8 @@ def kinds(
             near = np.isin(numbers[rows], members)
             found.append(Kind(name, "", rows, weight[rows], near, arrays["replicate"][rows], total))
     rows, owner = np.arange(len(arrays["training_numbers"])), arrays["training_replicate"]
-    none = np.zeros(len(rows), bool)
-    return [*found, Kind("training", "training_", rows, np.ones(len(rows)), none, owner, size)]
+    none, total = np.zeros(len(rows), bool), size * len(np.unique(owner))
+    return [*found, Kind("training", "training_", rows, np.ones(len(rows)), none, owner, total)]
 
 
 def estimate(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -117,12 +117,11 @@ def error_of_replicates(values: np.ndarray, weights: np.ndarray, replicate: np.n
     values: [n, ...]. weights: [n]. replicate: [n] integers. With e = y - mean, z_r = sum w e over replicate r and R
     replicates, it is sqrt(R / (R - 1) sum z_r^2) / sum w, the linearised error of a ratio from R clusters.
     """
-    weights = weights.reshape(-1, *[1] * (values.ndim - 1))
-    errors = weights * (values - (weights * values).sum(0) / weights.sum())
-    totals = np.stack([errors[replicate == number].sum(0) for number in np.unique(replicate)])
-    count = len(totals)
-    if count < 2:
+    numbers, weights = np.unique(replicate), weights.reshape(-1, *[1] * (values.ndim - 1))
+    if (count := len(numbers)) < 2:
         return np.full(values.shape[1:], np.nan)
+    errors = weights * (values - (weights * values).sum(0) / weights.sum())
+    totals = np.stack([errors[replicate == number].sum(0) for number in numbers])
     return np.sqrt(count / (count - 1) * np.square(totals).sum(0)) / weights.sum()
 
 
@@ -135,7 +134,7 @@ def columns(name: str, values: np.ndarray, kind: Kind) -> dict[str, float]:
     """
     there = np.isfinite(values)
     mean, deviation, error = estimate(values[there], kind.weights[there])
-    between = error_of_replicates(values[there], kind.weights[there], kind.replicate[there]) if there.any() else np.nan
+    between = error_of_replicates(values[there], kind.weights[there], kind.replicate[there])
     there &= kind.nearest
     nearest, _, nearest_error = estimate(values[there], kind.weights[there])
     found = {

@@ -42,15 +42,20 @@ def pooled(ratios: Sequence[float], degrees: Sequence[int]) -> Dispersion:
 def dispersion(counts: Sequence[np.ndarray]) -> Dispersion:
     """Return phi of a sweep's fractions: Pearson's chi-squared over its degrees of freedom.
 
-    counts: for each K, the samples of each type in each replicate: [R, 3]. Types of which fewer than LEAST are expected
-    in some replicate are left out, as of no information.
+    counts: for each K, the samples of each type in each replicate: [R, 3]. Samples of types of which fewer than LEAST
+    are expected in some replicate are left out, and the statistic is of the other types among themselves: with k of
+    them it has (R - 1) (k - 1) degrees of freedom.
     """
+
+    def expected(table: np.ndarray) -> np.ndarray:
+        return table.sum(1, keepdims=True) * table.sum(0) / table.sum()
+
     ratios, degrees = [], []
-    for table in (np.asarray(part, float) for part in counts):
-        expected = table.sum(1, keepdims=True) * table.sum(0) / table.sum()
-        known = (expected >= LEAST).all(0)
-        if (free := (len(table) - 1) * (int(known.sum()) - bool(known.all()))) > 0:
-            ratios.append(float((np.square(table - expected) / np.where(known, expected, np.inf)).sum()) / free)
+    for part in counts:
+        table = part[:, (expected(part) >= LEAST).all(0)]
+        if (free := (len(table) - 1) * (table.shape[1] - 1)) > 0:
+            mean = expected(table)
+            ratios.append(float((np.square(table - mean) / mean).sum()) / free)
             degrees.append(free)
     return pooled(ratios, degrees)
 

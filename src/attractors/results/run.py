@@ -139,17 +139,17 @@ class Run:
 
         kind: basin, curvature or energy. `numbers` are positions among all samples. `replicate` and
         `training_replicate` are added, the replicate of each row. Raises ValueError naming the file where it is of
-        another K or of samples that S' does not have.
+        another K, of samples that S' does not have, or of other quantities than the first replicate's.
         """
         owners, files = self.replicate(name, size), self.files(kind, name, size)
         parts = []
         for number, path in files.items():
             arrays, record = read_arrays(path)
+            if record.get("size") != size:
+                raise ValueError(f"{path}: measurements at K = {record.get('size')}, not at {size}")
             if missing := {"numbers", "weight", "training_numbers"} - set(arrays):
                 raise ValueError(f"{path}: no {min(missing)}; python src/main.py {kind} writes such a file")
             numbers, here = arrays["numbers"], np.flatnonzero(owners == number)
-            if record.get("size") != size:
-                raise ValueError(f"{path}: measurements at K = {record.get('size')}, not at {size}")
             if len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(here):
                 raise ValueError(
                     f"{path}: measurements of sample {numbers.max()}; {name} has {len(here)} at K = {size}"
@@ -161,6 +161,10 @@ class Run:
         if not parts:
             return None
         first, record = parts[0]
+        shapes = [{key: array.shape[1:] for key, array in arrays.items()} for arrays, _ in parts]
+        for path, found in zip(files.values(), shapes, strict=True):
+            if found != shapes[0]:
+                raise ValueError(f"{path}: not measured as {next(iter(files.values()))} was; {kind} writes both")
         joined = {key: np.concatenate([arrays[key] for arrays, _ in parts]) for key in first if key != "references"}
         return joined | {key: first[key] for key in first if key == "references"}, record
 
