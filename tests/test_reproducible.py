@@ -80,7 +80,7 @@ def twice(tmp_path_factory):
 
 def test_two_runs_of_a_small_pipeline_write_the_same_bytes(twice):
     _, first, second = twice
-    assert len(first) == 13
+    assert len(first) == 14
     assert first == second
 
 

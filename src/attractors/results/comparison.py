@@ -97,7 +97,8 @@ def compare_means(first: pd.DataFrame, second: pd.DataFrame, column: str) -> pd.
     table = both[["K", "type", f"{column}_A", f"{column}_B"]].copy()
     error = np.hypot(both[f"{column}_se_A"], both[f"{column}_se_B"])
     change = both[f"{column}_B"] - both[f"{column}_A"]
-    degrees = np.minimum(both.degrees_A, both.degrees_B).replace(0, np.inf) if "degrees_A" in both else np.inf
+    known_degrees = "degrees_A" in both
+    degrees = np.minimum(*(both[f"degrees_{side}"].replace(0, np.inf) for side in "AB")) if known_degrees else np.inf
     table["p"] = np.nan
     known = (error > 0).to_numpy()
     table.loc[known, "p"] = holm((2 * t.sf(np.abs(change / error), degrees))[known])
