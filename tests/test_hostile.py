@@ -932,7 +932,7 @@ for _name, _content, _words in TABLES:
 
         (folder / "fractions").mkdir()
         put(folder / "fractions" / "x.csv", content if isinstance(content, bytes) else content.encode())
-        return transition, [folder / "fractions", "--sweep", "x"]
+        return transition, [folder, "--sweep", "x"]
 
 
 @case("table: fractions without types", "types/x/2.safetensors: no such file")
