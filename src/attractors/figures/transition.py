@@ -63,13 +63,21 @@ FIGURE = Figure(
 )
 
 
+CONTROLS = {"exact": "memorized", "linear": "generalized"}  # closed forms, and what all their samples should be
+
+
 def draw(
-    table: pd.DataFrame, single: pd.DataFrame, controls: dict[str, pd.DataFrame], title: str, top: Axes, bottom: Axes
+    table: pd.DataFrame,
+    single: pd.DataFrame,
+    controls: dict[str, pd.DataFrame | None],
+    title: str,
+    top: Axes,
+    bottom: Axes,
 ) -> None:
     """Draw the fraction of each type against K, with its interval, for one sweep.
 
-    single: the fractions of each replicate, drawn as thin lines where there are several. controls: {label: table} of
-    the closed forms, of which the memorized and spurious fractions are dashed and dotted.
+    single: the fractions of each replicate, drawn as thin lines where there are several. controls: {form: table} of the
+    closed forms: above the type that all their samples should be of, and their spurious samples below.
     """
     for axis, names in ((top, TYPES), (bottom, TYPES[1:2])):
         for name in names:
@@ -78,9 +86,13 @@ def draw(
                 table.K, table[f"{name}_low"], table[f"{name}_high"], color=COLOURS[name], alpha=0.2, lw=0
             )
             thin_lines(axis, single, name, name)
-            for (label, control), style in zip(controls.items(), ("s--", "^:"), strict=False):
-                told = label if name == "memorized" else None
-                axis.plot(control.K, control[name], style, ms=3, lw=0.8, mfc="none", color=COLOURS[name], label=told)
+    for form, style in (("exact", "s--"), ("linear", "^:")):
+        if (control := controls.get(form)) is not None:
+            options = {"ms": 3, "lw": 0.8, "mfc": "none"}
+            kind = CONTROLS[form]
+            top.plot(control.K, control[kind], style, color=COLOURS[kind], label=f"{kind}, {form} denoiser", **options)
+            bottom.plot(control.K, control.spurious, style, color=COLOURS["spurious"], **options)
+    for axis in (top, bottom):
         log_axis(axis, None)
     top.set(title=title, ylabel="fraction of S'", ylim=(-0.02, 1.04))
     bottom.set(xlabel="training set size K", ylabel="spurious fraction", ylim=(0, None))
@@ -97,13 +109,12 @@ def main(folder: Path, names: tuple[str, ...], outs: tuple[str, ...]) -> None:
     """
     names = names or list(read_runs(ROOT / "runs.yaml")["learned"])
     run = Run(folder)
-    figure, axes = panels(2, len(names), 4.2 * len(names), 4.6, sharex="col", sharey="row", height_ratios=[2, 1])
+    figure, axes = panels(2, len(names), 4.2 * len(names), 5.0, sharex="col", sharey="row", height_ratios=[2, 1])
     for column, name in zip(axes.T, names, strict=True):
-        controls = {f"{kind} denoiser": run.control("fractions", name, kind) for kind in ("exact", "linear")}
-        controls = {label: table for label, table in controls.items() if table is not None}
+        controls = {form: run.control("fractions", name, form) for form in CONTROLS}
         table, single = run.needed("fractions", name, "K", *TYPES), run.replicates("fractions", name)
         draw(table, single, controls, name, *column)
-    axes[0, 0].legend(loc="center left", fontsize=8)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", fontsize=7, ncols=2)
     click.echo(f"{save(figure, outs)}: fractions against K of {', '.join(names)}")
 
 
