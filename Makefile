@@ -1,15 +1,40 @@
-# make repro runs the whole pipeline at the scale of runs.yaml and ends with dvc repro. make test runs the tests.
-# Both install what they need.
+# make pull gets the results of the committed run. make repro runs the whole pipeline at the scale of runs.yaml and ends
+# with dvc repro. make test runs the tests. Each installs what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export USER ?= $(shell id -u)
 
-.PHONY: repro sweep test bench gpu scaling lint lock clean
+# LOCKED=1 installs the versions and hashes of requirements.lock; CPU=1 takes torch without CUDA, which is smaller on Linux.
+# uv installs where it is on the PATH.
+UV := $(shell command -v uv 2>/dev/null)
+ifdef CPU
+ifdef LOCKED
+$(error LOCKED=1 and CPU=1: the hashes of requirements.lock are those of the default torch; take one of them)
+endif
+endif
+PIP := $(BIN)/python -m pip install
+INSTALL = $(if $(UV)$(CPU),uv pip install --python $(BIN)/python $(if $(CPU),--torch-backend cpu),$(PIP)) --quiet
 
-repro: .venv/installed
+CORE := .venv/installed-core$(if $(LOCKED),-locked)
+
+.PHONY: pull release repro sweep test bench gpu scaling lint environment lock docs notebook clean
+
+pull: $(CORE)
+	$(BIN)/dvc pull
+	$(BIN)/dvc status
+
+# After make repro, and after dvc.lock is committed: what others pull, in results/. See docs/results.md.
+release: $(CORE)
+	$(BIN)/python src/main.py release $(ARGS)
+
+# On another kind of processor numbers round differently: what differs from the committed results is said in words.
+repro: $(CORE)
 	$(BIN)/python src/main.py fan_out
+	@git diff --quiet HEAD -- metrics || { echo "These results differ from the committed ones (docs/results.md):"; \
+		$(BIN)/python src/main.py compare HEAD workspace; \
+		echo "To return to the committed results: git checkout metrics plots dvc.lock && dvc checkout"; } || true
 
 # make sweep ARGS="--address auto --gpus-per-run 1" runs the same on a Ray cluster; see docs/scale_out.md.
 sweep: .venv/installed-cluster
@@ -37,27 +62,34 @@ lint: .venv/installed-dev
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
+	$(if $(CPU),$(if $(UV),,$(BIN)/python -m pip install --quiet uv))
 
-.venv/installed: requirements.txt pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --requirement requirements.txt
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+# Installs what requirements-NAME.txt lists; `core` is requirements.txt. The lock has the versions of core and dev.
+environment: .venv/installed-dev
+$(CORE): requirements.txt requirements.lock pyproject.toml | .venv/bin/python
+	$(INSTALL) $(if $(LOCKED),--require-hashes --requirement requirements.lock,--requirement requirements.txt)
+	$(INSTALL) --no-deps --editable .
 	touch $@
 
-.venv/installed-cluster: requirements-cluster.txt .venv/installed
-	$(BIN)/python -m pip install --quiet --requirement requirements-cluster.txt
+.venv/installed-dev: requirements-dev.txt $(CORE)
+	$(if $(LOCKED),,$(INSTALL) --requirement requirements-dev.txt)
 	touch $@
 
-.venv/installed-bench: requirements-bench.txt .venv/installed
-	$(BIN)/python -m pip install --quiet --requirement requirements-bench.txt
+.venv/installed-%: requirements-%.txt $(CORE)
+	$(INSTALL) --requirement $<
 	touch $@
 
-.venv/installed-dev: requirements-dev.txt .venv/installed
-	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
-	touch $@
+# Records versions and hashes, for every system and Python that the project supports. Needs uv.
+lock:
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
+		--output-file requirements.lock requirements-dev.txt
 
-# Records the installed versions. Where a newer release breaks something, install these and run make repro test.
-lock: .venv/installed-dev
-	$(BIN)/python -m pip freeze --exclude-editable > requirements.lock
+# The pages in docs/ and an API reference, in site/.
+docs: .venv/installed-docs
+	$(BIN)/mkdocs build
+
+notebook: .venv/installed-docs
+	$(BIN)/jupyter execute notebooks/first_look.ipynb
 
 clean:
 	rm -rf .venv

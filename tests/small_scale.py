@@ -26,7 +26,7 @@ def git(folder, *arguments):
 def checkout(folder):
     """A new repository in `folder` with the files of this one as they are now, committed."""
     folder = Path(folder)
-    listed = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    listed = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard", ":!results").split("\0")
     for path in filter(None, dict.fromkeys(listed)):
         if (ROOT / path).exists():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ import gzip
 import html
 import json
 import re
+import shutil
 from io import BytesIO
 
 import numpy as np
@@ -45,6 +46,23 @@ def page(folder):
 
 def text(page):
     return html.unescape(re.sub(r"<[^>]+>", " ", re.sub(r"<(style|script).*?</\1>", "", page, flags=re.DOTALL)))
+
+
+def test_the_answer_stands_first(folder, page, tmp_path):
+    """The claims and Fig. 4A come before all else; a run without claims begins with its figure."""
+    assert 'class="answer"' not in page
+    row = {"claim": "spurious < memorized & generalized", "source": "4B", "measure": "difference", "effect": 1.25,
+           "low": 0.5, "high": 2, "p": 0.01, "degrees": 8, "p_corrected": 0.04, "verdict": "holds"}  # fmt: skip
+    margin = row | {"claim": "alike", "p": np.nan, "p_corrected": np.nan, "verdict": "cannot be told"}
+    shutil.copytree(folder, tmp_path / "run")
+    write_csv(tmp_path / "run/metrics/claims/fake.csv", pd.DataFrame([row, margin]))
+    write_report(tmp_path / "run", tmp_path / "report.html")
+    found = (tmp_path / "report.html").read_text()
+    answer = found[found.index('class="answer"') : found.index('id="figure-1"')]
+    assert answer.count("<tr>") == 3 and answer.count("<img") == 1
+    words = " ".join(text(answer).split())
+    assert "spurious < memorized & generalized 4B difference 1.25 (0.5 to 2) 0.04 holds" in words
+    assert found.count("<img") == page.count("<img"), "Fig. 4A is there once"
 
 
 @pytest.mark.parametrize(("row", "column"), [(3, 120), (80, 80), (99, 110), (130, 71), (200, 200)])

@@ -39,9 +39,9 @@ def requirements(path: str = "requirements.txt") -> list[str]:
 def snapshot(made: Container[str]) -> tuple[bytes, list[str]]:
     """Return (this checkout as a tar file, the files in it that are not committed).
 
-    The tar file has all files that git tracks or would track. made contains what stages write, which does not count as
-    uncommitted. Raises ValueError for a file that is too large to be source, and with what git says where it refuses,
-    as in a repository that belongs to another user.
+    The tar file has all files that git tracks or would track, but results/, which is for people to pull. made contains
+    what stages write, which does not count as uncommitted. Raises ValueError for a file that is too large to be source,
+    and with what git says where it refuses, as in a repository that belongs to another user.
     """
 
     def git(*arguments: str) -> str:
@@ -50,7 +50,7 @@ def snapshot(made: Container[str]) -> tuple[bytes, list[str]]:
             raise ValueError(f"git {arguments[0]}: {' '.join(ended.stderr.split())}")
         return ended.stdout
 
-    listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", ".", ":!results").split("\0")
     files = [path for path in dict.fromkeys(listed) if path and os.path.lexists(path)]
     if large := [path for path in files if os.path.getsize(path) > LARGE]:
         raise ValueError(f"{large[0]}: over {LARGE // 10**6} MB and not in .gitignore; workers get a copy of all else")

@@ -32,6 +32,24 @@ def headline(run: Run) -> Table:
     return Table("In short", columns, rows)
 
 
+def claims(run: Run) -> list[Table]:
+    """Return the paper's statements and their verdicts, a table for each learned sweep that has claims/SWEEP.csv."""
+    columns = ("the paper says", "where", "measured here", "effect (95% interval)", "p", "verdict")
+    return [
+        Table(
+            f"The paper's statements, tested on {name}",
+            columns,
+            [
+                [row.claim, row.source, row.measure, f"{row.effect:.3g} ({row.low:.3g} to {row.high:.3g})",
+                 "" if pd.isna(row.p_corrected) else f"{row.p_corrected:.2g}", row.verdict]
+                for row in table.itertuples()
+            ],
+        )
+        for name in run.learned
+        if (table := run.table("claims", name, "effect", "low", "high", "p_corrected")) is not None
+    ]  # fmt: skip
+
+
 def percent(share: float) -> str:
     """Return a share as a reader says it: two significant digits below ten percent."""
     return f"{100 * share:.2g}%" if share < 0.0995 else "100%" if share == 1 else f"{100 * share:.1f}%"

@@ -24,7 +24,7 @@ from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure, figures
 from attractors.files import atomic, file_hash
 from attractors.report.explorer import GRID, PER_DECADE, explore
-from attractors.report.words import headline
+from attractors.report.words import claims, headline
 from attractors.results.run import Run
 
 PAGE = Path(__file__).parents[1] / "report"
@@ -221,7 +221,8 @@ def main(
     ]  # fmt: skip
     environment = Environment(loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined)
     page = environment.get_template("page.html").render(
-        learned=learned, figures=entries, sweeps=explorers, headline=headline(run), versions=versions(),
+        learned=learned, figures=entries, sweeps=explorers, headline=headline(run), claims=claims(run),
+        versions=versions(),
         thresholds=[thresholds(name, run) for name in names if run.table("thresholds", name) is not None],
         parameters=[{"name": str(path), "text": path.read_text("utf-8")} for path in files if path.is_file()],
         hashes=hashes,

@@ -1,0 +1,97 @@
+"""Write the folder of results that others pull: a DVC remote, the report as its page, and a list of what it holds."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from attractors.cli.checkout import check_checkout
+from attractors.cli.settings import ROOT
+from attractors.cli.stage import Stage
+from attractors.files import file_hash
+
+OBJECTS = Path("files") / "md5"
+
+
+def objects_of(folder: Path, name: str) -> list[Path]:
+    """Return the files in which a DVC remote holds the output whose md5 is `name`; of a folder, its listing and files.
+
+    Paths are relative to `folder`. Raises ValueError where one is missing.
+    """
+    found = [OBJECTS / name[:2] / name[2:]]
+    if (folder / found[0]).is_file() and name.endswith(".dir"):
+        parts = json.loads((folder / found[0]).read_text("utf-8"))
+        found += [OBJECTS / part["md5"][:2] / part["md5"][2:] for part in parts]
+    if missing := [path for path in found if not (folder / path).is_file()]:
+        raise ValueError(f"{missing[0].parent.name}{missing[0].name}: not in DVC's cache; make repro remakes it")
+    return found
+
+
+def filled(root: Path, folder: Path) -> list[dict[str, Any]]:
+    """Send the outputs of dvc.lock to the empty `folder`, and return them: stage, path, md5, files and bytes.
+
+    Outputs that DVC does not cache, which git holds, and those with `push: false` are left out. Raises ValueError where
+    a stage is not up to date, since a clone that pulls would have to run it again.
+    """
+    from dvc.repo import Repo
+
+    with Repo(str(root), config={"remote": {"release": {"url": str(folder)}}}) as repo:
+        if stale := sorted(repo.status()):
+            some = ", ".join(stale[:5]) + ", ..." * (len(stale) > 5)
+            raise ValueError(f"{len(stale)} stages are not up to date: {some}; first make repro, then commit dvc.lock")
+        repo.push(remote="release")
+        outputs = [
+            (out.stage.addressing, Path(out.fs_path).relative_to(root).as_posix(), out.hash_info.value)
+            for out in repo.index.outs
+            if out.use_cache and out.can_push and out.hash_info
+        ]
+    listed = []
+    for stage, path, name in sorted(outputs):
+        files = objects_of(folder, name)
+        size = sum((folder / file).stat().st_size for file in files)
+        listed.append({"stage": stage, "path": path, "md5": name, "files": len(files), "bytes": size})
+    return listed
+
+
+@click.command(cls=Stage, context_settings={"show_default": True, "max_content_width": 100})
+@click.option(
+    "--to", "folder", type=click.Path(file_okay=False, path_type=Path), default=ROOT / "results",
+    show_default="results, which a clone pulls from", help="The folder to write; what it held is replaced.",
+)  # fmt: skip
+def main(folder: Path) -> None:
+    """Write the results of the committed dvc.lock as a folder that DVC pulls from, here or on any static host.
+
+    It holds the objects of dvc.lock in the layout of a DVC remote, the report as index.html, and manifest.json: every
+    output with its stage, md5 and size, and the sha256 of dvc.lock.
+    """
+    check_checkout(ROOT)
+    folder = folder.absolute()
+    if folder.exists() and any(folder.iterdir()) and not (folder / "manifest.json").is_file():
+        raise click.BadParameter(f"{folder} holds other files (no manifest.json)", param_hint="--to")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".release-", dir=folder.parent) as temporary:
+        new, old = Path(temporary) / "new", Path(temporary) / "old"
+        new.mkdir()
+        outputs = filled(ROOT, new)
+        kept = [path for path in (new / OBJECTS).rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in kept)
+        report = ROOT / "plots" / "report.html"
+        if report.is_file():
+            shutil.copyfile(report, new / "index.html")
+        manifest = {
+            "dvc.lock": file_hash(ROOT / "dvc.lock"), "objects": len(kept), "bytes": size, "outputs": outputs,
+        }  # fmt: skip
+        text = json.dumps(manifest, indent=1) + "\n"
+        (new / "manifest.json").write_text(text, encoding="utf-8", newline="\n")
+        new.chmod(0o755)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    click.echo(f"{folder}: {len(kept)} objects of {len(outputs)} outputs, {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

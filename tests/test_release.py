@@ -1,0 +1,114 @@
+"""What `release` writes is what a clone pulls: no more than the lock names, no less, from a folder or a static host."""
+
+import functools
+import http.server
+import json
+import subprocess
+import sys
+import threading
+
+import pytest
+from click.testing import CliRunner
+from conftest import ROOT
+from dvc.repo import Repo
+from ruamel.yaml import YAML
+
+from attractors.commands import release
+
+STAGES = {
+    "numbers": "python -c \"import pathlib as p; p.Path('numbers').mkdir(exist_ok=True); "
+    "[p.Path(f'numbers/{i}').write_text(f'{i}' * 9) for i in (1, 2)]\"",
+    "picture": "python -c \"import pathlib as p; p.Path('picture').write_text('a picture')\"",
+}
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A checkout after dvc repro: a folder of two files, and a file that is not to be pushed."""
+    root = tmp_path / "made"
+    root.mkdir()
+    Repo.init(str(root), no_scm=True).close()
+    (root / "seed").write_text("1")
+    command = f"{sys.executable} {{}}"
+    stages = {
+        name: {"cmd": command.format(text.removeprefix("python ")), "deps": ["seed"], "outs": [name]}
+        for name, text in STAGES.items()
+    }
+    stages["picture"]["outs"] = [{"picture": {"push": False}}]
+    with (root / "dvc.yaml").open("w") as file:
+        YAML().dump({"stages": stages}, file)
+    monkeypatch.setattr(release, "ROOT", root)
+    monkeypatch.chdir(root)
+    with Repo(str(root)) as repo:
+        repo.reproduce()
+    return root
+
+
+def run(*arguments):
+    return CliRunner().invoke(release.main, arguments)
+
+
+def pulled(root, folder, url):
+    """A checkout that has only what git would hold, after dvc pull from `url`."""
+    folder.mkdir()
+    Repo.init(str(folder), no_scm=True).close()
+    for name in ("dvc.yaml", "dvc.lock", "seed"):
+        (folder / name).write_bytes((root / name).read_bytes())
+    with Repo(str(folder), config={"core": {"remote": "r"}, "remote": {"r": {"url": url}}}) as repo:
+        repo.pull(allow_missing=True)
+    return folder
+
+
+def test_a_clone_pulls_the_bytes_of_the_lock_from_a_folder_and_from_a_static_host(repository, tmp_path):
+    (repository / "plots").mkdir()
+    (repository / "plots/report.html").write_text("<p>report")
+    result = run("--to", str(tmp_path / "out"))
+    assert result.exit_code == 0, result.output
+    assert "3 objects of 1 outputs" in result.output
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    (output,) = manifest["outputs"]
+    assert (output["stage"], output["path"], output["files"]) == ("numbers", "numbers", 3)
+    assert (tmp_path / "out/index.html").read_text() == "<p>report"
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "out")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        urls = [str(tmp_path / "out"), f"http://127.0.0.1:{server.server_port}"]
+        for number, url in enumerate(urls):
+            clone = pulled(repository, tmp_path / f"clone{number}", url)
+            assert {path.name: path.read_text() for path in (clone / "numbers").iterdir()} == {
+                "1": "1" * 9,
+                "2": "2" * 9,
+            }
+            assert not (clone / "picture").exists()
+        server.shutdown()
+
+
+def test_what_the_lock_no_longer_names_is_gone_and_foreign_folders_are_left_alone(repository, tmp_path):
+    out = tmp_path / "out"
+    assert run("--to", str(out)).exit_code == 0
+    before = {path.name for path in (out / "files").rglob("*") if path.is_file()}
+    (repository / "dvc.yaml").write_text((repository / "dvc.yaml").read_text().replace("* 9", "* 8"))
+    result = run("--to", str(out))
+    assert result.exit_code == 1 and "1 stages are not up to date: numbers" in result.output
+    assert {path.name for path in (out / "files").rglob("*") if path.is_file()} == before
+    with Repo(str(repository)) as repo:
+        repo.reproduce()
+    assert run("--to", str(out)).exit_code == 0
+    after = {path.name for path in (out / "files").rglob("*") if path.is_file()}
+    assert len(after) == 3 and not after & before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("years of work")
+    result = run("--to", str(tmp_path / "mine"))
+    assert result.exit_code == 2 and "other files" in result.output
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".release")] == []
+
+
+def test_the_remote_of_a_clone_lies_in_the_clone():
+    configuration = subprocess.run(
+        [sys.executable, "-m", "dvc", "remote", "list"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    assert configuration.split() == ["results", str(ROOT / "results"), "(default)"]
+    attributes = subprocess.run(
+        ["git", "check-attr", "text", "results/files/md5/00/1"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    assert attributes.strip().endswith("text: unset"), "git must not change line ends of objects"
