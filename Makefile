@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export USER ?= $(shell id -u)
 
-# LOCKED=1 installs the versions and hashes of requirements.lock; CPU=1 takes torch without CUDA, which is smaller on Linux.
+# LOCKED=1 installs the versions and hashes of requirements.lock; CPU=1 takes torch without CUDA, smaller on Linux.
 # uv installs where it is on the PATH.
 UV := $(shell command -v uv 2>/dev/null)
 ifdef CPU
@@ -79,9 +79,10 @@ $(CORE): requirements.txt requirements.lock pyproject.toml | .venv/bin/python
 	$(INSTALL) --requirement $<
 	touch $@
 
-# Records versions and hashes, for every system and Python that the project supports. Needs uv.
-lock:
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
+# Records the installed versions, with hashes for every system and Python that the project supports. Needs uv.
+lock: .venv/installed-dev
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+.*//' > .venv/versions
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --constraint .venv/versions \
 		--output-file requirements.lock requirements-dev.txt
 
 # The pages in docs/ and an API reference, in site/.
