@@ -84,3 +84,29 @@ def test_wrong_mappings_are_one_line_before_anything_is_written(run, params, wor
     assert words in result.output
     assert result.output.count("Error") == 1
     assert not (run.folder / "metrics").exists()
+
+
+def test_the_ratio_of_distances_takes_the_place_of_delta_m(run):
+    random = np.random.default_rng(0)
+    pairs = np.sort(random.uniform(0.1, 2, (600, 2)), axis=1).astype(np.float32)
+    expected = [0 if one / other < 1 / 3 else 1 for one, other in pairs.tolist()]
+    assert 0 < np.mean(expected) < 1
+    for distance, told in (("l2", pairs), ("lpips_alex", pairs**2)):  # LPIPS is the square of a distance
+        for size in (4, 16):
+            arrays = {"training_distances": told, "synthetic_distances": np.full((600, 1), 0.2, np.float32),
+                      "training_spacing": np.full(size, 2, np.float32)}  # fmt: skip
+            write_arrays(run.folder / f"neighbours/{size}.safetensors", arrays, size=size, distance=distance)
+        result = run("delta_m: {digits: {16: ratio}}\ndelta_s: 0.3\n")
+        assert result.exit_code == 0, result.output
+        assert read_arrays(run.folder / "types/16.safetensors")[0]["codes"].tolist() == expected
+        values, sources = limits(run)
+        assert sources[1] == "ratio" and sources[0] != "ratio"
+        assert (told[:, 0] <= values[1] * (1 + 1e-5)).sum() == expected.count(0)
+
+
+def test_the_ratio_needs_two_neighbours(run):
+    result = run("delta_m: ratio\n")
+    assert result.exit_code == 1 and result.output.strip().endswith(
+        "needs two neighbours of each sample (neighbours --k 2)"
+    )
+    assert run("delta_s: ratio\n").exit_code == 2

@@ -139,7 +139,7 @@ def test_a_threshold_is_a_number_auto_or_a_mapping_by_sweep_and_by_k(setting, ex
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        (-1, "delta_m is '-1'; it must be a distance of at least 0, auto, or a mapping"),
+        (-1, "delta_m is '-1'; it must be a distance of at least 0, auto, ratio, or a mapping"),
         (True, "delta_m is 'True'"),
         (float("nan"), "delta_m is 'nan'"),
         (float("inf"), "delta_m is 'inf'"),
@@ -152,7 +152,10 @@ def test_a_threshold_is_a_number_auto_or_a_mapping_by_sweep_and_by_k(setting, ex
         ({"digits": {16: {}}}, "delta_m.digits.16 is '{}'; it must be a distance of at least 0, auto"),
         ({"mnist-128": {4000: -1}}, "delta_m.mnist-128.4000 is '-1'"),
         ({"mnist-128": {"b": 1}}, "delta_m.mnist-128 names 'b'; a mapping from K"),
-        ({"digits": "wide"}, "delta_m.digits is 'wide'; it must be a distance of at least 0, auto, or a mapping"),
+        (
+            {"digits": "wide"},
+            "delta_m.digits is 'wide'; it must be a distance of at least 0, auto, ratio, or a mapping",
+        ),
     ],
 )
 def test_a_threshold_that_is_none_of_these_is_named(setting, words):

@@ -7,15 +7,20 @@ DISTANCES = {"l2": None, "lpips_alex": "alex", "lpips_vgg": "vgg"}  # distances 
 
 
 def classify(
-    distance_to_training: np.ndarray, distance_to_synthetic: np.ndarray, delta_m: float, delta_s: float
+    distance_to_training: np.ndarray,
+    distance_to_synthetic: np.ndarray,
+    delta_m: float,
+    delta_s: float,
+    memorized: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the types of n samples by Eqs. 9-11, as codes into TYPES: [n] int8.
 
     distance_to_training and distance_to_synthetic: [n] are the distances to the nearest image of S and to the nearest
     other sample of S'. A sample is memorized at or below delta_m, or else spurious at or below delta_s, or else
-    generalized.
+    generalized. memorized: [n] bool, by another rule, is taken in place of Eq. 9.
     """
-    memorized = distance_to_training <= delta_m  # Eq. 9
+    if memorized is None:
+        memorized = distance_to_training <= delta_m  # Eq. 9
     spurious = (distance_to_synthetic <= delta_s) & ~memorized  # Eq. 10
     return np.where(memorized, 0, np.where(spurious, 1, 2)).astype(np.int8)  # Eq. 11
 

@@ -34,35 +34,38 @@ class Threshold:
     """A threshold, and the reason for its value."""
 
     value: float
-    source: str  # given, valley, borrowed from K=..., or spacing
+    source: str  # given, valley, borrowed from K=..., spacing, or ratio
     bound: float
     valley: Valley | None = None
 
 
 AUTO, DEFAULT = "auto", "default"
+RATIO = "ratio"  # of delta_m: memorized where d1 / d2 < 1/3, as in `yardsticks.ratio`
 
 
 def given_thresholds(
     setting: object, name: str, sweep: str, sizes: Sequence[int], sweeps: Collection[str] = ()
-) -> list[float | None]:
+) -> list[float | str | None]:
     """Return what the setting of a threshold gives for each K of a sweep: the threshold, or None where it is automatic.
 
-    setting is a distance >= 0 for all sweeps and K, `auto`, or a mapping from names of sweeps to one of these or to a
-    mapping from K to one of these. `default` in a mapping stands for everything that it does not name, and is `auto`
-    where it is missing. name is the setting's name in messages. sizes are the sweep's K. sweeps are the names that a
-    mapping may contain besides `sweep`, so that a misspelt name is an error; where there are none, any name is allowed.
-    Raises ValueError for anything else, naming the entry: "delta_m.digits.64 is -1; ...".
+    setting is a distance >= 0 for all sweeps and K, `auto`, for delta_m `ratio`, which is returned as it is, or a
+    mapping from names of sweeps to one of these or to a mapping from K to one of these. `default` in a mapping stands
+    for everything that it does not name, and is `auto` where it is missing. name is the setting's name in messages.
+    sizes are the sweep's K. sweeps are the names that a mapping may contain besides `sweep`, so that a misspelt name is
+    an error; where there are none, any name is allowed. Raises ValueError for anything else, naming the entry:
+    "delta_m.digits.64 is -1; ...".
     """
+    rules = [AUTO, RATIO] if name == "delta_m" else [AUTO]
 
-    def value(entry: object, where: str) -> float | None:
-        if entry == AUTO:
-            return None
+    def value(entry: object, where: str) -> float | str | None:
+        if isinstance(entry, str) and entry in rules:
+            return None if entry == AUTO else entry
         if isinstance(entry, bool) or not isinstance(entry, Real) or not 0 <= float(entry) < np.inf:
-            kinds = "a distance of at least 0, auto" + ", or a mapping" * (where.count(".") < 2)
+            kinds = ", ".join(["a distance of at least 0", *rules]) + ", or a mapping" * (where.count(".") < 2)
             raise ValueError(f"{where} is {str(entry)[:80]!r}; it must be {kinds}")
         return float(entry)
 
-    def of_sweep(entry: object, where: str, known: Sequence[int] | None) -> dict[object, float | None]:
+    def of_sweep(entry: object, where: str, known: Sequence[int] | None) -> dict[object, float | str | None]:
         if not isinstance(entry, dict):
             return {DEFAULT: value(entry, where)}
         found = {}
@@ -84,6 +87,17 @@ def given_thresholds(
         of_sweep(entry, f"{name}.{key}", list(sizes) if key == sweep else None)
     entries = of_sweep(setting.get(sweep, setting.get(DEFAULT, AUTO)), name, None)
     return [entries.get(size, entries.get(DEFAULT)) for size in sizes]
+
+
+def equivalent_distance(to_training: np.ndarray, memorized: np.ndarray) -> float:
+    """Return the distance within which as many samples have their nearest image of S as another rule calls memorized.
+
+    to_training: [n] distances to S. memorized: [n] bool, by that rule. Where it calls none memorized, the result lies
+    just below the least distance.
+    """
+    count = int(memorized.sum())
+    ranked = np.sort(to_training)
+    return float(ranked[count - 1] if count else np.nextafter(ranked[0], np.float32(0)))
 
 
 def copy_bound(spacing: np.ndarray) -> float:

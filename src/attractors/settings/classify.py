@@ -14,7 +14,9 @@ Threshold = Literal["auto"] | Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class Classification(Section):
     """The thresholds of Eqs. 9 and 10: a distance, auto, or a mapping as `given_thresholds` reads it."""
 
-    delta_m: Threshold = Field("auto", description="Memorized at or below this distance to S (Eq. 9).")
+    delta_m: Literal["ratio"] | Threshold = Field(
+        "auto", description="Memorized at or below this distance to S (Eq. 9); ratio: where d1 / d2 < 1/3 instead."
+    )
     delta_s: Threshold = Field("auto", description="Spurious at or below this distance within S' (Eq. 10).")
 
     @field_validator("delta_m", "delta_s", mode="before")

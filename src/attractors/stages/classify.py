@@ -14,7 +14,15 @@ from attractors.cli.settings import ROOT
 from attractors.cli.stage import seed_option, stage
 from attractors.data.subsets import replicates, sizes
 from attractors.distances.detection import DISTANCES, TYPES, classify
-from attractors.distances.thresholds import Threshold, choose, copy_bound, find_valley, given_thresholds
+from attractors.distances.thresholds import (
+    RATIO,
+    Threshold,
+    choose,
+    copy_bound,
+    equivalent_distance,
+    find_valley,
+    given_thresholds,
+)
 from attractors.randomness import BOOTSTRAP, REPLICATES, generator
 from attractors.results.paper import TABLE_2
 from attractors.results.replicates import (
@@ -29,6 +37,7 @@ from attractors.results.replicates import (
 from attractors.results.run import spurious_peak
 from attractors.settings.classify import Classification
 from attractors.tables import write_csv, write_json
+from attractors.yardsticks.ratio import distance_ratio, is_memorized
 
 BINS = np.arange(-120, 81) / 40  # edges of log10(distance): 1e-3 to 100, 40 to the decade
 
@@ -41,6 +50,7 @@ class Distances(NamedTuple):
     within: np.ndarray  # [N'], and to the nearest other sample of the same replicate
     spacing: np.ndarray  # of each training image to the nearest other one
     replicate: np.ndarray  # [N'] int16, the number of each sample's replicate
+    copied: np.ndarray  # [N'] int8: whether d1 / d2 < 1/3, or -1 where only one neighbour is known
 
     @property
     def bound(self) -> float:
@@ -69,13 +79,19 @@ def read_run(path: Path) -> Distances:
     if not 0 < np.median(spacing) < np.inf:
         raise ValueError(f"{path}: most images of S are copies of each other; S needs different ones")
     owner = np.full(len(within), replicate, np.int16)
-    return Distances(record["size"], to_training[:, 0], within[:, 0], spacing, owner)
+    copied = np.full(len(within), -1, np.int8)
+    if to_training.shape[1] > 1:  # LPIPS is the square of a distance
+        metric = to_training if DISTANCES[record["distance"]] is None else np.sqrt(to_training)
+        copied = is_memorized(distance_ratio(metric)).astype(np.int8)
+    return Distances(record["size"], to_training[:, 0], within[:, 0], spacing, owner, copied)
 
 
 def thresholds(
-    given: list[float | None], distances: list[np.ndarray], runs: list[Distances], seed: int, stream: int
+    given: list[float | str | None], distances: list[np.ndarray], runs: list[Distances], seed: int, stream: int
 ) -> list[Threshold]:
     """Return one Threshold for each of `runs`: the given number or, where it is None, the automatic choice.
+
+    Where it is RATIO, the value is the distance within which as many samples lie, for tables and figures alone.
 
     distances: those that the threshold is for, [N'] of each run; the replicates of a K have one threshold. stream: 0
     for delta_m, 1 for delta_s. The choice at one K does not depend on which others are given: their valleys may still
@@ -89,10 +105,15 @@ def thresholds(
             for size, found, bound in zip(sizes, distances, bounds, strict=True)
         ]
         chosen = choose(sizes, valleys, bounds)
-    return [
-        choice if value is None else Threshold(value, "given", bound)
-        for value, choice, bound in zip(given, chosen, bounds, strict=True)
-    ]
+    found = []
+    for value, choice, run in zip(given, chosen, runs, strict=True):
+        if isinstance(value, str):
+            if run.copied.min() < 0:
+                raise ValueError(f"{value} at K = {run.size}: needs two neighbours of each sample (neighbours --k 2)")
+            found.append(Threshold(equivalent_distance(run.to_training, run.copied == 1), value, run.bound))
+        else:
+            found.append(choice if value is None else Threshold(value, "given", run.bound))
+    return found
 
 
 def threshold_columns(name: str, threshold: Threshold) -> dict[str, Any]:
@@ -236,7 +257,7 @@ def main(
     chosen_s = thresholds(given[1], [run.within for run in runs], runs, seed, 1)
     limits, counts, found = [], [], []
     for run, m, s in zip(runs, chosen_m, chosen_s, strict=True):
-        codes = classify(run.to_training, run.within, m.value, s.value)
+        codes = classify(run.to_training, run.within, m.value, s.value, run.copied == 1 if m.source == RATIO else None)
         found.append(counted(run, codes))
         limits.append({"K": run.size, **threshold_columns("delta_m", m), **threshold_columns("delta_s", s)})
         first, second = (np.log10(np.clip(d, 10 ** BINS[0], 10 ** BINS[-1])) for d in (run.to_training, run.within))
