@@ -56,10 +56,12 @@ def test_runs_yaml_is_what_the_laptop_scale_writes():
 
 
 def test_a_stage_depends_on_all_settings_that_it_reads():
-    from attractors.settings.sweep import ALONE, STUDY, SWEEP
+    from attractors.settings.sweep import ALONE, ALONG, STUDY, SWEEP
 
     foreach = {
         "${runs}": "${item.sweep}/",
+        "${snapshots}": "${item.sweep}/",
+        "${pairs}": "${item.sweep}/",
         "${prompts}": "${item.study}/",
         "${sweeps}": "${key}/",
         "${studies}": "${key}/",
@@ -69,7 +71,9 @@ def test_a_stage_depends_on_all_settings_that_it_reads():
         listed = [dep for dep in stage["deps"] if dep.startswith("data/settings/")]
         folder = foreach.get(str(loaded[name].get("foreach")), "")
         expected = (
-            [f"data/settings/{'' if name in ALONE else folder}{name}.json"] if name in SWEEP | STUDY | ALONE else []
+            [f"data/settings/{'' if name in ALONE else folder}{name}.json"]
+            if name in SWEEP | ALONG | STUDY | ALONE
+            else []
         )
         assert listed == expected, name
 

@@ -14,7 +14,7 @@ from attractors.cli.settings import read_yaml
 from attractors.settings.common import Common
 from attractors.settings.network import NETWORKS, diffusion_settings, network_settings
 from attractors.settings.section import Section, check
-from attractors.settings.sweep import ALONE, STUDY, SWEEP, params_settings, study_settings, sweep_settings
+from attractors.settings.sweep import ALONE, ALONG, STUDY, SWEEP, params_settings, study_settings, sweep_settings
 
 SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
 GOOD = {"dataset": "digits", "sizes": [2], "network": {"name": "mlp"}, "basin": {"delta_d": 1}}
@@ -157,16 +157,16 @@ def test_params_yaml_and_the_case_studies_are_described():
         params_settings({"basim": {}}, "p")
 
 
-@pytest.mark.parametrize("name", SWEEP | STUDY | ALONE)
+@pytest.mark.parametrize("name", SWEEP | ALONG | STUDY | ALONE)
 def test_what_is_tracked_of_a_stage_is_what_its_command_reads(name):
     command = importlib.import_module(f"attractors.stages.{name}").main
-    assert command.sections == (SWEEP | STUDY | ALONE)[name]
+    assert command.sections == (SWEEP | ALONG | STUDY | ALONE)[name]
     options = {parameter.name for parameter in command.params}
     fields = {field for section in command.sections for field in section.model_fields}
     files = {"data", "values", "params", "sweep", "study", "device",
               "out", "metrics", "spectra", "model", "selection", "synthetic",
              "subset", "training", "size", "lpips", "neighbours", "selections", "name", "latents", "types",
-             "folder", "replicate", "dataset"}  # fmt: skip
+             "folder", "replicate", "dataset", "first", "second", "skip"}  # fmt: skip
     assert options - files - set(Common.model_fields) == fields
 
 

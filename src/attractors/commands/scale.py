@@ -16,6 +16,7 @@ from attractors.settings.sweep import study_settings, sweep_settings
 
 SCALES = {
     "laptop": ["digits", "digits-exact", "digits-linear"],
+    "yardsticks": ["digits", "digits-exact", "digits-linear", "digits-time"],
     "widths": ["digits-narrow", "digits", "digits-wide"],
     "mnist": ["mnist-128"],
     "fashion_mnist": ["fashion_mnist-128"],
@@ -56,13 +57,15 @@ def runs_of(names: Sequence[str], folder: Path = ROOT / "sweeps", studies: Path 
 
     datasets; their orders by name, one for each replicate that has training sets of its own; backbones of LPIPS that
     are needed; sweeps by name; those of them that are learned (all but the controls in closed form); datasets with
-    several learned sweeps, as networks of several widths are; runs by name, with
-    the name of their files, K or K-R for replicate R from 1, and the backbones that their neighbours and basin stages
-    read; studies by name; their prompts by name. A study by itself comes with the laptop's sweeps.
+    several learned sweeps, as networks of several widths are; runs by name, with the name of their files, K or K-R for
+    replicate R from 1, and the backbones that their neighbours and basin stages read; sweeps along training, whose two
+    networks for each K, on disjoint images, are snapshots, and pairs together; studies by name; their prompts by name.
+    A study or a sweep along training by itself comes with the laptop's sweeps.
     """
     known, cases = names_in(folder), names_in(studies)
-    chosen, settings, chosen_cases = {}, {}, {}
-    for name in names if set(names) - set(cases) else [*names, "laptop"]:
+    chosen, settings, chosen_cases, along = {}, {}, {}, {}
+    alone = {name for name, path in known.items() if "train_snapshots" in read_yaml(path)} | set(cases)
+    for name in names if set(names) - alone else [*names, "laptop"]:
         for sweep in SCALES.get(name, [name]):
             if sweep not in known | cases:
                 raise ValueError(
@@ -74,7 +77,11 @@ def runs_of(names: Sequence[str], folder: Path = ROOT / "sweeps", studies: Path 
                 check_names([sweep, *prompts_of(chosen_cases[sweep], cases[sweep])], cases[sweep])
                 study_settings(chosen_cases[sweep], {}, cases[sweep])
             else:
-                chosen[sweep], settings[sweep] = read_sweep(known[sweep])
+                content, found = read_sweep(known[sweep])
+                if "train_snapshots" in found:
+                    along[sweep] = content["dataset"], found["train_snapshots"]["sizes"]
+                else:
+                    chosen[sweep], settings[sweep] = content, found
     sweeps = {
         sweep: {"dataset": content["dataset"], "neighbours": backbone(settings[sweep]["neighbours"]["distance"])}
         for sweep, content in chosen.items()
@@ -94,6 +101,17 @@ def runs_of(names: Sequence[str], folder: Path = ROOT / "sweeps", studies: Path 
     learned = {
         name: dict(sweep) for name, sweep in sweeps.items() if chosen[name]["network"]["name"] not in CLOSED_FORM
     }
+    pairs = {
+        f"{sweep}-{size}": {"sweep": sweep, "size": size, "subset": dataset}
+        for sweep, (dataset, grid) in along.items()
+        for size in grid
+    }
+    snapshots = {
+        f"{name}-{part}": {**pair, "file": f"{pair['size']}-{part}", "replicate": part, "skip": part * pair["size"]}
+        for name, pair in pairs.items()
+        for part in (0, 1)
+    }
+    subsets |= {dataset: {"dataset": dataset, "replicate": 0} for dataset, _ in along.values()}
     datasets = sorted({content["dataset"] for content in chosen.values()})
     several = {name for name in datasets if sum(sweep["dataset"] == name for sweep in learned.values()) > 1}
     widths = {name: {"dataset": name} for name in sorted(several)}
@@ -107,7 +125,9 @@ def runs_of(names: Sequence[str], folder: Path = ROOT / "sweeps", studies: Path 
     studies = {study: {"model": content["model"]} for study, content in chosen_cases.items()}
     return {
         "datasets": datasets, "subsets": subsets, "lpips": sorted(backbones), "sweeps": sweeps,
-        "learned": learned, "widths": widths, "runs": runs, "studies": studies, "prompts": prompts,
+        "learned": learned, "widths": widths, "runs": runs,
+        "along": {name: {"dataset": dataset} for name, (dataset, _) in along.items()}, "snapshots": snapshots,
+        "pairs": pairs, "studies": studies, "prompts": prompts,
     }  # fmt: skip
 
 

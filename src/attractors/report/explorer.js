@@ -246,6 +246,9 @@ function facts(entry) {
   if (entry.t_c !== undefined) words.push(`critical time ${entry.t_c.toPrecision(3)}`);
   if (entry.log_volume !== undefined) words.push(`log-volume ${entry.log_volume.toPrecision(3)}`);
   if (entry.energy !== undefined) words.push(`energy above S ${entry.energy.toPrecision(2)}`);
+  if (entry.ratio !== undefined) words.push(`d1/d2 ${entry.ratio.toPrecision(2)}`);
+  if (entry.adaptive !== undefined) words.push(`adaptive distance ${entry.adaptive.toPrecision(2)}`);
+  if (entry.flipd !== undefined) words.push(`dimension ${entry.flipd.toPrecision(2)}`);
   if (entry.spectrum) words.push(`singular values ${Math.max(...entry.spectrum).toPrecision(3)} to ${Math.min(...entry.spectrum).toPrecision(3)}`);
   return words;
 }

@@ -167,6 +167,27 @@ def known(run: Run, name: str, size: int, found: Mapping[str, Measured]) -> dict
     return told
 
 
+def by_yardsticks(run: Run, name: str, size: int, numbers: Iterable[int]) -> dict[int, dict[str, float]]:
+    """Return what other definitions say of samples of replicate 0, {sample: {ratio, adaptive, flipd}}, where known.
+
+    ratio: d1 / d2 to the two nearest images of S. adaptive: the distance of Carlini et al. flipd: the local dimension
+    of the model, which is known of the first samples alone. There is nothing without a file of the stage `yardsticks`.
+    """
+    path = run.data / "yardsticks" / name / f"{size}.safetensors"
+    if not path.is_file():
+        return {}
+    arrays, _ = read_arrays(path)
+    known = {"ratio": "ratio", "adaptive": "adaptive", "flipd": "samples_flipd"}
+    return {
+        int(number): {
+            quantity: float(f"{arrays[array][number]:.4g}")
+            for quantity, array in known.items()
+            if array in arrays and number < len(arrays[array])
+        }
+        for number in numbers
+    }
+
+
 def embedded_measurements(
     found: Mapping[str, Measured], to_training: np.ndarray, within: np.ndarray
 ) -> dict[str, dict[str, str]]:
@@ -239,6 +260,8 @@ def explore(
         }
         found = measured(run, name, row.K)
         quantities = known(run, name, row.K, found)
+        for number, values in by_yardsticks(run, name, row.K, both).items():
+            quantities.setdefault(number, {}).update(values)
         runs.append({
             "K": row.K, "count": len(within), "auto": [row.delta_m, row.delta_s], "at": [int(n) for n in at],
             **packed(counts), **{axis: examples(part, arrays, tiles, quantities) for axis, part in chosen.items()},

@@ -22,6 +22,7 @@ from attractors.settings.section import Section, check
 from attractors.settings.study import Generation, LatentCurvature
 from attractors.settings.toy import Circle, Minima, ScoreMLP, ToyEvaluation, ToyOptimisation
 from attractors.settings.train import Training
+from attractors.settings.yardsticks import Drawing, Snapshots, Yardsticks
 
 Sections = dict[str, tuple[type[Section], ...]]
 SWEEP: Sections = {
@@ -32,7 +33,9 @@ SWEEP: Sections = {
     "basin": (Basin, Search),
     "curvature": (Curvature,),
     "energy": (Energy,),
+    "yardsticks": (Yardsticks,),
 }
+ALONG: Sections = {"train_snapshots": (Snapshots,), "training_time": (Drawing,)}  # of sweeps with the first of them
 STUDY: Sections = {"sd_generate": (Generation,), "sd_stability": (), "sd_curvature": (LatentCurvature,)}
 ALONE: Sections = {
     "join": (Joining,),
@@ -53,7 +56,7 @@ def refuse_unknown(content: dict[str, Any], known: list[str], path: Path | str) 
 
 def params_settings(content: dict[str, Any], path: Path | str) -> None:
     """Raise ValueError, naming the file and the setting, for what params.yaml must not hold."""
-    sections = SWEEP | STUDY | ALONE
+    sections = SWEEP | ALONG | STUDY | ALONE
     plain = [*Common.model_fields, "delta_m", "delta_s"]
     refuse_unknown(content, [*plain, *sections], path)
     check({key: content[key] for key in plain if key in content}, str(path), Common, Classification, partial=True)
@@ -82,9 +85,11 @@ def sweep_settings(content: dict[str, Any], params: dict[str, Any], path: Path |
     """Return {stage: every setting that it reads} of a sweep's file, which is checked as a whole.
 
     content, params: what the file at `path` and params.yaml hold. Raises ValueError, in one line that names the file,
-    for an unknown section and for a setting that is unknown, invalid or missing.
+    for an unknown section and for a setting that is unknown, invalid or missing. A sweep with a section train_snapshots
+    has the stages ALONG and no others.
     """
-    refuse_unknown(content, ["dataset", "sizes", "replicates", "new_subsets", "network", "diffusion", *SWEEP], path)
+    stages = ALONG if "train_snapshots" in content else SWEEP
+    refuse_unknown(content, ["dataset", "sizes", "replicates", "new_subsets", "network", "diffusion", *stages], path)
     try:
         grid = sizes(content.get("sizes"))
         models = replicates(content.get("replicates"), grid)
@@ -95,12 +100,15 @@ def sweep_settings(content: dict[str, Any], params: dict[str, Any], path: Path |
     network = network_settings(content.get("network"), f"{path}: network").model_dump(mode="json")
     diffusion = diffusion_settings(content.get("diffusion") or {}, f"{path}: diffusion").model_dump(mode="json")
     found = {}
-    for name, kinds in SWEEP.items():
+    for name, kinds in stages.items():
         check(content.get(name) or {}, f"{path}: {name}", *kinds, Common, partial=True)
         try:
             found[name] = stage_settings(name, kinds, params, content)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
+    if stages is ALONG:
+        found["train_snapshots"] |= {"network": network, "diffusion": diffusion, "sizes": grid}
+        return found
     found["train"] |= {"network": network, "diffusion": diffusion}
     found["classify"] |= {"dataset": content.get("dataset"), "sizes": grid, "replicates": list(models.values())}
     return found

@@ -21,7 +21,7 @@ def main(out: Path) -> None:
     params, runs = read_yaml(ROOT / "params.yaml"), read_runs(ROOT / "runs.yaml")
     params_settings(params, "params.yaml")
     found = {name: stage_settings(name, kinds, params) for name, kinds in ALONE.items()}
-    for folder, names, settings in (("sweeps", runs["sweeps"], sweep_settings),
+    for folder, names, settings in (("sweeps", [*runs["sweeps"], *(runs.get("along") or [])], sweep_settings),
                                     ("prompts", runs.get("studies") or {}, study_settings)):  # fmt: skip
         for name in names:
             content = read_yaml(ROOT / folder / f"{name}.yaml")

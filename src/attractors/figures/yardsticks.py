@@ -1,0 +1,182 @@
+"""Other definitions of memorization on the same models: where each sees the transition, and what it sees beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+import pandas as pd
+
+from attractors.cli.stage import Stage
+from attractors.figures.registry import Figure
+from attractors.figures.style import COLOURS, figure_option, log_axis, log_scale, panels, save
+from attractors.report.words import Table
+from attractors.results.run import Run
+from attractors.results.yardsticks import CURVES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PAINT = {
+    "ratio": "#0072B2", "adaptive": "#56B4E9", "held_out_gap": "#CC79A7", "lost_dimension": "#009E73",
+    "path_departure": "#E69F00", "agreement": "#000000",
+}  # fmt: skip
+ALONG = "-time"  # the sweep NAME-time has what needs trainings of its own
+SHOWN = 4  # sizes whose gaps are drawn by noise level
+
+
+def tables_of(run: Run, kind: str, name: str) -> pd.DataFrame:
+    """Return the tables METRICS/kind of a sweep and of its trainings along time as one. Raises ValueError."""
+    table, along = run.needed(kind, name), run.table(kind, f"{name}{ALONG}")
+    return table if along is None else pd.concat([table, along], ignore_index=True)
+
+
+def findings(run: Run) -> Iterator[str | Table]:
+    """The K at which each yardstick crosses its half."""
+    rows = []
+    for name in run.learned:
+        if run.table("crossings", name) is None:
+            continue
+        for row in tables_of(run, "crossings", name).itertuples():
+            if row.yardstick in CURVES and np.isfinite(row.K):
+                ends = f"{row.low:.3g} to {row.high:.3g}" if np.isfinite(row.low) else ""
+                rows.append([name, CURVES[row.yardstick].label, f"{row.half:.2g}", f"{row.K:.3g}", ends])
+            elif row.yardstick == "effective_size":
+                rows.append([name, "effective size of memorization (90%)", "", f"{row.K:.0f}", ""])
+    if rows:
+        yield Table("Where each yardstick crosses its half", ("sweep", "yardstick", "half", "K", "95% interval"), rows)
+
+
+FIGURE = Figure(
+    __name__,
+    "Not in the paper",
+    "One transition by the definitions of others",
+    "The paper defines memorized, spurious and generalized samples by two distances. Others define memorization by "
+    "ratios of distances, by denoising errors, by dimensions, and by whether two networks agree.",
+    stages=("yardsticks", "yardsticks_table"),
+    pictures=("yardsticks/{}",),
+    tables=("yardsticks/{}", "crossings/{}", "gaps/{}"),
+    findings=findings,
+)
+
+
+def of(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the rows of one yardstick that have a value, by K."""
+    return table[(table.yardstick == name) & np.isfinite(table.value)].sort_values("K")
+
+
+def draw_band(axis: Axes, part: pd.DataFrame, colour: str, label: str, scale: float = 1.0, line: str = "o-") -> None:
+    """Draw the rows of one yardstick against K, with their intervals as a band."""
+    axis.plot(part.K, part.value / scale, line, ms=3, lw=1.2, color=colour, label=label)
+    axis.fill_between(part.K, part.low / scale, part.high / scale, color=colour, alpha=0.15, lw=0)
+
+
+def draw_curves(axis: Axes, table: pd.DataFrame, fractions: pd.DataFrame | None) -> None:
+    """Draw every transition curve; one without a scale of its own is drawn in units of its largest value."""
+    for name, curve in CURVES.items():
+        if len(part := of(table, name)):
+            scale = 1.0 if curve.level is not None else float(part.value.max())
+            draw_band(axis, part, PAINT[name], curve.label, scale, "o--" if curve.rises else "o-")
+    if fractions is not None:
+        axis.plot(fractions.K, fractions.memorized, "s:", ms=3, lw=1, color="#555555", label="memorized (Eq. 9)")
+    axis.set(title="transition curves (dashed: rising with K)", ylabel="share, or by the largest", ylim=(-0.1, 1.1))
+    log_axis(axis)
+    axis.legend(fontsize=6, loc="center left")
+
+
+def draw_crossings(axis: Axes, crossed: pd.DataFrame) -> None:
+    """Draw the K at which each curve crosses its half, with its interval."""
+    kept = crossed[crossed.yardstick.isin([*CURVES]) & np.isfinite(crossed.K)]
+    for number, row in enumerate(kept.itertuples()):
+        axis.plot([row.low, row.high], [number, number], lw=2, color=PAINT[row.yardstick], alpha=0.5)
+        axis.plot(row.K, number, "o", ms=5, color=PAINT[row.yardstick])
+    axis.set(title="K at which each crosses its half", yticks=range(len(kept)))
+    axis.set_yticklabels([CURVES[name].label for name in kept.yardstick], fontsize=7)
+    axis.invert_yaxis()
+    log_axis(axis)
+
+
+def draw_gaps(axis: Axes, gaps: pd.DataFrame) -> None:
+    """Draw the relative gap by noise level at a few sizes, and that of both closed forms at one of them."""
+    sizes = gaps.K.unique()
+    chosen = sizes[np.unique(np.linspace(0, len(sizes) - 1, SHOWN).round().astype(int))] if len(sizes) else []
+    for number, size in enumerate(chosen):
+        part, shade = gaps[size == gaps.K], 0.15 + 0.85 * (number + 1) / len(chosen)
+        axis.plot(part.noise_level, part.model, "o-", ms=2, lw=1.2, color=COLOURS["memorized"], alpha=shade,
+                  label=f"K = {size}")  # fmt: skip
+        if number == len(chosen) // 2:
+            axis.plot(part.noise_level, part.exact, "--", lw=1, color="black", label=f"exact, K = {size}")
+            axis.plot(part.noise_level, part.linear, ":", lw=1.2, color="black", label=f"linear, K = {size}")
+    axis.set(title="held-out denoising: relative gap", xlabel=r"noise level $\sigma_t / \sqrt{\bar\alpha_t}$",
+             ylabel="(held-out - training) / held-out")  # fmt: skip
+    if len(chosen):
+        log_scale(axis, xscale="log")
+        axis.legend(fontsize=6)
+
+
+def draw_times(axis: Axes, table: pd.DataFrame, basins: pd.DataFrame | None) -> None:
+    """Draw the times of speciation and collapse of the data, beside the critical times of training images (Alg. 1)."""
+    for name, colour in (("speciation", "#D55E00"), ("collapse", "#0072B2")):
+        if len(part := of(table, f"{name}_time")):
+            draw_band(axis, part, colour, f"{name} (Biroli et al.)")
+    if basins is not None and len(part := basins[basins.type == "training"]):
+        axis.plot(part.K, part.t_c, "s:", ms=3, lw=1, color="#555555", label="$t_c$ of training images (Alg. 1)")
+    axis.set(title="times along the diffusion", ylabel="steps", ylim=(0, None))
+    log_axis(axis)
+    axis.legend(fontsize=6)
+
+
+def draw_training(axis: Axes, table: pd.DataFrame) -> bool:
+    """Draw the steps of training at which samples come to resemble the data and become copies; False without them."""
+    drawn = False
+    for name, colour, label in (("quality_step", "#009E73", "samples near the data"),
+                                ("memorization_step", "#0072B2", "half of the memorization")):  # fmt: skip
+        if len(part := of(table, name)):
+            draw_band(axis, part, colour, label)
+            drawn = True
+    if drawn:
+        axis.set(title="training time", ylabel="steps of training")
+        log_axis(axis)
+        axis.set_yscale("log")
+        axis.legend(fontsize=6)
+    return drawn
+
+
+def draw_agreement(axis: Axes, table: pd.DataFrame) -> bool:
+    """Draw how alike two networks' samples are, and how near those are to images trained on; False without them."""
+    agreement, closeness = of(table, "agreement"), of(table, "closeness")
+    if not len(agreement):
+        return False
+    draw_band(axis, agreement, "black", "between two networks")
+    draw_band(axis, closeness, "#0072B2", "to the nearest image of S")
+    axis.set(title="two networks, disjoint images", ylabel="cosine similarity", ylim=(-0.1, 1.05))
+    log_axis(axis)
+    axis.legend(fontsize=6)
+    return True
+
+
+@click.command(cls=Stage)
+@click.argument("name")
+@click.option("--metrics", type=click.Path(file_okay=False), required=True, help="Folder of tables.")
+@figure_option
+def main(name: str, metrics: str, outs: tuple[str, ...]) -> None:
+    """Draw METRICS/{yardsticks,crossings,gaps}/NAME.csv, and those of NAME-time, where it exists."""
+    run = Run(Path(metrics))
+    table, crossed = tables_of(run, "yardsticks", name), tables_of(run, "crossings", name)
+    figure, axes = panels(2, 3, 13, 7)
+    draw_curves(axes[0, 0], table, run.table("fractions", name))
+    draw_crossings(axes[0, 1], crossed)
+    draw_gaps(axes[0, 2], run.needed("gaps", name))
+    draw_times(axes[1, 0], table, run.table("basin", name))
+    for axis, draw in ((axes[1, 1], draw_training), (axes[1, 2], draw_agreement)):
+        if not draw(axis, table):
+            axis.axis("off")
+            axis.text(0.5, 0.5, "needs trainings of its own:\nscale yardsticks", ha="center", va="center", fontsize=8)
+    click.echo(f"{save(figure, outs)}: {table.yardstick.nunique()} yardsticks of {name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""The tables of other definitions of memorization: every yardstick at every K, and where each crosses its half."""
+
+from pathlib import Path
+
+import click
+
+from attractors.arrays import read_arrays
+from attractors.cli.stage import seed_option, stage
+from attractors.randomness import YARDSTICKS, generator
+from attractors.results.run import Run
+from attractors.results.yardsticks import crossings_table, gaps_table, yardsticks_table
+from attractors.tables import write_csv
+
+
+def sizes_in(folder: Path) -> list[int]:
+    """Return the K of the files K.safetensors and K-R.safetensors in a folder, ascending."""
+    return sorted({int(path.stem.partition("-")[0]) for path in folder.glob("[0-9]*.safetensors")})
+
+
+@stage("yardsticks_table")
+@click.argument("name")
+@click.option(
+    "--data", type=click.Path(file_okay=False, path_type=Path), default="data", help="Folder of measurements."
+)
+@click.option("--metrics", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of tables.")
+@seed_option
+def main(name: str, data: Path, metrics: Path, seed: int) -> None:
+    """Write METRICS/{yardsticks,crossings,gaps}/NAME.csv from DATA/yardsticks/NAME and DATA/training_time/NAME.
+
+    Intervals count how replicates differ, where there are several.
+    """
+    run = Run(metrics, data=data)
+    runs, along = (
+        {
+            size: [read_arrays(path) for path in run.files(kind, name, size).values()]
+            for size in sizes_in(data / kind / name)
+        }
+        for kind in ("yardsticks", "training_time")
+    )
+    if not runs and not along:
+        raise ValueError(f"{data / 'yardsticks' / name}: no files; python src/main.py yardsticks writes them")
+    table = yardsticks_table(runs, {size: files[0][0] for size, files in along.items()})
+    crossed = crossings_table(table, generator(seed, YARDSTICKS))
+    write_csv(metrics / "yardsticks" / f"{name}.csv", table)
+    write_csv(metrics / "crossings" / f"{name}.csv", crossed)
+    write_csv(metrics / "gaps" / f"{name}.csv", gaps_table(runs))
+    click.echo(crossed.to_string(index=False, float_format="%.3g"))
+    click.echo(f"{metrics}: {table.yardstick.nunique()} yardsticks of {name} at {table.K.nunique()} sizes")
+
+
+if __name__ == "__main__":
+    main()
