@@ -14,16 +14,17 @@ from attractors.cli.stage import Stage
 from attractors.figures.registry import Figure
 from attractors.figures.style import COLOURS, figure_option, log_axis, log_scale, panels, save
 from attractors.report.words import Table
-from attractors.results.run import Run
+from attractors.results.run import Run, half_memorized
 from attractors.results.yardsticks import CURVES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PAINT = {
-    "ratio": "#0072B2", "adaptive": "#56B4E9", "held_out_gap": "#CC79A7", "lost_dimension": "#009E73",
+    "ratio": "#0072B2", "adaptive": "#56B4E9", "held_out_gap": "#CC79A7", "flipd": "#009E73",
     "path_departure": "#E69F00", "agreement": "#000000",
 }  # fmt: skip
+EQ_9 = "memorized (Eq. 9)"  # the paper's, drawn beside
 ALONG = "-time"  # the sweep NAME-time has what needs trainings of its own
 SHOWN = 4  # sizes whose gaps are drawn by noise level
 
@@ -81,20 +82,23 @@ def draw_curves(axis: Axes, table: pd.DataFrame, fractions: pd.DataFrame | None)
             scale = 1.0 if curve.level is not None else float(part.value.max())
             draw_band(axis, part, PAINT[name], curve.label, scale, "o--" if curve.rises else "o-")
     if fractions is not None:
-        axis.plot(fractions.K, fractions.memorized, "s:", ms=3, lw=1, color="#555555", label="memorized (Eq. 9)")
+        axis.plot(fractions.K, fractions.memorized, "s:", ms=3, lw=1, color="#555555")
     axis.set(title="transition curves (dashed: rising with K)", ylabel="share, or by the largest", ylim=(-0.1, 1.1))
     log_axis(axis)
-    axis.legend(fontsize=6, loc="center left")
 
 
-def draw_crossings(axis: Axes, crossed: pd.DataFrame) -> None:
-    """Draw the K at which each curve crosses its half, with its interval."""
-    kept = crossed[crossed.yardstick.isin([*CURVES]) & np.isfinite(crossed.K)]
-    for number, row in enumerate(kept.itertuples()):
-        axis.plot([row.low, row.high], [number, number], lw=2, color=PAINT[row.yardstick], alpha=0.5)
-        axis.plot(row.K, number, "o", ms=5, color=PAINT[row.yardstick])
-    axis.set(title="K at which each crosses its half", yticks=range(len(kept)))
-    axis.set_yticklabels([CURVES[name].label for name in kept.yardstick], fontsize=7)
+def draw_crossings(axis: Axes, crossed: pd.DataFrame, fractions: pd.DataFrame | None) -> None:
+    """Draw the K at which each curve crosses its half, with its interval; the names are the key to the curves."""
+    rows = [(CURVES[row.yardstick].label, PAINT[row.yardstick], row.K, row.low, row.high)
+            for row in crossed.itertuples() if row.yardstick in CURVES]  # fmt: skip
+    if fractions is not None:
+        rows.append((EQ_9, "#555555", half_memorized(fractions), np.nan, np.nan))
+    for number, (_, colour, size, low, high) in enumerate(rows):
+        axis.plot([low, high], [number, number], lw=3, color=colour, alpha=0.4)
+        axis.plot(size, number, "o", ms=5, color=colour)
+    axis.set(title="K at which each crosses its half", yticks=range(len(rows)))
+    for label, (name, colour, size, *_) in zip(axis.set_yticklabels([row[0] for row in rows]), rows, strict=True):
+        label.set(text=name if np.isfinite(size) else f"{name}: nowhere", color=colour, fontsize=8)
     axis.invert_yaxis()
     log_axis(axis)
 
@@ -168,7 +172,7 @@ def main(name: str, metrics: str, outs: tuple[str, ...]) -> None:
     table, crossed = tables_of(run, "yardsticks", name), tables_of(run, "crossings", name)
     figure, axes = panels(2, 3, 13, 7)
     draw_curves(axes[0, 0], table, run.table("fractions", name))
-    draw_crossings(axes[0, 1], crossed)
+    draw_crossings(axes[0, 1], crossed, run.table("fractions", name))
     draw_gaps(axes[0, 2], run.needed("gaps", name))
     draw_times(axes[1, 0], table, run.table("basin", name))
     for axis, draw in ((axes[1, 1], draw_training), (axes[1, 2], draw_agreement)):

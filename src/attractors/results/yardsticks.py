@@ -32,7 +32,7 @@ CURVES = {
     "ratio": Curve("memorized: d1/d2 < 1/3"),
     "adaptive": Curve("copies: adaptive distance < 1"),
     "held_out_gap": Curve("held-out denoising gap"),
-    "lost_dimension": Curve("lost dimension, 1 - FLIPD / data"),
+    "flipd": Curve("local dimension (FLIPD)", True, None),
     "path_departure": Curve("departure from exact along paths", True, None),
     "agreement": Curve("agreement of two networks", True),
 }
@@ -72,12 +72,10 @@ def run_values(arrays: Arrays, record: dict[str, Any]) -> dict[str, Estimate]:
     """
     if "samples_flipd" not in arrays:
         return {}
-    flipd, dimension = mean(arrays["samples_flipd"]), record["data_dimension"]
     found = {
-        "flipd": flipd,
+        "flipd": mean(arrays["samples_flipd"]),
         "flipd_training": mean(arrays["training_flipd"]),
-        "data_dimension": Estimate(dimension),
-        "lost_dimension": Estimate(1 - flipd.value / dimension, flipd.error / dimension),
+        "data_dimension": Estimate(record["data_dimension"]),
         "speciation_time": Estimate(record["speciation_time"]),
         "collapse_time": Estimate(record["collapse_time"]),
     }
