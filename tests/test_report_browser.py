@@ -230,6 +230,7 @@ def test_what_is_known_of_the_sample_pointed_at_is_told_and_drawn(browser, run, 
     size = pd.read_csv(folder / "metrics/fractions/fake.csv").set_index("K").spurious.idxmax()
     codes, numbers = classify(*run[1][size], 0.9, 0.35), np.arange(1000)
     drawn = {"numbers": numbers, "weight": np.ones(1000), "uniform": np.ones(1000, bool)}
+    drawn["training_numbers"] = np.arange(2)
     for stage, quantity, width in (("basin", "t_c", 4), ("curvature", "central", 64)):
         arrays = {quantity: numbers[:, None] + np.arange(width, 0, -1.0), "log_volume": numbers / 7, **drawn}
         write_arrays(folder / f"data/{stage}/fake/{size}.safetensors", arrays, size=int(size))

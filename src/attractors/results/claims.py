@@ -117,8 +117,10 @@ def of_fractions(run: Run, name: str, random: np.random.Generator) -> Iterator[C
     shares = np.stack([part.sum(0) / part.sum() for part in counts])[None]
     draws = drawn(counts, phi, RESAMPLES, random)
 
+    spare = sum(len(part) - 1 for part in counts)  # replicates; phi has no degrees where all samples are of one type
+
     def told(claim: str, measure: str, effect: Any) -> Claim:
-        return by_draws(claim, "Fig. 4A", measure, effect(shares)[0], effect(draws), phi.degrees)
+        return by_draws(claim, "Fig. 4A", measure, effect(shares)[0], effect(draws), spare)
 
     yield told(
         "Memorization falls as K grows",
