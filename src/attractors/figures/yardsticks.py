@@ -97,8 +97,9 @@ def draw_crossings(axis: Axes, crossed: pd.DataFrame, fractions: pd.DataFrame | 
         axis.plot([low, high], [number, number], lw=3, color=colour, alpha=0.4)
         axis.plot(size, number, "o", ms=5, color=colour)
     axis.set(title="K at which each crosses its half", yticks=range(len(rows)))
-    for label, (name, colour, size, *_) in zip(axis.set_yticklabels([row[0] for row in rows]), rows, strict=True):
-        label.set(text=name if np.isfinite(size) else f"{name}: nowhere", color=colour, fontsize=8)
+    names = [name if np.isfinite(size) else f"{name}: nowhere" for name, _, size, *_ in rows]
+    for label, row in zip(axis.set_yticklabels(names, fontsize=8), rows, strict=True):
+        label.set_color(row[1])
     axis.invert_yaxis()
     log_axis(axis)
 
