@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from pygit2 import GitError
 from scipy.stats import t
 
 from attractors.distances.detection import TYPES
@@ -157,6 +158,19 @@ def test_a_name_that_is_none_is_one_line(repository):
     assert said.output.startswith("Error: nothing-of-the-kind: neither a revision nor an experiment here")
     said = compare(repository, "first", "--sweep", "y")
     assert "y: not in both; those are x" in said.output
+
+
+def test_a_repository_of_another_user_is_one_line_that_says_what_to_do(repository, monkeypatch):
+    def refused(*_, **__):
+        raise GitError(f"repository path '{repository}' is not owned by current user")
+
+    monkeypatch.setattr("dvc.api.DVCFileSystem", refused)
+    said = compare(repository, "first")
+    assert said.exit_code == 1
+    assert said.output == (
+        f"Error: repository path '{repository}' is not owned by current user; "
+        f"git config --global --add safe.directory {repository}\n"
+    )
 
 
 def test_a_project_in_a_folder_of_a_larger_repository(tmp_path):

@@ -4,6 +4,9 @@ import getpass
 import os
 import re
 from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML, YAMLError
 
 MARK = re.compile(r"^(<{7} |={7}$|>{7} )", re.MULTILINE)
 MERGED = ("dvc.lock", "dvc.yaml", "params.yaml", "runs.yaml")
@@ -48,6 +51,16 @@ def check_checkout(root: Path) -> None:
             f"{root}: not a git repository, which DVC needs: git init && git add -A && git commit -m start, "
             "or dvc config --local core.no_scm true"
         )
+
+
+def locked(text: str, name: object) -> dict[str, Any]:
+    """Return the entries of dvc.lock by stage. text: its content. Raises ValueError, calling it `name`, for another."""
+    try:
+        stages = (YAML(typ="safe").load(text) or {}).get("stages") or {}
+        return {stage: dict(entry) for stage, entry in stages.items()}
+    except (YAMLError, AttributeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{name}: not as DVC writes it ({reason}); git checkout dvc.lock restores it") from None
 
 
 def below_git(folder: Path) -> str:

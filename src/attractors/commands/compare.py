@@ -7,9 +7,8 @@ from typing import Any
 import click
 import numpy as np
 import pandas as pd
-from ruamel.yaml import YAML
 
-from attractors.cli.checkout import below_git, check_checkout
+from attractors.cli.checkout import below_git, check_checkout, locked
 from attractors.cli.settings import ROOT
 from attractors.cli.stage import seed_option, stage
 from attractors.randomness import BOOTSTRAP, generator
@@ -36,6 +35,7 @@ class Revision:
         if name != "workspace":
             from dvc.api import DVCFileSystem
             from dvc.exceptions import DvcException
+            from pygit2 import GitError
             from scmrepo.exceptions import SCMError
 
             try:
@@ -43,6 +43,9 @@ class Revision:
                 self.files.ls("")
             except (SCMError, DvcException) as error:
                 raise ValueError(f"{name}: neither a revision nor an experiment here ({error})") from None
+            except GitError as error:  # most often that the repository belongs to another user
+                root = str(self.folder.resolve()).removesuffix(f"/{self.prefix}".rstrip("/"))
+                raise ValueError(f"{error}; git config --global --add safe.directory {root}") from None
 
     def text(self, path: str) -> str | None:
         """Return a file's text, or None where the file does not exist."""
@@ -85,8 +88,7 @@ class Revision:
 
     def samples(self, name: str) -> str | None:
         """Return the hash of the neighbours from which a sweep's types were found, or None where dvc.lock has none."""
-        lock = YAML(typ="safe").load(self.text("dvc.lock") or "") or {}
-        stage = lock.get("stages", {}).get(f"classify@{name}", {})
+        stage = locked(self.text("dvc.lock") or "", f"{self.name}: dvc.lock").get(f"classify@{name}", {})
         return next((dep.get("md5") for dep in stage.get("deps", []) if dep["path"] == f"data/neighbours/{name}"), None)
 
 

@@ -254,7 +254,8 @@ def report(agenda: Agenda, stages: tuple[str, ...]) -> None:
     """
     if agenda.failed:
         for name in sorted(agenda.failed):
-            click.echo(f"{name}, {log_of(name)}:\n{log_of(name).read_text(errors='replace')[-2000:]}", err=True)
+            end = log_of(name).read_text("utf-8", errors="replace")[-2000:]
+            click.echo(f"{name}, {log_of(name)}:\n{end}", err=True)
         behind = len(agenda.graph) - len(agenda.done) - len(agenda.failed)
         raise click.ClickException(
             f"failed: {', '.join(sorted(agenda.failed))}; {behind} stages that need them did not run, "

@@ -78,10 +78,10 @@ def main(path: Path, size: int | None, image_size: int | None, values: str | Non
     )
     if not (size := size or record.get("size")):
         raise ValueError(f"{path}: does not say how many images it was trained on; --size does")
-    model = new_model(record["network"], record["diffusion"], record["image_shape"], 0, torch.empty(0))
     try:
+        model = new_model(record["network"], record["diffusion"], record["image_shape"], 0, torch.empty(0))
         model.network.load_state_dict(weights)
-    except RuntimeError as error:
+    except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: {str(error).splitlines()[-1].strip()}") from None
     error = noise_error(model.eval(), record["image_shape"]) if model.prediction == "noise" else None
     if check and error is not None and not error < 0.25:

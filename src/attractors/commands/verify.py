@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from ruamel.yaml import YAML
 
-from attractors.cli.checkout import cache_of
+from attractors.cli.checkout import cache_of, locked
 from attractors.cli.progress import progress
 from attractors.cli.settings import ROOT
 from attractors.cli.stage import Stage
@@ -28,8 +27,8 @@ def expected(root: Path, cache: Path) -> Iterator[tuple[Path, str]]:
     objects = cache / "files" / "md5"
     for path in sorted(objects.glob("??/*")):
         yield path, path.parent.name + path.name.removesuffix(".dir")
-    lock = YAML(typ="safe").load(root / "dvc.lock") if (root / "dvc.lock").is_file() else {}
-    for stage in lock.get("stages", {}).values():
+    lock = root / "dvc.lock"
+    for stage in (locked(lock.read_text("utf-8", errors="replace"), lock) if lock.is_file() else {}).values():
         for out in stage.get("outs", []):
             path, name = root / out["path"], out["md5"]
             listing = objects / name[:2] / name[2:]

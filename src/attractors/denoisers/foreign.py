@@ -85,6 +85,8 @@ def aligned(weights: dict[str, torch.Tensor], network: UNet) -> dict[str, torch.
         pieces = []
         for shape in [own.chunk(3)[0].shape] * 3 if layer.endswith("query_key_value") else [own.shape]:
             other, tensors = next(foreign, (None, {}))
+            if other is None:
+                raise ValueError(f"the weights end where {layer} of {tuple(shape)} should be")
             found = tensors.get("weight", torch.empty(0))
             if found.numel() != shape.numel() or found.shape[:2] != shape[:2] or len(tensors) != 2:
                 raise ValueError(f"{other} of shape {tuple(found.shape)} where {layer} of {tuple(shape)} should be")
