@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+from small_scale import checkout, git
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
@@ -159,3 +160,11 @@ def test_a_threshold_changes_nothing_that_reads_a_model(graph, scale):
         entry = stages[kind].get("do", stages[kind])
         models = [dep for dep in entry["deps"] if dep.startswith("models/") and not dep.startswith("models/lpips/")]
         assert models == [], kind  # and so none of them takes a GPU for long
+
+
+def test_a_git_that_changes_line_ends_leaves_every_file_as_dvc_knows_it(tmp_path):
+    checkout(tmp_path / "here")
+    git(tmp_path, "clone", "-q", "-c", "core.autocrlf=true", "here", "there")
+    ends = {line.split()[1] for line in git(tmp_path / "there", "ls-files", "--eol").splitlines()}
+    assert "w/lf" in ends
+    assert not ends & {"w/crlf", "w/mixed"}
