@@ -1,11 +1,14 @@
 """The transcriptions that the benchmarks time give what the fast paths give."""
 
+import re
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -104,3 +107,27 @@ def test_the_networks_timed_on_a_gpu_are_the_seven_of_table_3():
     assert {(shape[1], settings["width"]) for shape, settings, _ in found.values()} == {
         (28, 128), *((side, width) for side in (32, 64) for width in (64, 96, 128)),
     }  # fmt: skip
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_gpu_one_line_says_so_and_how_to_try_the_script(tmp_path, monkeypatch):
+    import gpu
+
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda mode: None)
+    done = CliRunner().invoke(gpu.main, ["--out", str(tmp_path / "gpu.json")])
+    assert done.exit_code == 1
+    assert re.fullmatch(
+        r'Error: --device cuda: .+; to try this on a CPU: make gpu ARGS="--device cpu .+\n', done.output
+    )
+    assert not (tmp_path / "gpu.json").exists()
+
+
+def test_what_there_is_no_time_left_for_is_listed():
+    import gpu
+
+    cpu = torch.device("cpu")
+    rows = list(gpu.speeds(cpu, time.monotonic() + 1, quick=True))
+    assert [row["note"] for row in rows] == ["no time left"] * len(gpu.modes(cpu))
+    run = gpu.whole_run(cpu, time.monotonic(), quick=True)
+    assert run["note"] == "subset: no time left" and run["seconds"] == {}
+    assert gpu.tests(time.monotonic()) == {"note": "no time left"}

@@ -256,7 +256,7 @@ def test_an_output_is_damaged_in_the_workspace(stage, damage, whole, copy, came_
 
 @pytest.mark.parametrize(("stage", "damage"), DAMAGES)
 def test_an_object_of_the_cache_is_damaged(stage, damage, whole, copy, came_of_it):
-    """With the workspace's copy gone too. DVC trusts its cache, so src/verify.py looks first."""
+    """With the workspace's copy gone too. DVC trusts its cache, so `verify` looks first."""
     (copy / OUTPUTS[stage][0]).unlink()
     hurt(cached(copy, OUTPUTS[stage][0]), damage, 1)
     command = [sys.executable, "src/main.py", "verify", "--remove"]
@@ -264,7 +264,7 @@ def test_an_object_of_the_cache_is_damaged(stage, damage, whole, copy, came_of_i
     assert result.returncode == 1, result.stdout + result.stderr
     recovers(copy, whole)
     assert subprocess.run(command, cwd=copy, env=environment(), check=False, capture_output=True).returncode == 0
-    came_of_it(f"cache object of {stage} {damage}", "src/verify.py removes it; remade, same hashes")
+    came_of_it(f"cache object of {stage} {damage}", "verify removes it; remade, same hashes")
 
 
 @pytest.mark.parametrize("stage", ["subset", "train"])
@@ -277,7 +277,7 @@ def test_a_bit_rots_in_the_workspace_without_a_trace_in_time_or_size(stage, whol
     command = [sys.executable, "src/main.py", "verify", "--remove"]
     assert subprocess.run(command, cwd=copy, env=environment(), check=False, capture_output=True).returncode == 1
     recovers(copy, whole)
-    came_of_it(f"bit rot in the output of {stage}", "src/verify.py removes it; restored, same hashes")
+    came_of_it(f"bit rot in the output of {stage}", "verify removes it; restored, same hashes")
 
 
 def hurt(path, damage, seed):
