@@ -7,7 +7,6 @@ straight line of slope p in both logarithms is a power law: p is fitted to the u
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 import click
 import numpy as np
 import pandas as pd
+
+try:
+    import resource
+except ImportError:
+    sys.exit("scaling.py measures memory with Python's module resource, which Windows has not; use Linux, macOS or WSL")
 
 from attractors.cli.settings import ROOT
 from attractors.figures.style import plt, save

@@ -8,9 +8,9 @@ import io
 import json
 import os
 import pickle
-import resource
 import signal
 import struct
+import sys
 import zipfile
 import zlib
 from collections import namedtuple
@@ -23,6 +23,10 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 from torchvision.datasets import CIFAR10
+
+if sys.platform != "linux":
+    pytest.skip("limits of memory as Linux has them", allow_module_level=True)
+import resource
 
 from attractors.arrays import write_arrays
 from attractors.commands import import_checkpoint, scale
