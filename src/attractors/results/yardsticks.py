@@ -64,17 +64,22 @@ def resampled(value: Callable[..., float], *tables: np.ndarray, pairs: Sequence[
     return Estimate(float(value(*tables)), float(np.std(drawn, ddof=1)))
 
 
+def typical(values: np.ndarray) -> Estimate:
+    """Return the median of values: [n] with its standard error by bootstrap."""
+    return resampled(lambda table: float(np.median(table)), values[None], pairs=(0,))
+
+
 def run_values(arrays: Arrays, record: dict[str, Any]) -> dict[str, Estimate]:
     """Return what a file of the stage `yardsticks` says apart from shares: {yardstick: Estimate}.
 
     Quantities that need the model are missing where it was measured without one, and the gap where no image is held
-    out.
+    out. Dimensions are medians, because a sample far off the model's manifold has a dimension in the hundreds.
     """
     if "samples_flipd" not in arrays:
         return {}
     found = {
-        "flipd": mean(arrays["samples_flipd"]),
-        "flipd_training": mean(arrays["training_flipd"]),
+        "flipd": typical(arrays["samples_flipd"]),
+        "flipd_training": typical(arrays["training_flipd"]),
         "data_dimension": Estimate(record["data_dimension"]),
         "speciation_time": Estimate(record["speciation_time"]),
         "collapse_time": Estimate(record["collapse_time"]),
@@ -87,7 +92,7 @@ def run_values(arrays: Arrays, record: dict[str, Any]) -> dict[str, Estimate]:
     if "samples_gap_dimension" in arrays:
         found["gap_dimension"] = mean(arrays["samples_gap_dimension"].astype(float))
     if "held_out_flipd" in arrays:
-        found["flipd_held_out"] = mean(arrays["held_out_flipd"])
+        found["flipd_held_out"] = typical(arrays["held_out_flipd"])
         names = [f"{who}_{where}_error" for who in ("model", "exact") for where in ("training", "held_out")]
         found["held_out_gap"] = resampled(memorized_gap, *(arrays[name] for name in names), pairs=(0, 1, 0, 1))
     return found
