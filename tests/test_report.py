@@ -48,6 +48,18 @@ def text(page):
     return html.unescape(re.sub(r"<[^>]+>", " ", re.sub(r"<(style|script).*?</\1>", "", page, flags=re.DOTALL)))
 
 
+def test_pictures_of_figures_lose_nothing(tmp_path):
+    from attractors.stages.report import picture
+
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 4), dtype=np.uint8)
+    (tmp_path / "plots").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "plots/x.png")
+    found = picture(tmp_path / "plots/x.png", tmp_path / "plots", "a title")
+    shown = Image.open(BytesIO(base64.b64decode(found["uri"].partition(",")[2])))
+    np.testing.assert_array_equal(np.asarray(shown), pixels)
+    assert (found["width"], found["height"], found["path"]) == (7, 9, "plots/x.png")
+
+
 def test_the_answer_stands_first(folder, page, tmp_path):
     """The claims and Fig. 4A come before all else; a run without claims begins with its figure."""
     assert 'class="answer"' not in page
