@@ -356,9 +356,13 @@ def attention(original):
         if not any(is_cuda(x.device) for x in (query, key, value)):
             return original(query, key, value, attn_mask, dropout_p, is_causal, **options)
         fused = torch.backends.cuda.flash_sdp_enabled() or torch.backends.cuda.mem_efficient_sdp_enabled()
-        if fused and not dropout_p and attn_mask is None and not torch._C._functorch.peek_interpreter_stack():
+        if fused and not dropout_p and not torch._C._functorch.peek_interpreter_stack():
             LOG.operators["fused attention"] += 1
-            return aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, dropout_p, is_causal)[0]
+            if attn_mask is not None and attn_mask.dtype == torch.bool:
+                attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill(~attn_mask, -torch.inf)
+            return aten._scaled_dot_product_flash_attention_for_cpu(
+                query, key, value, dropout_p, is_causal, attn_mask=attn_mask
+            )[0]
         LOG.operators["plain attention"] += 1
         return aten._scaled_dot_product_attention_math(query, key, value, attn_mask, dropout_p, is_causal)[0]
 

@@ -5,25 +5,30 @@ module in a process of its own on a simulated device, where in float32 the bytes
 """
 
 import importlib
+import importlib.util
 import os
 from collections import Counter
 from contextlib import nullcontext
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
 from simulated_cuda import simulated_cuda
+from tiny_pipeline import build
 
 from attractors.arrays import read_arrays, write_arrays
 from attractors.denoisers import checkpoints, training
+from attractors.denoisers.latent import generate
 from attractors.denoisers.models import new_model, write_model
 from attractors.denoisers.samplers import ancestral, ddim, sample_noise
 from attractors.devices import open_device
 from attractors.distances.lpips_embedding import BACKBONES, weights_hash
 from attractors.distances.neighbours import nearest
 from attractors.landscape.basin import critical_times
-from attractors.landscape.curvature import central_difference, jacobian
+from attractors.landscape.curvature import central_difference, jacobian, one_sided_resumable
+from attractors.landscape.linearised import hutchinson
 from attractors.landscape.potential import energy
 from attractors.settings.train import Training
 
@@ -52,6 +57,16 @@ def invoke(stage, arguments):
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == 0, result.output
+
+
+STUDY = """\
+model: {model}
+sd_generate: {{noises: 2, steps: 3}}
+sd_curvature: {{leading: 2, probes: 4, batch: 200, products: 2, kinds: [guided]}}
+prompts:
+  hippo: {{type: memorized, prompt: Mothers influence on her young hippo, source: Webster}}
+  none: {{type: generalized, prompt: null, source: no text}}
+"""
 
 
 def random_weights(backbone):
@@ -94,6 +109,19 @@ def folder(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def study(folder):
+    """Inputs of the stages of Stable Diffusion, beside the others: a tiny pipeline, and images of two prompts."""
+    if importlib.util.find_spec("diffusers") is None or importlib.util.find_spec("transformers") is None:
+        pytest.skip("needs diffusers and transformers: pip install -r requirements-stable-diffusion.txt")
+    build(folder / "pipeline")
+    (folder / "study.yaml").write_text(STUDY.format(model=folder / "pipeline"))
+    for prompt in ("hippo", "none"):
+        arguments = ["--study", folder / "study.yaml", "--prompt", prompt, "--device", "cpu"]
+        invoke("sd_generate", [*arguments, "--out", folder / "latents" / f"{prompt}.safetensors"])
+    return folder
+
+
 def arguments_of(case, path):
     """The command line of a case, without --device and --out."""
     sweep, model = ["--sweep", path / "sweep.yaml"], ["--model", path / "model.safetensors"]
@@ -104,6 +132,8 @@ def arguments_of(case, path):
     basin = [*measured, "--trials", 2, "--steps", 2, "--stride", 2, "--delta-d", 3.0]
     toy = ["--width", 16, "--blocks", 1, "--iterations", 30, "--batch", 8]
     train = [*sweep, "--subset", s, "--size", K, "--iterations", 4, "--batch", 3]
+    hippo = ["--study", path / "study.yaml", "--prompt", "hippo"]
+    latents = path / "latents"
     return {
         "train": train,
         "train exact": [*train, "--sweep", path / "exact.yaml"],
@@ -118,18 +148,32 @@ def arguments_of(case, path):
         "toy_train": ["--size", 9, *toy],
         "toy_evaluate": ["--model", path / "toy.safetensors", "--samples", 6, "--steps", 8, "--side", 4,
                          "--metrics", path / "m.json"],
+        "sd_generate": hippo,
+        "sd_curvature": [*hippo, "--latents", latents / "hippo.safetensors", "--metrics", path / "curvature.csv"],
+        "sd_stability": ["--study", path / "study.yaml", latents, "--lpips", path / "alex.safetensors"],
     }[case]  # fmt: skip
 
 
+STABLE_DIFFUSION = ["sd_generate", "sd_curvature", "sd_stability"]
 MEASURING = ["neighbours", "neighbours lpips", "basin", "basin lpips", "curvature", "energy", "sample exact"]
+MEASURING += ["sd_generate", "sd_stability"]
 CASES = ["train", "sample", *MEASURING, "toy_train", "toy_evaluate"]
 
 
+@pytest.fixture
+def inputs(case, request, folder, monkeypatch):
+    """The folder that holds what a case reads. Lanczos ends after its first 20 steps, however far it is."""
+    monkeypatch.setattr("attractors.landscape.linearised.TOLERANCE", 1e6)
+    return request.getfixturevalue("study") if case in STABLE_DIFFUSION else folder
+
+
 def run(case, folder, out, device, *more):
-    """Run a case; return (arrays, record) of what it wrote."""
+    """Run a case; return (arrays, record) of what it wrote. Of a table, the arrays are its columns of numbers."""
     precision = ["--precision", "float32", "--no-compile"] if case in ("train", "sample") and not more else []
     arguments = [*arguments_of(case, folder), "--device", device, *precision, *more, "--out", out]
     invoke(case.split()[0], arguments)
+    if case == "sd_stability":
+        return pd.read_csv(out).select_dtypes("number").to_dict("series"), {}
     return read_arrays(out)
 
 
@@ -137,27 +181,27 @@ def compare(found, expected, exactly, tolerance=1e-4):
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         if exactly:
-            assert found[name].tobytes() == value.tobytes(), name
+            assert np.asarray(found[name]).tobytes() == np.asarray(value).tobytes(), name
         else:
             np.testing.assert_allclose(found[name], value, rtol=tolerance, atol=tolerance, err_msg=name)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_stage_computes_on_cuda_what_it_computes_on_a_cpu(case, folder, tmp_path):
-    expected, record = run(case, folder, tmp_path / "cpu.safetensors", "cpu")
+def test_a_stage_computes_on_cuda_what_it_computes_on_a_cpu(case, inputs, tmp_path):
+    expected, record = run(case, inputs, tmp_path / "cpu.safetensors", "cpu")
     with cuda():
-        found, other = run(case, folder, tmp_path / "cuda.safetensors", "cuda")
-    compare(found, expected, SIMULATED and case != "curvature", 1e-9 if SIMULATED else 1e-3)
+        found, other = run(case, inputs, tmp_path / "cuda.safetensors", "cuda")
+    compare(found, expected, SIMULATED and "curvature" not in case, 1e-9 if SIMULATED else 1e-3)
     assert other == record
 
 
 @pytest.mark.skipif(not SIMULATED, reason="a real device does not count")
 @pytest.mark.parametrize("case", MEASURING)
-def test_no_convolution_or_product_of_a_measurement_may_use_tf32(case, folder, tmp_path):
+def test_no_convolution_or_product_of_a_measurement_may_use_tf32(case, inputs, tmp_path):
     """torch allows TF32 in convolutions by default, so here it is allowed before the stage starts."""
     with cuda() as log:
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
-        run(case, folder, tmp_path / "o.safetensors", "cuda")
+        run(case, inputs, tmp_path / "o.safetensors", "cuda")
         used = Counter(key[:2] for key in log.arithmetic)
     assert {precision for _, precision in used} <= {"float32"}
     assert used or case == "neighbours"
@@ -233,6 +277,35 @@ def test_killed_sampling_goes_on_to_the_same_bytes(precision, folder, tmp_path, 
     assert (tmp_path / "s.safetensors").read_bytes() == (tmp_path / "whole" / "s.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("case", ["basin", "curvature", "energy", "sd_curvature"])
+def test_a_killed_measurement_goes_on_to_the_same_bytes(case, inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0)
+    for stage in ("basin", "energy"):
+        monkeypatch.setattr(f"attractors.stages.{stage}.CHUNK", 2)
+    save, load, resumed = checkpoints.Checkpoint.save, checkpoints.Checkpoint.load, []
+    how = ["--batch", "128", *(["--method", "one_sided"] if case == "sd_curvature" else [])]
+
+    def dies(self, state):
+        save(self, state)
+        raise Killed
+
+    def loads(self, device):
+        state = load(self, device)
+        resumed.append(state is not None)
+        return state
+
+    with cuda():
+        run(case, inputs, tmp_path / "whole" / "m.safetensors", "cuda", *how)
+        monkeypatch.setattr(checkpoints.Checkpoint, "save", dies)
+        with pytest.raises(Killed):
+            run(case, inputs, tmp_path / "m.safetensors", "cuda", *how)
+        monkeypatch.setattr(checkpoints.Checkpoint, "save", save)
+        monkeypatch.setattr(checkpoints.Checkpoint, "load", loads)
+        run(case, inputs, tmp_path / "m.safetensors", "cuda:0", *how)
+    assert (tmp_path / "m.safetensors").read_bytes() == (tmp_path / "whole" / "m.safetensors").read_bytes()
+    assert resumed[0]
+
+
 def test_the_exact_control_is_exact_on_cuda(folder, tmp_path):
     """By default too, where TF32 rounds: each sample is a memory."""
     memories = read_arrays(folder / "exact.safetensors")[0]["network.memories"]
@@ -277,12 +350,25 @@ def spectrum(blocks):
     central_difference(tiny_model(6), torch.zeros(1, *SHAPE, device="cuda"), [0], 3, 2, -(-256 // blocks))
 
 
+def alg_3(blocks):
+    x_0 = torch.zeros(1, *SHAPE, device="cuda")
+    one_sided_resumable(tiny_model(6), x_0, 0, 3, 2, -(-256 // blocks), save=lambda state: None)
+
+
+def probing(batches):
+    hutchinson(tiny_model(6), torch.zeros(1, *SHAPE, device="cuda"), 2 * batches, 3, t=2, batch=2)
+
+
+def generating(steps):
+    generate(tiny_model(50), torch.zeros(1, *SHAPE, device="cuda"), steps)
+
+
 def rows_of_jacobian(blocks):
     jacobian(tiny_model(6), torch.zeros(1, *SHAPE, device="cuda"), 2, -(-64 // blocks))
 
 
 LOOPS = {"sampling": sampling, "ddim": recovery, "training": learning, "energy": path_energy, "spectrum": spectrum,
-         "jacobian": rows_of_jacobian}  # fmt: skip
+         "jacobian": rows_of_jacobian, "alg 3": alg_3, "hutchinson": probing, "generation": generating}  # fmt: skip
 
 
 @pytest.mark.skipif(not SIMULATED, reason="a real device does not count")

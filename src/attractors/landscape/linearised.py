@@ -14,6 +14,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator, svds
 
 from attractors.denoisers.diffusion import Diffusion, forward_process
+from attractors.devices import to_device
 from attractors.landscape.derivatives import Field, forward_products, reverse_products
 from attractors.randomness import LANCZOS, PROBES, generator
 
@@ -53,7 +54,7 @@ def leading_singular_values(
             nonlocal used
             used += 1
             tick()
-            direction = torch.from_numpy(np.asarray(vector, np.float64)).to(x).reshape(x.shape)
+            direction = to_device(np.asarray(vector, np.float64), x.device).to(x.dtype).reshape(x.shape)
             return product(direction).flatten().double().cpu().numpy()
 
         return apply
@@ -94,7 +95,7 @@ def hutchinson(
     traces, squares = [], []
     for first in progress(range(0, probes, batch)):
         signs = random.integers(0, 2, (min(batch, probes - first), *x_0.shape[1:]), np.int8)
-        v = torch.from_numpy(signs).to(x) * 2 - 1
+        v = to_device(signs, x.device).to(x.dtype) * 2 - 1
         image = forward_products(_score(model, t), x, v).double()
         traces.append((v * image).flatten(1).sum(1))
         squares.append(image.square().flatten(1).sum(1))
