@@ -41,7 +41,7 @@ sweep: .venv/installed-cluster
 	$(BIN)/python src/main.py fan_out $(ARGS)
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(ARGS)
 
 # Speed relative to the usual libraries, in about ten minutes. Shorter: make bench ARGS="--only l2 --quick"
 bench: .venv/installed-bench
