@@ -22,6 +22,8 @@ CORE := .venv/installed-core$(if $(LOCKED),-locked)
 .PHONY: pull release repro sweep test bench gpu scaling lint environment lock docs notebook clean
 
 pull: $(CORE)
+	@test -d results -o -f .dvc/config.local || { echo "There is no results/ here: make repro computes them, or see" \
+		"docs/results.md for a host that has them."; exit 1; }
 	$(BIN)/dvc pull
 	$(BIN)/dvc status
 
