@@ -44,6 +44,14 @@ def test_a_transition_at_the_square_root_of_the_parameters_has_exponent_one_half
     assert (table.half_memorized_K_low < table.half_memorized_K).all()
 
 
+def test_a_peak_at_the_end_of_the_range_is_none():
+    single = {"a": replicates(2, np.random.default_rng(5)), "b": replicates(60, np.random.default_rng(6))}
+    table, found = widths_table({"a": 10, "b": 20}, single, np.random.default_rng(7))
+    assert np.isnan(table.spurious_peak_K[0])
+    assert table.spurious_peak_K[1] == 64
+    assert found["spurious_peak_exponent"] is None
+
+
 def test_without_a_crossing_there_is_no_exponent():
     single = {name: replicates(1e6, np.random.default_rng(3)) for name in ("a", "b")}
     _, found = widths_table({"a": 10, "b": 20}, single, np.random.default_rng(4))

@@ -33,7 +33,8 @@ def widths_table(
     """Return (the K of the peak and of the half of each sweep with 95% intervals, the exponents with theirs).
 
     parameters: of the network of each sweep. single: its fractions with one row for each K and replicate. The
-    dispersion of replicates is that of all sweeps together. An exponent a means that K grows as parameters^a.
+    dispersion of replicates is that of all sweeps together. A peak at an end of a sweep's range is none. An exponent a
+    means that K grows as parameters^a.
     """
     names = sorted(parameters, key=parameters.__getitem__)
     counts = {
@@ -52,6 +53,9 @@ def widths_table(
         shares = np.stack([part.sum(0) / part.sum() for part in counts[name]])[None]
         here = quantities(sizes, shares)
         others = quantities(sizes, drawn(counts[name], phi, RESAMPLES, random))
+        for found in (here, others):  # at an end of the range there is no peak to be seen, only a slope
+            peaks = found["spurious_peak_K"]
+            found["spurious_peak_K"] = np.where((sizes[0] < peaks) & (peaks < sizes[-1]), peaks, np.nan)
         row: dict[str, Any] = {"sweep": name, "parameters": parameters[name]}
         for key in ("spurious_peak", *MOVING):
             row[key] = here[key][0]
@@ -61,12 +65,12 @@ def widths_table(
             centre[key].append(float(here[key][0]))
             draws[key].append(others[key])
     numbers = np.array([parameters[name] for name in names], float)
-    found: dict[str, Any] = {"dispersion": round(phi.value, 2), "dispersion_degrees": phi.degrees}
+    told: dict[str, Any] = {"dispersion": round(phi.value, 2), "dispersion_degrees": phi.degrees}
     for key in MOVING:
         value = exponents(numbers, np.array(centre[key])[None])[0]
         low, high = interval(exponents(numbers, np.stack(draws[key], 1)))
         for suffix, number in (("", value), ("_low", low), ("_high", high)):
-            found[f"{key.removesuffix('_K')}_exponent{suffix}"] = (
+            told[f"{key.removesuffix('_K')}_exponent{suffix}"] = (
                 round(float(number), 3) if np.isfinite(number) else None
             )
-    return pd.DataFrame(rows), found
+    return pd.DataFrame(rows), told
