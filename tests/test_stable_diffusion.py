@@ -285,7 +285,7 @@ def made(folder, tmp_path_factory):
     run("sd_stability", root / "latents", "--study", file, "--lpips", lpips, "--out", root / "stability.csv")
     run(
         "figure_stable_diffusion", file, "--latents", root / "latents", "--spectra", root / "spectra",
-        "--stability", root / "stability.csv", "--out", root / "figure",
+        "--stability", root / "stability.csv", "--out", root / "figure.png",
     )  # fmt: skip
     return root
 
