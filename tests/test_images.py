@@ -220,6 +220,21 @@ def test_a_set_in_half_the_range_of_the_other_is_refused_unless_its_range_is_giv
     assert run(neighbours, *arguments, "--range", "bytes").exit_code == 0
 
 
+@pytest.mark.parametrize("name", ["", ":arr_0"])
+def test_a_file_that_is_read_is_not_overwritten(tmp_path, name):
+    path = npz(tmp_path / "t.npz", TRAINING)
+    before = path.read_bytes()
+    for command, arguments in (
+        (neighbours, ("--synthetic", npz(tmp_path / "s.npz", SAMPLES), "--training", f"{path}{name}")),
+        (subset, ("mine", "--source", f"{path}{name}")),
+        (import_checkpoint, (f"{path}{name}",)),
+    ):
+        result = run(command, *arguments, "--out", tmp_path / "." / "t.npz")
+        assert result.exit_code == 2, result.output
+        assert "t.npz: it is read too, and would be overwritten" in result.output
+        assert path.read_bytes() == before
+
+
 UNIT = (SAMPLES / 255).astype(np.float32)
 REFUSED = {
     "floats in [0, 1]": (lambda p: npz(p / "x.npz", UNIT), "--range symmetric (-1, 1) or --range unit (0, 1)"),

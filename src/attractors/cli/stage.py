@@ -18,6 +18,18 @@ TOO_LARGE = re.compile(
 )
 
 
+def check_out(params: dict[str, Any]) -> None:
+    """Raise click.BadParameter where the file to write, `out`, is one that another of a command's parameters reads."""
+    out = params.get("out")
+    if not isinstance(out, str | Path) or not os.path.isfile(out):
+        return
+    for name, value in params.items():
+        for part in value if isinstance(value, tuple | list) else [value]:
+            paths = (str(part), str(part).rpartition(":")[0]) if isinstance(part, str | Path) else ()  # FILE:NAME
+            if name != "out" and any(os.path.isfile(path) and os.path.samefile(path, out) for path in paths):
+                raise click.BadParameter(f"{out}: it is read too, and would be overwritten", param_hint="--out")
+
+
 class Stage(click.Command):
     """A command whose mistakes are one line: bad settings exit with 2, bad files and failed runs with 1.
 
@@ -39,6 +51,7 @@ class Stage(click.Command):
             for number in value if isinstance(value, tuple) else [value]:
                 if isinstance(number, int | float) and not -(2**63) < number < 2**63:
                     raise click.BadParameter(f"{name} is {str(number)[:20]}; it must be finite and fit into 64 bits")
+        check_out(context.params)
         try:
             return super().invoke(context)
         except (ValueError, FloatingPointError) as error:
