@@ -8,7 +8,7 @@ import torch
 
 from attractors.denoisers.diffusion import linear_betas
 from attractors.denoisers.models import new_model, read_model, write_model
-from attractors.denoisers.training import CHECK_EVERY, batch_indices, learning_rate, noise_times, train
+from attractors.denoisers.training import CHECK_EVERY, batch_indices, denoising_loss, learning_rate, noise_times, train
 from attractors.settings.train import Training
 
 SETTINGS = Training(iterations=3 * CHECK_EVERY, batch=8, learning_rate=1e-3, repeat=True, ema=0.99)
@@ -49,6 +49,26 @@ def test_lognormal_times_have_the_stated_median_noise_level(random):
     level = ((1 - alpha_bar) / alpha_bar).sqrt().log()[t]
     assert abs(level.median().item() + 1.2) < 0.05
     assert abs(level.std().item() - 1.4) < 0.05
+
+
+def test_a_prediction_of_the_image_is_scored_as_the_velocity_it_stands_for():
+    settings, x_0 = Training(noise_levels="lognormal"), images(64)
+    trained = new_model({"name": "mlp", "width": 8, "blocks": 1}, {"prediction": "image"}, (1, 4, 4), 3, images(1))
+    trained.network.output.bias.data.normal_(generator=torch.Generator().manual_seed(1))
+    found = denoising_loss(trained, x_0, settings, torch.Generator().manual_seed(5))
+    random = torch.Generator().manual_seed(5)
+    t = noise_times(64, trained.alpha_bar, settings, random)
+    noise, alpha_bar = torch.randn(x_0.shape, generator=random), trained.alpha_bar[t, None, None, None].float()
+    x = alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * noise
+    velocity = (alpha_bar.sqrt() * x - trained.denoised(x, t)) / (1 - alpha_bar).sqrt()
+    squares = (velocity - velocity_of(alpha_bar, noise, x_0)).square().mean((1, 2, 3))
+    scale = ((1 - alpha_bar) / 0.01).clamp(max=1).flatten()  # below sigma = .1 the weight stays that of .1
+    assert 3 < (scale < 1).sum() < 61
+    torch.testing.assert_close(found, (squares * scale).mean())
+
+
+def velocity_of(alpha_bar, noise, x_0):
+    return alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * x_0
 
 
 @pytest.mark.parametrize("prediction", ["noise", "velocity", "image"])

@@ -155,11 +155,23 @@ def test_dropout_acts_in_training_only_and_where_ddpm_has_it():
     torch.testing.assert_close(block(x, time), x + block.convolution_2.bias[:, None, None])  # before the last layer
 
 
+def test_a_u_net_on_patches_is_the_u_net_of_the_rearranged_image():
+    on_patches = randomised(UNet((1, 8, 8), None, 32, [1, 2], 1, (2,), patch=2))
+    plain = UNet((4, 4, 4), None, 32, [1, 2], 1, (2,))
+    plain.load_state_dict(on_patches.state_dict())
+    x, t = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 5, 99])
+    rows = x.reshape(3, 4, 2, 4, 2).permute(0, 2, 4, 1, 3).reshape(3, 4, 4, 4)  # channel 2i + j
+    expected = plain(rows, t).reshape(3, 2, 2, 4, 4).permute(0, 3, 1, 4, 2).reshape(3, 1, 8, 8)
+    torch.testing.assert_close(on_patches(x, t), expected)
+    assert not torch.allclose(expected, torch.zeros(()))
+
+
 @pytest.mark.parametrize(
     ("shape", "settings", "message"),
     [
         ((1, 28, 28), {"multipliers": [1, 2, 2, 2]}, "halve 3 times"),
         ((1, 28, 24), {"multipliers": [1, 2]}, "square"),
+        ((1, 28, 28), {"multipliers": [1, 2], "patch": 4}, "in patches of 4 x 4 with 2 multipliers"),
         ((3, 32, 32), {"width": 48}, "multiple of 32"),
         ((3, 32, 32), {"wdith": 64}, "no setting 'wdith'; did you mean width"),
     ],

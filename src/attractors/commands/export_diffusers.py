@@ -25,6 +25,8 @@ def main(path: str, out: Path) -> None:
         raise ValueError(f"{path}: a network of kind {record['network']['name']}; diffusers has a counterpart of unet")
     assert isinstance(model.network, UNet)
     settings = model.network.settings
+    if model.network.patch > 1:
+        raise ValueError(f"{path}: a U-Net on patches of {model.network.patch} pixels; diffusers has no counterpart")
     weights = to_diffusers(model.network.state_dict(), settings)
     (out / "unet").mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in weights.items()}, out / "unet" / WEIGHTS, {"format": "pt"})

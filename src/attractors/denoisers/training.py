@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from attractors.denoisers.diffusion import Diffusion, forward_process, noise_level
+from attractors.denoisers.diffusion import Diffusion, expand, forward_process, noise_level
 from attractors.denoisers.processes import rank, shard, total
 from attractors.randomness import DROPOUT, SHUFFLING, TRAINING, generator, integer
 from attractors.settings.train import Optimisation, Training
 
 CHECK_EVERY = 100  # steps between looks at the loss
+SMALLEST_SIGMA = 0.1  # where predictions of the image stop gaining weight: 1 / sigma^2 has no bound
 Loss = Callable[[Any, torch.Tensor, Any, torch.Generator], torch.Tensor]
 
 
@@ -77,6 +78,10 @@ def denoising_loss(model: Diffusion, x_0: torch.Tensor, settings: Training, rand
     """Return the loss L_simple of Ho et al.: |prediction - target|^2 averaged over pixels, at x_0: [B, ...] and random
     times.
 
+    A prediction of the image is compared as the velocity that it stands for, v = (sqrt(alpha_bar) x - x_0) / sigma:
+    its error is divided by sigma, or by SMALLEST_SIGMA where sigma is smaller. Unweighted, the few pixels that are
+    uncertain at high noise would drown the details that are decided at low noise.
+
     Where several processes train one model, each draws times and noise for the whole batch and returns the part of the
     average that its own images contribute.
     """
@@ -86,8 +91,10 @@ def denoising_loss(model: Diffusion, x_0: torch.Tensor, settings: Training, rand
     share, x_0, noise, t = len(x_0[mine]) / len(x_0), x_0[mine], noise[mine], t[mine]
     if not share:  # more processes than images
         return torch.stack([p.sum() for p in model.parameters()]).sum() * 0
-    prediction = model.network(forward_process(x_0, noise, t, model.alpha_bar), t)
-    return (prediction - model.target(x_0, noise, t)).square().mean() * share
+    error = model.network(forward_process(x_0, noise, t, model.alpha_bar), t) - model.target(x_0, noise, t)
+    if model.prediction == "image":
+        error = error / expand((1 - model.alpha_bar).sqrt(), t, x_0).clamp(min=SMALLEST_SIGMA)
+    return error.square().mean() * share
 
 
 def train(

@@ -143,8 +143,9 @@ class UNet(nn.Module):
     image_shape is (C, H, W), with H = W divisible by 2^(levels - 1). alpha_bar is not used, because t itself is
     embedded. width and multipliers give the channels of the levels (Table 3). blocks is the number of residual blocks
     of a level on the way down; there is one more on the way up. attention lists the resolutions that have attention;
-    the middle always has it. Raises ValueError if the images cannot be halved that often or the channels are not
-    multiples of GROUPS.
+    the middle always has it. With a patch above 1 the network sees squares of patch x patch pixels as channels of one
+    pixel, and `attention` and the levels count these: on [C patch^2, H/patch, W/patch] a step costs patch^2 times less.
+    Raises ValueError if the images cannot be halved that often or the channels are not multiples of GROUPS.
     """
 
     def __init__(
@@ -156,14 +157,16 @@ class UNet(nn.Module):
         blocks: int = 2,
         attention: Sequence[int] = (16,),
         dropout: float = 0.0,
+        patch: int = 1,
     ) -> None:
         super().__init__()
-        channels, size, _ = image_shape
-        if image_shape[1] != image_shape[2] or size % 2 ** (len(multipliers) - 1):
+        if image_shape[1] != image_shape[2] or image_shape[1] % (patch * 2 ** (len(multipliers) - 1)):
+            patches = f" in patches of {patch} x {patch}" * (patch > 1)
             raise ValueError(
-                f"network unet: images of {image_shape[1]} x {image_shape[2]} pixels with {len(multipliers)} "
+                f"network unet: images of {image_shape[1]} x {image_shape[2]} pixels{patches} with {len(multipliers)} "
                 f"multipliers; they must be square and halve {len(multipliers) - 1} times"
             )
+        channels, size, self.patch = image_shape[0] * patch**2, image_shape[1] // patch, patch
         if any(int(width * m) != width * m or width * m % GROUPS for m in multipliers):
             raise ValueError(f"network unet: width {width} x {list(multipliers)}; each must be a multiple of {GROUPS}")
         widths, time_width = [int(width * m) for m in multipliers], 4 * width
@@ -204,7 +207,7 @@ class UNet(nn.Module):
     def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Map x: [B, C, H, W] and t: [B], 0-based, to the prediction: [B, C, H, W]."""
         time = self.time(time_embedding(t, self.width))  # [B, 4 width]
-        h = self.input(x)
+        h = self.input(F.pixel_unshuffle(x, self.patch) if self.patch > 1 else x)
         skips = [h]
         for block in self.down:
             skips.append(h := block(h, time))
@@ -212,4 +215,5 @@ class UNet(nn.Module):
             h = block(h, time)
         for block in self.up:
             h = block(torch.cat([h, skips.pop()], 1), time)
-        return self.output(F.silu(self.norm(h)))
+        h = self.output(F.silu(self.norm(h)))
+        return F.pixel_shuffle(h, self.patch) if self.patch > 1 else h

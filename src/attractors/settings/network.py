@@ -28,6 +28,7 @@ class UNet(Section):
         (16,), max_length=16, description="Resolutions whose levels have self-attention."
     )
     dropout: float = Field(0.0, ge=0, le=1, description="Share of the activations that training sets to zero.")
+    patch: int = Field(1, ge=1, le=64, description="Side of the squares of pixels that become channels of one pixel.")
 
 
 class Exact(Section):
