@@ -103,7 +103,8 @@ def status(repeats):
     yaml = YAML(typ="safe")
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["git", "clone", "--quiet", "--shared", ROOT, folder], check=True)
-        (Path(folder) / "dvc.lock").unlink()  # so that every stage is named
+        for lock in ("dvc.lock", "models/dvc.lock"):
+            (Path(folder) / lock).unlink(missing_ok=True)  # so that every stage is named
         runs = yaml.load(ROOT / "runs.yaml")
         run = next(iter(runs["runs"].values()))
         runs["runs"] = {f"{run['sweep']}-{K}": {**run, "size": K} for K in range(2, 2 + 8 * repeats)}

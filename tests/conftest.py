@@ -8,8 +8,16 @@ sys.path.insert(0, str(ROOT / "src"))
 
 import pytest
 import torch
+from ruamel.yaml import YAML
 
 torch.set_num_threads(1)
+
+
+def pipeline(root=ROOT):
+    """The stages of all dvc.yaml files by name."""
+    files = [YAML(typ="safe").load(root / name)["stages"] for name in ("dvc.yaml", "models/dvc.yaml")]
+    assert not files[0].keys() & files[1].keys()  # so that messages and logs need no more than the name
+    return files[0] | files[1]
 
 
 @pytest.fixture

@@ -69,7 +69,8 @@ def small_scale(folder, sizes=(4, 16), iterations=ITERATIONS):
         edit(folder / "sweeps" / f"{name}.yaml", sweep)
     edit(folder / "params.yaml", params)
     subprocess.run([sys.executable, "src/main.py", "scale", "laptop"], cwd=folder, check=True, capture_output=True)
-    (folder / "dvc.lock").unlink()
+    for lock in (folder / "dvc.lock", folder / "models" / "dvc.lock"):
+        lock.unlink(missing_ok=True)
     for made in git(folder, "ls-files", "metrics", "plots").splitlines():
         if made.endswith((".csv", ".png")) or (made.startswith("metrics/") and made.endswith(".json")):
             (folder / made).unlink()

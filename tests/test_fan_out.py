@@ -21,19 +21,23 @@ from scheduling.books import LockFile
 from scheduling.graph import Agenda, stale
 from scheduling.processes import log_of
 
+HEAVY = """\
+stages:
+  first:
+    foreach: [1, 2, 3]
+    do:
+      wdir: ..
+      cmd: python src/write.py data/first/${item}.txt sources.txt
+      deps: [sources.txt]
+      params: [seed]
+      outs: ["data/first/${item}.txt"]
+"""
 PIPELINE = """\
 stages:
   sources:
     cmd: python src/write.py sources.txt
     deps: [src/write.py]
     outs: [sources.txt]
-  first:
-    foreach: [1, 2, 3]
-    do:
-      cmd: python src/write.py data/first/${item}.txt sources.txt
-      deps: [sources.txt]
-      params: [seed]
-      outs: ["data/first/${item}.txt"]
   table:
     foreach: [1, 2, 3]
     do:
@@ -83,6 +87,8 @@ def scratch(tmp_path):
     (folder / "src" / "write.py").write_text(WRITE)
     (folder / "src" / "device.py").write_text("# device_option\n" + WRITE)
     (folder / "dvc.yaml").write_text(PIPELINE)
+    (folder / "models").mkdir()
+    (folder / "models/dvc.yaml").write_text(HEAVY)
     (folder / "params.yaml").write_text("seed: 1\n")
     (folder / "requirements.txt").write_text("dvc>=3  # the engine\nnumpy\n")
     (folder / ".gitignore").write_text("__pycache__\n/data\n/all.txt\n/sources.txt\n")
@@ -95,7 +101,7 @@ def scratch(tmp_path):
 
 @pytest.fixture
 def serial(scratch, tmp_path):
-    """dvc.lock by stage after a serial run of a copy."""
+    """The entries of dvc.lock and models/dvc.lock by stage after a serial run of a copy."""
     shutil.copytree(scratch, tmp_path / "serial")
     dvc(tmp_path / "serial", "repro")
     return locked(tmp_path / "serial")
@@ -123,7 +129,9 @@ def ended(process):
 
 
 def locked(folder):
-    return loads_yaml((folder / "dvc.lock").read_text())["stages"]
+    locks = [loads_yaml((folder / path).read_text())["stages"] for path in ("dvc.lock", "models/dvc.lock")]
+    assert all(name.startswith("first@") == (lock is locks[1]) for lock in locks for name in lock)
+    return locks[0] | locks[1]
 
 
 def inside(folder):
@@ -219,7 +227,7 @@ def test_shares_of_gpus():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nosuch"], "no stage nosuch in dvc.yaml"),
+        (["nosuch"], "no stage nosuch in any dvc.yaml"),
         (["--remote", "x"], "--cache, --remote and --allow-versions go with --address"),
         (["--address", "127.0.0.1:1"], "--address 127.0.0.1:1: no Ray there"),
         (["--address", "nonsense"], "--address nonsense: expected auto, HOST:PORT or ray://HOST:PORT"),

@@ -1,18 +1,15 @@
-"""dvc.yaml says what is true: the dependencies it lists are what a stage reads, and runs.yaml is current."""
+"""The files dvc.yaml say what is true: the dependencies they list are what a stage reads, and runs.yaml is current."""
 
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT, pipeline
 from ruamel.yaml import YAML
 from small_scale import checkout, git
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
-
-from attractors.cli.group import modules  # noqa: E402
+from attractors.cli.group import modules
 
 
 def load(name):
@@ -24,7 +21,7 @@ def stages():
 
 
 def _stages():
-    for name, stage in load("dvc.yaml")["stages"].items():
+    for name, stage in pipeline().items():
         yield name, stage.get("do", stage)
 
 
@@ -67,7 +64,7 @@ def test_a_stage_depends_on_all_settings_that_it_reads():
         "${sweeps}": "${key}/",
         "${studies}": "${key}/",
     }
-    loaded = load("dvc.yaml")["stages"]
+    loaded = pipeline()
     for name, stage in stages():
         listed = [dep for dep in stage["deps"] if dep.startswith("data/settings/")]
         folder = foreach.get(str(loaded[name].get("foreach")), "")
@@ -94,7 +91,8 @@ def graph(tmp_path):
 
     from attractors.commands.scale import main
 
-    for name in ("dvc.yaml", "params.yaml", "sweeps", "prompts"):
+    (tmp_path / "models").mkdir()
+    for name in ("dvc.yaml", "models/dvc.yaml", "params.yaml", "sweeps", "prompts"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
 
@@ -140,7 +138,7 @@ def test_a_threshold_changes_nothing_that_reads_a_model(graph, scale):
     from attractors.settings.sweep import ALONE, STUDY, SWEEP
 
     before, _ = graph(scale)
-    stages = load("dvc.yaml")["stages"]
+    stages = pipeline()
     sections = (SWEEP | STUDY | ALONE).items()
     read = {name for name, kinds in sections if any("delta_m" in kind.model_fields for kind in kinds)}
     assert read == {"classify"}
@@ -168,3 +166,13 @@ def test_a_git_that_changes_line_ends_leaves_every_file_as_dvc_knows_it(tmp_path
     ends = {line.split()[1] for line in git(tmp_path / "there", "ls-files", "--eol").splitlines()}
     assert "w/lf" in ends
     assert not ends & {"w/crlf", "w/mixed"}
+
+
+def test_a_repro_without_targets_needs_every_stage_of_models(graph):
+    """DVC then reproduces the stages of dvc.yaml and what they need, wherever that is."""
+    before, _ = graph("laptop")
+    reached = {name for name in before if name.split("@")[0] in load("dvc.yaml")["stages"]}
+    assert len(reached) < len(before)
+    while more := set().union(*(before[name] for name in reached)) - reached:
+        reached |= more
+    assert reached == set(before)

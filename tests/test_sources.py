@@ -1,18 +1,12 @@
 """What a stage's code is: edits that can change a result change its hash, and no others do."""
 
-import sys
-from pathlib import Path
-
 import pytest
 from click.testing import CliRunner
-from ruamel.yaml import YAML
+from conftest import pipeline
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
-
-from attractors.cli import group  # noqa: E402
-from attractors.cli.code import closure, code_hash  # noqa: E402
-from attractors.stages.sources import main  # noqa: E402
+from attractors.cli import group
+from attractors.cli.code import closure, code_hash
+from attractors.stages.sources import main
 
 CODE = '''"""About."""
 
@@ -140,7 +134,7 @@ def test_hidden_files_are_no_commands(tmp_path, monkeypatch):
 def test_a_file_for_every_command_names_what_it_imports(tmp_path):
     result = CliRunner().invoke(main, ["--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
-    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    stages = pipeline()
     needed = {dep for stage in stages.values() for dep in stage.get("do", stage)["deps"] if "/sources/" in dep}
     assert {f"data/sources/{path.name}" for path in tmp_path.glob("*.txt")} >= needed
     files = [line.split("  ")[1] for line in (tmp_path / "classify.txt").read_text().splitlines()]

@@ -72,7 +72,8 @@ def test_dvc_knows_the_command_its_parameters_and_stages(command):
         assert value
     if "repro" in command.split():
         for target in parsed.targets:
-            assert target.split("@")[0] in load("dvc.yaml")["stages"]
+            path, _, name = target.rpartition(":")
+            assert name.split("@")[0] in load(path or "dvc.yaml")["stages"]
 
 
 def test_no_other_kind_of_command_is_in_the_pages():
@@ -95,7 +96,17 @@ def clone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clone")
     for name in ("src", "sweeps", "prompts", "data/raw", "models/lpips", ".dvc/plots"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.npz"))
-    for name in ("dvc.yaml", "params.yaml", "runs.yaml", ".dvc/config", ".dvc/.gitignore", ".gitignore", ".dvcignore"):
+    for name in (
+        "dvc.yaml",
+        "models/dvc.yaml",
+        "models/.gitignore",
+        "params.yaml",
+        "runs.yaml",
+        ".dvc/config",
+        ".dvc/.gitignore",
+        ".gitignore",
+        ".dvcignore",
+    ):
         shutil.copy(ROOT / name, folder / name)
     images = np.random.default_rng(0).integers(0, 256, (90, 8, 8), dtype=np.uint8)
     (folder / "data/raw/mine").mkdir(parents=True)

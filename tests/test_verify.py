@@ -39,8 +39,10 @@ def repository(tmp_path, monkeypatch):
     for part in parts:
         (tmp_path / "folder" / part["relpath"]).write_text(part["relpath"])
     listing = store(repr(parts).replace("'", '"').encode(), ".dir")
-    outs = f"[{{path: model, md5: {store(b'model')}}}, {{path: folder, md5: {listing}}}]"
-    (tmp_path / "dvc.lock").write_text(f"schema: '2.0'\nstages:\n  train:\n    cmd: x\n    outs: {outs}\n")
+    (tmp_path / "models").mkdir()
+    for lock, path, name in (("models/dvc.lock", "model", store(b"model")), ("dvc.lock", "folder", listing)):
+        out = f"[{{path: {path}, md5: {name}}}]"
+        (tmp_path / lock).write_text(f"schema: '2.0'\nstages:\n  {path}:\n    cmd: x\n    outs: {out}\n")
     return tmp_path
 
 

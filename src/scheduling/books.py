@@ -1,6 +1,6 @@
 """Keep the books of DVC in one process: what a stage needs, whether its result is known, and what it produced.
 
-`dvc repro` opens the repository and rewrites dvc.lock for every stage, which takes tens of seconds at thousands of
+`dvc repro` opens the repository and rewrites a dvc.lock for every stage, which takes tens of seconds at thousands of
 stages. Here the repository stays open, and only the entry of the stage that ended is written as YAML again.
 """
 
@@ -27,6 +27,11 @@ from dvc_objects.fs.utils import as_atomic
 STAGES = "stages:\n"
 
 
+def name_of(address: str) -> str:
+    """Return the name of a stage that DVC addresses as NAME or FILE:NAME."""
+    return address.rpartition(":")[2]
+
+
 def write(path: Path, content: bytes) -> None:
     """Write a file completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +40,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 class LockFile:
-    """dvc.lock, kept as the text of each entry.
+    """A dvc.lock, kept as the text of each entry.
 
     DVC's YAML takes about 6 ms to write an entry, 0.8 s for the 131 of the default run; joining texts takes no time.
     """
@@ -93,8 +98,12 @@ class Books:
             os.path.join(self.repo.tmp_dir, "lock"), tmp_dir=self.repo.tmp_dir, hardlink_lock=hardlink, wait=True
         )
         self.hardlink, self.turn = hardlink, threading.Lock()
-        self.stages = {stage.addressing: stage for stage in self.repo.index.stages}
-        self.lockfile = LockFile(Path(folder) / "dvc.lock")
+        stages = self.repo.index.stages
+        self.stages = {name_of(stage.addressing): stage for stage in stages}
+        if len(self.stages) < len(stages):
+            twice = [s.addressing for s in stages if self.stages[name_of(s.addressing)] is not s]
+            raise ValueError(f"{twice[0]}: another stage has this name; logs and messages need one for each")
+        self.locks: dict[str, LockFile] = {}
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -150,17 +159,35 @@ class Books:
         uncached = any(not (out.use_cache or out.is_metric or out.is_plot) for out in stage.outs)
         stage.save(run_cache=not uncached)
         stage.commit()
-        self.lockfile.enter(to_lockfile(stage))
+        self._write(to_lockfile(stage))
+
+    def by_file(self, entries: dict[str, dict]) -> dict[str, dict[str, dict]]:
+        """Return entries of stages by the lock file that they belong in, whose path is relative to the checkout."""
+        files: dict[str, dict[str, dict]] = {}
+        for name, entry in entries.items():
+            lock = Path(self.stages[name].path).with_suffix(".lock").relative_to(self.repo.root_dir)
+            files.setdefault(lock.as_posix(), {})[name] = entry
+        return files
+
+    def _lock(self, path: str) -> LockFile:
+        return self.locks.setdefault(path, LockFile(Path(self.repo.root_dir) / path))
+
+    def _write(self, entries: dict[str, dict]) -> None:
+        for path, own in self.by_file(entries).items():
+            self._lock(path).enter(own)
 
     def entries(self, names: Iterable[str]) -> dict[str, dict]:
-        """Return the entries of dvc.lock for those of `names` that have one."""
+        """Return the entries of lock files for those of `names` that have one."""
         with self.held():
-            return {name: self.lockfile.entries[name] for name in names if name in self.lockfile.read()}
+            known: dict[str, dict] = {}
+            for path, own in self.by_file({name: {} for name in names}).items():
+                known |= {name: entry for name, entry in self._lock(path).read().items() if name in own}
+            return {name: known[name] for name in names if name in known}
 
     def enter(self, entries: dict[str, dict]) -> None:
         """Store the entries of stages that another machine's books contain."""
         with self.held():
-            self.lockfile.enter(entries)
+            self._write(entries)
             for name, entry in entries.items():
                 StageLoader.fill_from_lock(self.stages[name], entry)
 

@@ -1,7 +1,7 @@
 """Stages on a Ray cluster: each in a copy of this checkout, results back through the DVC cache or remote.
 
 What DVC keeps (weights, samples) goes through a cache that all machines share, or a remote. What git keeps (tables,
-pictures, the entries of dvc.lock) comes back with the task. So `dvc repro` here finds all as if it had run it.
+pictures, the entries of lock files) comes back with the task. So `dvc repro` here finds all as if it had run it.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ class Cluster:
         if gpus is None:
             self.gpus = int("GPU" in ray.cluster_resources())
         made = {path for _, paths in graph.graph["all"].nodes(data="outputs") for path in paths}
-        content, self.uncommitted = snapshot(made | {"dvc.lock"})
+        locks = own.by_file({name: {} for name in own.stages})
+        content, self.uncommitted = snapshot(made | set(locks))
         self.snapshot = ray.put(content)
         self.board = ray.remote(num_cpus=0, max_restarts=-1)(remote_worker.Board).remote()
         self.perform = ray.remote(max_retries=3)(remote_worker.perform)
@@ -166,7 +167,7 @@ class Cluster:
         key = next(self.keys)
         job = self.job | {
             "key": key, "gpu": gpu, "inside": inside, "read": read,
-            "lock": self.books.entries((*inputs, *inside)),
+            "lock": self.books.by_file(self.books.entries((*inputs, *inside))),
             "files": remote_worker.contents(Path("."), [path for n in inputs for path in nodes[n]["uncached"]]),
             "uncached": {name: nodes[name]["uncached"] for name in inside},
             "outputs": [path for name in inside for path in nodes[name]["outputs"]],

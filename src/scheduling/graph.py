@@ -7,6 +7,8 @@ from typing import Any
 import networkx
 from dvc.repo import Repo
 
+from scheduling.books import name_of
+
 TOGETHER = 60.0  # seconds of stages that a worker is given at a time, where opening the repository costs it seconds
 
 
@@ -18,10 +20,11 @@ def kind(name: str) -> str:
 def attributes(
     stage: Any, graph: networkx.DiGraph, takes_device: Callable[[str], bool], everywhere: set[str]
 ) -> dict[str, Any]:
-    """Return what a scheduler needs of a stage: where it may run, whose outputs it reads, its uncached files."""
+    """Return what a scheduler needs of a stage: address, where it may run, whose outputs it reads, uncached files."""
     device = takes_device(stage.cmd or "")
-    inputs = [other.addressing for other in graph.predecessors(stage)]
+    inputs = [name_of(other.addressing) for other in graph.predecessors(stage)]
     return {
+        "address": stage.addressing,
         "device": device,
         "here": not device and set(inputs) <= everywhere,  # it may read what only this machine has
         "inputs": inputs,
@@ -36,8 +39,9 @@ def whole_graph(repo: Repo, takes_device: Callable[[str], bool], everywhere: set
     takes_device: whether a command can use a GPU; everywhere: stages whose outputs do not bind a stage to a machine.
     """
     graph = repo.index.graph.reverse()
-    named = networkx.relabel_nodes(graph, lambda stage: stage.addressing)
-    networkx.set_node_attributes(named, {s.addressing: attributes(s, graph, takes_device, everywhere) for s in graph})
+    named = networkx.relabel_nodes(graph, lambda stage: name_of(stage.addressing))
+    nodes = {name_of(stage.addressing): attributes(stage, graph, takes_device, everywhere) for stage in graph}
+    networkx.set_node_attributes(named, nodes)
     named.graph["all"] = named  # a part of it knows the whole
     return named
 
@@ -45,15 +49,26 @@ def whole_graph(repo: Repo, takes_device: Callable[[str], bool], everywhere: set
 def stale(graph: networkx.DiGraph, changed: Iterable[str], targets: Iterable[str] = ()) -> networkx.DiGraph:
     """Return the stages of `graph` that have `changed` and all that follows from them; with `targets`, what these need.
 
-    Raises ValueError where a target is no stage.
+    changed and targets: stages as DVC addresses them, NAME or FILE:NAME, or names alone. Raises ValueError where a
+    target is no stage.
     """
+    changed, targets = map(name_of, changed), list(map(name_of, targets))
     if targets:
         wanted = {name for name in graph if name in targets or kind(name) in targets}
         if missing := [t for t in targets if not any(t in (n, kind(n)) for n in graph)]:
-            raise ValueError(f"no stage {', '.join(missing)} in dvc.yaml")
+            raise ValueError(f"no stage {', '.join(missing)} in any dvc.yaml")
         graph = graph.subgraph(wanted.union(*(networkx.ancestors(graph, name) for name in wanted)))
     changed = set(changed) & set(graph)
     return graph.subgraph(changed.union(*(networkx.descendants(graph, name) for name in changed))).copy()
+
+
+def addresses(graph: networkx.DiGraph, targets: Iterable[str]) -> list[str]:
+    """Return NAME or FILE:NAME, by which DVC finds each of `targets`, which are stages of `graph` or kinds of them."""
+    found = []
+    for target in map(name_of, targets):
+        name = next(name for name in graph if target in (name, kind(name)))
+        found.append(graph.nodes[name]["address"].removesuffix(name) + target)
+    return found
 
 
 class Agenda:

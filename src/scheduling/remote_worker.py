@@ -71,7 +71,8 @@ def unpack(folder: Path, snapshot: bytes, job: dict[str, Any], resume: Path) -> 
     with tarfile.open(fileobj=io.BytesIO(snapshot)) as archive:
         archive.extractall(folder, filter="tar")
     (folder / ".dvc/config.local").write_text(job["config"], "utf-8")
-    LockFile(folder / "dvc.lock").enter(job["lock"])
+    for path, entries in job["lock"].items():
+        LockFile(folder / path).enter(entries)
     for path, content in job["files"].items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)

@@ -20,7 +20,7 @@ from small_scale import environment, small_scale
 from attractors.files import file_hash
 
 SIZE = 16
-TARGET = f"basin@digits-{SIZE}"
+TARGET = f"models/dvc.yaml:basin@digits-{SIZE}"
 OUTPUTS = {
     "subset": ["data/subsets/digits.safetensors"],
     "train": [f"models/digits/{SIZE}.safetensors"],
@@ -47,7 +47,7 @@ def start(folder, *arguments, **options):
 
 
 def hashes(folder):
-    """The hash of everything that stages wrote, and of dvc.lock."""
+    """The hash of everything that stages wrote, and of DVC's lock files."""
     files = [path for part in ("data", "models", "metrics") for path in (folder / part).rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): file_hash(path) for path in [*files, folder / "dvc.lock"]}
 
@@ -78,8 +78,8 @@ def copy(whole, tmp_path):
 
 
 def cached(folder, path):
-    """The cache object of an output, by dvc.lock."""
-    for stage in YAML(typ="safe").load(folder / "dvc.lock")["stages"].values():
+    """The cache object of an output, by models/dvc.lock."""
+    for stage in YAML(typ="safe").load(folder / "models/dvc.lock")["stages"].values():
         for out in stage.get("outs", []):
             if out["path"] == path:
                 return folder / ".dvc" / "cache" / "files" / "md5" / out["md5"][:2] / out["md5"][2:]
@@ -106,7 +106,7 @@ def recovers(folder, whole):
 def command(folder, stage):
     """The command line by which DVC ran a stage."""
     name = "subset@digits" if stage == "subset" else f"{stage}@digits-{SIZE}"
-    return YAML(typ="safe").load(folder / "dvc.lock")["stages"][name]["cmd"].split()
+    return YAML(typ="safe").load(folder / "models/dvc.lock")["stages"][name]["cmd"].split()
 
 
 def run(folder, stage, **options):

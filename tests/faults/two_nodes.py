@@ -3,13 +3,13 @@
 Stands in for them on this machine: a Ray head that runs nothing, and two nodes with folders of their own that share
 only a DVC remote.
 
-python tests/faults/two_nodes.py             the scale of runs.yaml, from a fresh clone, against the committed dvc.lock
+python tests/faults/two_nodes.py             the scale of runs.yaml, from a fresh clone, against the committed locks
 python tests/faults/two_nodes.py --small     the same stages, seconds each, against a serial run
 --through ssh (sshd of Debian's openssh-server) and --through s3 (moto_server of the package moto) put results there;
 DVC needs dvc-ssh and dvc-s3 for them.
 
-Prints seconds, stages, what was killed, what the closing `dvc repro` ran, and which hashes in dvc.lock differ. The exit
-code is 0 only if nothing ran and nothing differs.
+Prints seconds, stages, what was killed, what the closing `dvc repro` ran, and which hashes in the locks differ. The
+exit code is 0 only if nothing ran and nothing differs.
 """
 
 import contextlib
@@ -224,10 +224,18 @@ def storage(through, folder):
         server.wait()
 
 
+def locked(folder):
+    """The entries of all stages in DVC's lock files."""
+    entries = {}
+    for path in (folder / "dvc.lock", folder / "models/dvc.lock"):
+        entries |= loads_yaml(path.read_text())["stages"] if path.exists() else {}
+    return entries
+
+
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
 @click.argument("stages", nargs=-1)
 @click.option("--small", is_flag=True, help="A scale of seconds.")
-@click.option("--against", type=click.Path(path_type=Path), help="A checkout where this has run: its dvc.lock counts.")
+@click.option("--against", type=click.Path(path_type=Path), help="A checkout where this has run: its locks count.")
 @click.option("--through", type=click.Choice(["folder", "s3", "ssh"]), default="folder", help="What keeps results.")
 @click.option("--kill/--no-kill", default=True, help="Kill a node.")
 @click.option("--share", default=0.5, show_default=True, help="The part of the stages after which it dies.")
@@ -243,7 +251,7 @@ def main(stages, small, against, through, kill, share, keep):
             started = time.monotonic()
             dvc(serial, "repro", *stages)
             click.echo(f"serial dvc repro: {time.monotonic() - started:.0f} s")
-        expected = loads_yaml((serial / "dvc.lock").read_text())["stages"]
+        expected = locked(serial)
         with storage(through, folder) as remote, cluster(folder) as (address, nodes):
             dvc(head, "remote", "add", "--local", "nodes", remote.pop("url"))
             for name, value in remote.items():
@@ -251,13 +259,13 @@ def main(stages, small, against, through, kill, share, keep):
             started = time.monotonic()
             code, output, killed = fan_out(head, address, stages, nodes if kill else None, share)
             seconds = time.monotonic() - started
-        found = loads_yaml((head / "dvc.lock").read_text())["stages"]
+        found = locked(head)
         differ = sorted(name for name in expected | found if expected.get(name) != found.get(name))
         status = dvc(head, "status", *stages).strip()
         partial = [str(path) for path in head.rglob(".*.tmp*") if path.is_file()]
         click.echo(
             f"fan-out over two nodes{', one killed' * bool(killed)}, results through {through}: {seconds:.0f} s, "
-            f"exit code {code}, {output.count(': done after')} stages done, {len(found)} in dvc.lock, "
+            f"exit code {code}, {output.count(': done after')} stages done, {len(found)} in the locks, "
             f"of which differ: {', '.join(differ) or 'none'}; half-written: {partial or 'none'}; status: {status}"
         )
         sys.exit(bool(code or differ or partial or (kill and not killed) or "then ran none" not in output))

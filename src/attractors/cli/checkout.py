@@ -9,7 +9,8 @@ from typing import Any
 from ruamel.yaml import YAML, YAMLError
 
 MARK = re.compile(r"^(<{7} |={7}$|>{7} )", re.MULTILINE)
-MERGED = ("dvc.lock", "dvc.yaml", "params.yaml", "runs.yaml")
+LOCKS = ("dvc.lock", "models/dvc.lock")
+MERGED = (*LOCKS, "dvc.yaml", "models/dvc.yaml", "params.yaml", "runs.yaml")
 
 
 def check_user() -> None:
@@ -54,13 +55,13 @@ def check_checkout(root: Path) -> None:
 
 
 def locked(text: str, name: object) -> dict[str, Any]:
-    """Return the entries of dvc.lock by stage. text: its content. Raises ValueError, calling it `name`, for another."""
+    """Return the entries of a lock file by stage. text: its content. Raises ValueError, naming `name`, for another."""
     try:
         stages = (YAML(typ="safe").load(text) or {}).get("stages") or {}
         return {stage: dict(entry) for stage, entry in stages.items()}
     except (YAMLError, AttributeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{name}: not as DVC writes it ({reason}); git checkout dvc.lock restores it") from None
+        raise ValueError(f"{name}: not as DVC writes it ({reason}); git checkout restores it") from None
 
 
 def below_git(folder: Path) -> str:

@@ -162,7 +162,7 @@ def main(
             signal.signal(getattr(signal, name), interrupted)
     from dvc.exceptions import DvcException
 
-    from scheduling.graph import stale, whole_graph
+    from scheduling.graph import addresses, stale, whole_graph
 
     with own_lock(), contextlib.ExitStack() as opened:
         try:
@@ -189,7 +189,7 @@ def main(
             agenda = run(graph, lanes, opened)
             if cluster:
                 books.checkout(cluster.merged, remote)
-            report(agenda, stages)
+            report(agenda, addresses(whole, stages))
         except DvcException as error:
             raise click.ClickException(str(error)) from None
 
@@ -247,8 +247,8 @@ def cluster_lanes(cluster: Cluster, books: Books, graph: nx.DiGraph, whole: nx.D
     return [here, *cluster.lanes()]
 
 
-def report(agenda: Agenda, stages: tuple[str, ...]) -> None:
-    """Raise ClickException with the ends of the logs of stages that failed, or else run `dvc repro`.
+def report(agenda: Agenda, targets: Sequence[str]) -> None:
+    """Raise ClickException with the ends of the logs of stages that failed, or else run `dvc repro` of `targets`.
 
     After a successful run `dvc repro` should find nothing left to do; the message says what it ran.
     """
@@ -261,7 +261,7 @@ def report(agenda: Agenda, stages: tuple[str, ...]) -> None:
             f"failed: {', '.join(sorted(agenda.failed))}; {behind} stages that need them did not run, "
             f"{len(agenda.done)} are done"
         )
-    ran = re.findall(r"^Running stage '(\S+)'", dvc("repro", *(stages or ["--all-pipelines"])), flags=re.MULTILINE)
+    ran = re.findall(r"^Running stage '(\S+)'", dvc("repro", *(targets or ["--all-pipelines"])), flags=re.MULTILINE)
     click.echo(f"{len(agenda.done)} stages brought up to date; dvc repro then ran {', '.join(ran) or 'none'}")
 
 

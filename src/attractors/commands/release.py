@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from attractors.cli.checkout import check_checkout
+from attractors.cli.checkout import LOCKS, check_checkout
 from attractors.cli.settings import ROOT
 from attractors.cli.stage import Stage
 from attractors.files import file_hash
@@ -31,7 +31,7 @@ def objects_of(folder: Path, name: str) -> list[Path]:
 
 
 def filled(root: Path, folder: Path) -> list[dict[str, Any]]:
-    """Send the outputs of dvc.lock to the empty `folder`, and return them: stage, path, md5, files and bytes.
+    """Send the outputs of all stages to the empty `folder`, and return them: stage, path, md5, files and bytes.
 
     Outputs that DVC does not cache, which git holds, and those with `push: false` are left out. Raises ValueError where
     a stage is not up to date, since a clone that pulls would have to run it again.
@@ -41,7 +41,9 @@ def filled(root: Path, folder: Path) -> list[dict[str, Any]]:
     with Repo(str(root), config={"remote": {"release": {"url": str(folder)}}}) as repo:
         if stale := sorted(repo.status()):
             some = ", ".join(stale[:5]) + ", ..." * (len(stale) > 5)
-            raise ValueError(f"{len(stale)} stages are not up to date: {some}; first make repro, then commit dvc.lock")
+            raise ValueError(
+                f"{len(stale)} stages are not up to date: {some}; first make repro, then commit the lock files"
+            )
         repo.push(remote="release")
         outputs = [
             (out.stage.addressing, Path(out.fs_path).relative_to(root).as_posix(), out.hash_info.value)
@@ -62,10 +64,10 @@ def filled(root: Path, folder: Path) -> list[dict[str, Any]]:
     show_default="results, which a clone pulls from", help="The folder to write; what it held is replaced.",
 )  # fmt: skip
 def main(folder: Path) -> None:
-    """Write the results of the committed dvc.lock as a folder that DVC pulls from, here or on any static host.
+    """Write the results of the committed lock files as a folder that DVC pulls from, here or on any static host.
 
-    It holds the objects of dvc.lock in the layout of a DVC remote, the report as index.html, and manifest.json: every
-    output with its stage, md5 and size, and the sha256 of dvc.lock.
+    It holds the objects of these in the layout of a DVC remote, the report as index.html, and manifest.json: every
+    output with its stage, md5 and size, and the sha256 of the lock files.
     """
     check_checkout(ROOT)
     folder = folder.absolute()
@@ -81,9 +83,8 @@ def main(folder: Path) -> None:
         report = ROOT / "plots" / "report.html"
         if report.is_file():
             shutil.copyfile(report, new / "index.html")
-        manifest = {
-            "dvc.lock": file_hash(ROOT / "dvc.lock"), "objects": len(kept), "bytes": size, "outputs": outputs,
-        }  # fmt: skip
+        locks = {lock: file_hash(ROOT / lock) for lock in LOCKS if (ROOT / lock).is_file()}
+        manifest = locks | {"objects": len(kept), "bytes": size, "outputs": outputs}
         text = json.dumps(manifest, indent=1) + "\n"
         (new / "manifest.json").write_text(text, encoding="utf-8", newline="\n")
         new.chmod(0o755)

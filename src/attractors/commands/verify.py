@@ -1,4 +1,4 @@
-"""Check that the bytes on disk are those that dvc.lock names.
+"""Check that the bytes on disk are those that DVC's lock files name.
 
 DVC trusts its cache and the times of files, even after a disk has failed.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from attractors.cli.checkout import cache_of, locked
+from attractors.cli.checkout import LOCKS, cache_of, locked
 from attractors.cli.progress import progress
 from attractors.cli.settings import ROOT
 from attractors.cli.stage import Stage
@@ -23,12 +23,13 @@ def md5(path: Path) -> str:
 
 
 def expected(root: Path, cache: Path) -> Iterator[tuple[Path, str]]:
-    """Yield (path, md5) of every object of the cache, and of every output of dvc.lock that is in the workspace."""
+    """Yield (path, md5) of every object of the cache, and of every output of a stage that is in the workspace."""
     objects = cache / "files" / "md5"
     for path in sorted(objects.glob("??/*")):
         yield path, path.parent.name + path.name.removesuffix(".dir")
-    lock = root / "dvc.lock"
-    for stage in (locked(lock.read_text("utf-8", errors="replace"), lock) if lock.is_file() else {}).values():
+    locks = [root / path for path in LOCKS if (root / path).is_file()]
+    entries = [locked(lock.read_text("utf-8", errors="replace"), lock) for lock in locks]
+    for stage in (stage for stages in entries for stage in stages.values()):
         for out in stage.get("outs", []):
             path, name = root / out["path"], out["md5"]
             listing = objects / name[:2] / name[2:]
