@@ -27,7 +27,7 @@ pull: $(CORE)
 	$(BIN)/dvc pull
 	$(BIN)/dvc status
 
-# After make repro, and after dvc.lock is committed: what others pull, in results/. See docs/results.md.
+# After make repro, and after the two dvc.lock are committed: what others pull, in results/. See docs/results.md.
 release: $(CORE)
 	$(BIN)/python src/main.py release $(ARGS)
 
@@ -36,7 +36,7 @@ repro: $(CORE)
 	$(BIN)/python src/main.py fan_out
 	@git diff --quiet HEAD -- metrics || { echo "These results differ from the committed ones (docs/results.md):"; \
 		$(BIN)/python src/main.py compare HEAD workspace; \
-		echo "To return to the committed results: git checkout metrics plots dvc.lock && dvc checkout"; } || true
+		echo "To return to the committed results: git checkout metrics plots dvc.lock models/dvc.lock && dvc checkout"; } || true
 
 # make sweep ARGS="--address auto --gpus-per-run 1" runs the same on a Ray cluster; see docs/scale_out.md.
 sweep: .venv/installed-cluster

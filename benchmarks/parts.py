@@ -359,7 +359,7 @@ def pipeline(options):
             dvc("checkout")
             dvc("status", "--quiet")  # fails where a stage is stale
         except subprocess.CalledProcessError:
-            reason = "skipped: the last commit's results are not all in the cache; make repro, and commit dvc.lock"
+            reason = "skipped: the last commit's results are not all in the cache; make repro, and commit both locks"
             yield from (Row(name, "-", None, goal, reason, "s") for name, goal in names)
             return
         yield Row(

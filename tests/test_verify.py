@@ -123,17 +123,18 @@ def test_a_path_that_this_locale_cannot_read_is_one_line_that_says_what_to_set(t
         check_checkout(tmp_path / os.fsencode("Mémoire").decode("ascii", "surrogateescape"))
 
 
+@pytest.mark.parametrize(("name", "files"), [("dvc.lock", 5), ("models/dvc.lock", 6)])
 @pytest.mark.parametrize("content", ["stages: [\n", "schema: '2.0'\nstages: {train: 3}\n", "a list\n"])
-def test_a_lock_that_is_damaged_is_one_line_and_an_empty_one_names_no_file(repository, content):
-    lock = repository / "dvc.lock"
+def test_a_lock_that_is_damaged_is_one_line_and_an_empty_one_names_no_file(repository, content, name, files):
+    lock = repository / name
     lock.write_text(content)
     result = run()
     assert result.exit_code == 1
-    assert "dvc.lock: not as DVC writes it (" in result.output.splitlines()[-1]
+    assert f"{lock}: not as DVC writes it (" in result.output.splitlines()[-1]
     lock.write_text("")
     result = run()
     assert result.exit_code == 0
-    assert "4 files, 0 damaged" in result.output
+    assert f"{files} files, 0 damaged" in result.output
 
 
 def test_training_starts_anew_from_a_state_with_one_wrong_bit_anywhere(tmp_path, monkeypatch, capsys):

@@ -61,7 +61,8 @@ def locked(text: str, name: object) -> dict[str, Any]:
         return {stage: dict(entry) for stage, entry in stages.items()}
     except (YAMLError, AttributeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{name}: not as DVC writes it ({reason}); git checkout restores it") from None
+        advice = f"git checkout {' '.join(LOCKS)} restores it"
+        raise ValueError(f"{name}: not as DVC writes it ({reason}); {advice}") from None
 
 
 def below_git(folder: Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 PACKAGE = Path(__file__).resolve().parents[1]
-HEADINGS = {"commands": "Commands that people type", "stages": "Stages of dvc.yaml", "figures": "Figures of dvc.yaml"}
+HEADINGS = {"commands": "Commands that people type", "stages": "Stages", "figures": "Stages of one figure each"}
 
 
 @cache
