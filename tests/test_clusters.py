@@ -13,6 +13,7 @@ from scipy.spatial.distance import pdist, squareform
 
 from attractors.arrays import array_hash, write_arrays
 from attractors.data.images import read_images
+from attractors.distances.contrast import contrast, sharpness
 from attractors.distances.detection import classify
 from attractors.distances.lpips_embedding import BACKBONES, weights_hash
 from attractors.stages.clusters import describe, euclidean, groups, main, perceptual, training_images
@@ -167,6 +168,22 @@ def test_groups_of_spurious_samples_are_held_against_generalized_ones_that_repea
     assert row["generalized_share"] < 0.3
     # The diameter is that within which the two hundred nearest pairs lie, and so the chance is not none by definition.
     assert row["generalized_in_clusters"] > 0
+
+
+def test_averages_of_images_are_less_sharp_and_nearer_to_the_mean_by_the_root_of_their_number():
+    random = np.random.default_rng(1)
+    training = random.normal(size=(400, 1, 16, 16)).astype(np.float32)
+    alike = contrast(random.normal(size=(300, 1, 16, 16)), training)
+    averages = contrast(training.reshape(100, 4, 1, 16, 16).mean(1), training)
+    for key in ("sharpness", "from_mean"):
+        assert alike[key] == pytest.approx(1, abs=0.02)
+        assert averages[key] == pytest.approx(0.5, abs=0.02)
+
+
+def test_sharpness_is_that_of_a_step_counted_by_hand():
+    image = np.zeros((1, 1, 4, 4))
+    image[..., 2:] = 2  # one step of 2 in each of four rows of three differences; no step from row to row
+    assert sharpness(image) == pytest.approx([np.sqrt((4 * 4 / 12 + 0) / 2)])
 
 
 def test_groups_of_replicates_are_found_apart_and_held_against_their_own_training_sets(planted, tmp_path):

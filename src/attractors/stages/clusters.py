@@ -12,6 +12,7 @@ from scipy.spatial.distance import cdist, pdist, squareform
 from attractors.arrays import array_hash, read_record
 from attractors.cli.stage import out_option, stage
 from attractors.data.images import read_images
+from attractors.distances.contrast import contrast
 from attractors.distances.detection import DISTANCES, TYPES
 from attractors.results.run import Run
 from attractors.tables import write_json
@@ -139,7 +140,8 @@ def main(name: str, dataset: str, lpips: str | None, limit: int, data: Path, met
     A spurious state is an attractor of its own if its samples are closer to each other than to any training image.
     `share` is the share of spurious samples that are in groups farther from S than they are wide. What chance gives is
     told by generalized samples of the same run: as many of them, though at most half, those that repeat each other most
-    closely, are clustered by the distance at which they do.
+    closely, are clustered by the distance at which they do. `looks` compares each type with the training images:
+    grey averages of these are less sharp and nearer to their mean.
     """
     run = Run(metrics, data=data)
     size = int(run.peak(name).K)
@@ -172,12 +174,18 @@ def main(name: str, dataset: str, lpips: str | None, limit: int, data: Path, met
         others = generalized[nearest]
         samples, pairs = images[others], all_pairs(images[others], distances)
         chance = describe(groups(pairs, diameter), pairs, samples, to_training[own][others], training, distances)
+        looks = {
+            kind: {key: round(value, 4) for key, value in contrast(images[of_kind], training).items()}
+            for code, kind in enumerate(TYPES)
+            if (of_kind := codes[own] == code).any()
+        }
         rows.append({
             "replicate": number, "spurious": len(spurious), "clusters": len(table),
             "samples_in_clusters": int(table["size"].sum()), "share": apart(table, len(chosen)),
             "clusters_farther_from_training_than_wide": int((table.closest_to_training > table.diameter).sum()),
             "generalized": len(others), "generalized_diameter": round(diameter, 4),
             "generalized_in_clusters": int(chance["size"].sum()), "generalized_share": apart(chance, len(others)),
+            "looks": looks,
         })  # fmt: skip
         tables.append(table.assign(replicate=number))
     table = pd.concat(tables).sort_values(["size", "diameter"], ascending=[False, True], ignore_index=True)
@@ -185,7 +193,7 @@ def main(name: str, dataset: str, lpips: str | None, limit: int, data: Path, met
     summed = ("spurious", "clusters", "samples_in_clusters", "clusters_farther_from_training_than_wide")
     total = {key: sum(int(row[key] or 0) for row in rows) for key in summed}
     write_json(out, {"K": size, "delta_s": delta_s, **total, "replicates": rows, "largest": largest})
-    click.echo(pd.DataFrame(rows).to_string(index=False))
+    click.echo(pd.DataFrame(rows).drop(columns="looks").to_string(index=False))
     click.echo(f"{out}: {len(table)} clusters of 3 or more among {total['spurious']} spurious samples at K={size}")
 
 
