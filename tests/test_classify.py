@@ -86,6 +86,12 @@ def test_wrong_mappings_are_one_line_before_anything_is_written(run, params, wor
     assert not (run.folder / "metrics").exists()
 
 
+def test_a_name_that_leaves_the_folder_of_tables_is_refused(run):
+    result = run("delta_m: 1\n", "--name", "../elsewhere")
+    assert (result.exit_code, "--name: '../elsewhere' is no name" in result.output) == (2, True)
+    assert sorted(path.name for path in run.folder.iterdir()) == ["digits.yaml", "neighbours", "params.yaml"]
+
+
 def test_the_ratio_of_distances_takes_the_place_of_delta_m(run):
     random = np.random.default_rng(0)
     pairs = np.sort(random.uniform(0.1, 2, (600, 2)), axis=1).astype(np.float32)

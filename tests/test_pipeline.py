@@ -53,6 +53,16 @@ def test_runs_yaml_is_what_the_laptop_scale_writes():
     assert load("runs.yaml") == runs_of(["laptop"])
 
 
+def test_sweeps_whose_files_collide_where_case_does_not_count_are_refused(tmp_path):
+    from attractors.commands.scale import runs_of
+
+    for name in ("digits", "Digits"):
+        (tmp_path / f"{name}.yaml").write_bytes((ROOT / "sweeps" / "digits.yaml").read_bytes())
+    assert runs_of(["digits"], tmp_path)["runs"]
+    with pytest.raises(ValueError, match="Digits, digits: sweeps whose files are the same"):
+        runs_of(["digits", "Digits"], tmp_path)
+
+
 def test_a_stage_depends_on_all_settings_that_it_reads():
     from attractors.settings.sweep import ALONE, ALONG, STUDY, SWEEP
 

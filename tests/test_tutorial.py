@@ -121,7 +121,7 @@ def test_samples_that_one_already_has(clone):
     ((_, block),) = blocks("docs/tutorial.md", "console own")
     for command in block.splitlines():
         run(command, clone)
-    table = pd.read_csv(clone / "results/fractions/mine.csv")
+    table = pd.read_csv(clone / "mine/fractions/mine.csv")
     assert table.memorized[0] == pytest.approx(30 / 80)  # the copies of training images
     assert table.spurious[0] == 0
 

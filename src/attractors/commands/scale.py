@@ -90,6 +90,8 @@ def runs_of(names: Sequence[str], folder: Path = ROOT / "sweeps", studies: Path 
                     along[sweep] = content["dataset"], found["train_snapshots"]["sizes"]
                 else:
                     chosen[sweep], settings[sweep] = content, found
+    if twins := sorted(one for one in chosen if one.lower() in [other.lower() for other in chosen if other != one]):
+        raise ValueError(f"{', '.join(twins)}: sweeps whose files are the same where case does not count; rename one")
     sweeps = {
         sweep: {"dataset": content["dataset"], "neighbours": backbone(settings[sweep]["neighbours"]["distance"])}
         for sweep, content in chosen.items()

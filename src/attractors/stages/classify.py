@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from attractors.arrays import read_arrays, write_arrays
-from attractors.cli.settings import ROOT
+from attractors.cli.settings import ROOT, check_names
 from attractors.cli.stage import seed_option, stage
 from attractors.data.subsets import replicates, sizes
 from attractors.distances.detection import DISTANCES, TYPES, classify
@@ -245,6 +245,7 @@ def main(
     OUT/counts/NAME.safetensors, OUT/summary/NAME.json.
     """
     name = name or (sweep["name"] if sweep else "samples")
+    check_names([name], "--name")
     runs = find_runs(neighbours, sweep)
     try:
         given = [
