@@ -28,7 +28,7 @@ from attractors.distances.lpips_embedding import BACKBONES, weights_hash
 from attractors.distances.neighbours import nearest
 from attractors.landscape.basin import critical_times
 from attractors.landscape.curvature import central_difference, jacobian, one_sided_resumable
-from attractors.landscape.linearised import hutchinson
+from attractors.landscape.linearised import hutchinson, leading_singular_values
 from attractors.landscape.potential import energy
 from attractors.settings.train import Training
 
@@ -156,7 +156,7 @@ def arguments_of(case, path):
 
 STABLE_DIFFUSION = ["sd_generate", "sd_curvature", "sd_stability"]
 MEASURING = ["neighbours", "neighbours lpips", "basin", "basin lpips", "curvature", "energy", "sample exact"]
-MEASURING += ["sd_generate", "sd_stability"]
+MEASURING += STABLE_DIFFUSION
 CASES = ["train", "sample", *MEASURING, "toy_train", "toy_evaluate"]
 
 
@@ -221,6 +221,25 @@ def test_training_and_sampling_may_be_faster_and_say_so_in_the_file(case, precis
     assert any(found[name].tobytes() != value.tobytes() for name, value in expected.items())
     if SIMULATED and name == "tf32":
         assert {key[1] for key in log.arithmetic} == {"tf32"}
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float16"])
+def test_alg_3_of_stable_diffusion_may_be_faster_and_the_derivatives_beside_it_are_not(precision, study, tmp_path):
+    how, tables = ["--method", "one_sided", "--method", "hutchinson", "--metrics"], [tmp_path / n for n in "ab"]
+    expected, _ = run("sd_curvature", study, tmp_path / "cpu.safetensors", "cpu", *how, tables[0])
+    with cuda(rounding=True) as log:
+        found, record = run(
+            "sd_curvature", study, tmp_path / "cuda.safetensors", "cuda", *how, tables[1], "--precision", precision
+        )
+    assert record["precision"] == precision
+    exact, table = (pd.read_csv(path, index_col="method") for path in tables)
+    moved, error = np.abs(found["guided_one_sided"] - expected["guided_one_sided"]), table.loc["one_sided"]
+    assert 0 < error.score_error < (0.1 if precision == "bfloat16" else 0.02)  # guidance multiplies it by 7.5
+    assert 0 < moved[1:].max() < 2 * error.spectrum_error
+    assert table.rms["hutchinson"] == pytest.approx(exact.rms["hutchinson"], rel=1e-5 if SIMULATED else 1e-3)
+    if SIMULATED:
+        used = {place.split(":")[0] for _, kind, place in log.arithmetic if kind == "tf32"}
+        assert used == ({"attractors/denoisers/latent.py"} if precision == "tf32" else set())
 
 
 def test_the_defaults_of_cuda_train_and_sample(folder, tmp_path):
@@ -380,6 +399,21 @@ def test_no_step_of_a_loop_waits_for_the_device(loop):
             LOOPS[loop](steps)
             counts.append(Counter(log.syncs))
     assert counts[0] == counts[1]
+
+
+@pytest.mark.skipif(not SIMULATED, reason="a real device does not count")
+def test_a_product_of_lanczos_waits_once_for_its_result():
+    counts = []
+    for leading in (2, 20):
+        with cuda() as log:
+            model, x_0 = tiny_model(6), torch.zeros(1, *SHAPE, device="cuda")
+            for p in model.parameters():  # a new network returns 0, which has no singular values to find
+                torch.nn.init.normal_(p, 0, 0.1)
+            before = sum(log.syncs.values())
+            _, products = leading_singular_values(model, x_0, leading, 3, t=2)
+            counts.append((products, sum(log.syncs.values()) - before))
+    (few, waits), (many, more) = counts
+    assert more - waits == many - few > 0
 
 
 @pytest.mark.skipif(not SIMULATED, reason="a real device does not count")
