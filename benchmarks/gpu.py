@@ -56,6 +56,12 @@ def networks() -> dict[str, tuple[tuple[int, int, int], dict, int]]:
     return found
 
 
+def sized(name: str, quick: bool) -> tuple[tuple[int, int, int], dict, int]:
+    """The entry of `networks`; for a quick try of 32 channels, with a batch of 2."""
+    shape, settings, batch = networks()[name]
+    return (shape, settings | {"width": 32}, 2) if quick else (shape, settings, batch)
+
+
 def modes(device: torch.device) -> list[Acceleration]:
     """The ways to compute that are timed: those of --precision, and on CUDA each of them compiled."""
     plain = [Acceleration("float32"), Acceleration("bfloat16")]
@@ -73,8 +79,7 @@ def rate(function, count: int) -> float:
 
 def speed(device: torch.device, mode: Acceleration, name: str, quick: bool) -> dict:
     """Images a second in a training step, and network evaluations a second in ancestral sampling."""
-    shape, settings, batch = networks()[name]
-    batch = 2 if quick else batch
+    shape, settings, batch = sized(name, quick)
     images = pictures(batch, shape).to(device)
     model = Diffusion(unet(shape, **settings), linear_betas(STEPS)).to(device)
     accelerate(model.network, mode)
@@ -89,8 +94,7 @@ def peer_speed(device: torch.device, mode: Acceleration, name: str, quick: bool)
     """The same of a plain loop around diffusers.UNet2DModel with the same network, in the same arithmetic."""
     import diffusers
 
-    shape, settings, batch = networks()[name]
-    batch = 2 if quick else batch
+    shape, settings, batch = sized(name, quick)
     images, alpha_bar = pictures(batch, shape).to(device), torch.cumprod(1 - linear_betas(), 0).to(device)
     network = diffusers.UNet2DModel(**config_of(unet(shape, **settings).settings, shape)).to(device)
 
@@ -185,7 +189,7 @@ def whole_run(device: torch.device, deadline: float, quick: bool) -> dict:
 
 def tests(deadline: float) -> dict:
     """The outcome of tests/test_cuda.py, in pytest's words."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", ROOT / "tests" / "test_cuda.py"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", ROOT / "tests" / "test_cuda.py"]
     if importlib.util.find_spec("pytest") is None:
         return {"note": "pytest is not installed"}
     try:
