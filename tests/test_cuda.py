@@ -7,6 +7,7 @@ module in a process of its own on a simulated device, where in float32 the bytes
 import importlib
 import importlib.util
 import os
+import pkgutil
 from collections import Counter
 from contextlib import nullcontext
 
@@ -106,6 +107,9 @@ def folder(tmp_path_factory):
         write_arrays(path / f"{backbone}.safetensors", weights, **record)
     invoke("neighbours", [*arguments_of("neighbours", path), "--device", "cpu", "--out", path / "neighbours"])
     invoke("toy_train", [*arguments_of("toy_train", path), "--device", "cpu", "--out", path / "toy.safetensors"])
+    for skip in (0, K):
+        snapshots = [*arguments_of("train_snapshots", path), "--skip", skip, "--device", "cpu"]
+        invoke("train_snapshots", [*snapshots, "--out", path / f"snapshots-{skip}"])
     return path
 
 
@@ -132,6 +136,7 @@ def arguments_of(case, path):
     basin = [*measured, "--trials", 2, "--steps", 2, "--stride", 2, "--delta-d", 3.0]
     toy = ["--width", 16, "--blocks", 1, "--iterations", 30, "--batch", 8]
     train = [*sweep, "--subset", s, "--size", K, "--iterations", 4, "--batch", 3]
+    others = ["--samples", 4, "--images", 4, "--levels", 3, "--t0", 3]
     hippo = ["--study", path / "study.yaml", "--prompt", "hippo"]
     latents = path / "latents"
     return {
@@ -145,6 +150,9 @@ def arguments_of(case, path):
         "basin lpips": [*basin, "--distance", "lpips_vgg", "--lpips", path / "vgg.safetensors"],
         "curvature": [*measured, *(part for m in ("central", "one_sided", "jacobian") for part in ("--method", m))],
         "energy": [*measured, "--nodes", 3, "--references", 2],
+        "train_snapshots": [*train, "--snapshots", 2],
+        "training_time": [path / "snapshots-0", path / f"snapshots-{K}", "--subset", s, "--samples", 5],
+        "yardsticks": [*sweep, *model, "--synthetic", s_prime, "--training", s, "--size", K, *others],
         "toy_train": ["--size", 9, *toy],
         "toy_evaluate": ["--model", path / "toy.safetensors", "--samples", 6, "--steps", 8, "--side", 4,
                          "--metrics", path / "m.json"],
@@ -156,8 +164,8 @@ def arguments_of(case, path):
 
 STABLE_DIFFUSION = ["sd_generate", "sd_curvature", "sd_stability"]
 MEASURING = ["neighbours", "neighbours lpips", "basin", "basin lpips", "curvature", "energy", "sample exact"]
-MEASURING += STABLE_DIFFUSION
-CASES = ["train", "sample", *MEASURING, "toy_train", "toy_evaluate"]
+MEASURING += ["yardsticks", "training_time", *STABLE_DIFFUSION]
+CASES = ["train", "sample", "train_snapshots", *MEASURING, "toy_train", "toy_evaluate"]
 
 
 @pytest.fixture
@@ -193,6 +201,14 @@ def test_a_stage_computes_on_cuda_what_it_computes_on_a_cpu(case, inputs, tmp_pa
         found, other = run(case, inputs, tmp_path / "cuda.safetensors", "cuda")
     compare(found, expected, SIMULATED and "curvature" not in case, 1e-9 if SIMULATED else 1e-3)
     assert other == record
+
+
+def test_every_stage_with_a_device_has_a_case():
+    stages = importlib.import_module("attractors.stages").__path__
+    names = [module.name for module in pkgutil.iter_modules(stages)]
+    mains = {name: importlib.import_module(f"attractors.stages.{name}").main for name in names}
+    taking = {name for name, main in mains.items() if any(option.name == "device" for option in main.params)}
+    assert taking == {case.split()[0] for case in CASES}
 
 
 @pytest.mark.skipif(not SIMULATED, reason="a real device does not count")
@@ -256,11 +272,16 @@ class Killed(BaseException):
     """Stands for a kill."""
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_killed_training_goes_on_to_the_same_bytes(precision, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "CHECK_EVERY", 2)
+@pytest.mark.parametrize(
+    ("case", "how"),
+    [("train", ["--precision", "float32", "--no-compile"]), ("train", ["--precision", "bfloat16", "--no-compile"]),
+     ("train_snapshots", [])],
+)  # fmt: skip
+def test_a_killed_training_goes_on_to_the_same_bytes(case, how, folder, tmp_path, monkeypatch):
+    for module in ("denoisers.training", "stages.train_snapshots"):
+        monkeypatch.setattr(f"attractors.{module}.CHECK_EVERY", 2)
     monkeypatch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0)
-    save, how = checkpoints.Checkpoint.save, ["--precision", precision, "--no-compile"]
+    save = checkpoints.Checkpoint.save
 
     def dies(self, state):
         self.cost = 0.0
@@ -269,12 +290,12 @@ def test_a_killed_training_goes_on_to_the_same_bytes(precision, folder, tmp_path
             raise Killed
 
     with cuda():
-        whole, _ = run("train", folder, tmp_path / "whole" / "m.safetensors", "cuda", *how)
+        whole, _ = run(case, folder, tmp_path / "whole" / "m.safetensors", "cuda", *how)
         monkeypatch.setattr(checkpoints.Checkpoint, "save", dies)
         with pytest.raises(Killed):
-            run("train", folder, tmp_path / "m.safetensors", "cuda", *how)
+            run(case, folder, tmp_path / "m.safetensors", "cuda", *how)
         monkeypatch.setattr(checkpoints.Checkpoint, "save", save)
-        found, _ = run("train", folder, tmp_path / "m.safetensors", "cuda:0", *how)
+        found, _ = run(case, folder, tmp_path / "m.safetensors", "cuda:0", *how)
     compare(found, whole, True)
 
 
