@@ -208,7 +208,9 @@ def test_grey_in_three_channels_takes_one_beside_grey_and_is_refused_beside_colo
     colour = npz(tmp_path / "colour.npz", TRAINING)
     result = run(neighbours, "--synthetic", three, "--training", colour, "--out", tmp_path / "n2")
     assert result.exit_code == 1
-    assert "three.npz: grey in three channels, and the other set is in colour" in result.output
+    assert "three.npz: grey in three channels, and the other set is in colour; --range says" in result.output
+    given = ["--synthetic", three, "--training", colour, "--range", "bytes", "--out", tmp_path / "n2"]
+    assert run(neighbours, *given).exit_code == 0
 
 
 def test_a_set_in_half_the_range_of_the_other_is_refused_unless_its_range_is_given(tmp_path):

@@ -213,7 +213,8 @@ def brought_together(s: Images, s_prime: Images, names: tuple[object, object], v
     """S and S' as sets that can be compared. Raises ValueError where they cannot belong together.
 
     A set that is grey in three channels takes one beside a grey one, which its line says. One that is grey, or in half
-    the range, beside one that is not, is refused. vouched: their ranges are known to be right.
+    the range, beside one that is not, is refused: a network may well draw colours after grey images in three channels,
+    but so may the wrong file. vouched: both are known to be right.
     """
     sets = [s, s_prime]
     for i, (one, other) in enumerate(((s, s_prime), (s_prime, s))):
@@ -224,9 +225,11 @@ def brought_together(s: Images, s_prime: Images, names: tuple[object, object], v
         raise ValueError(f"{names[1]}: images of shape {shapes[1]}; those of {names[0]} are {shapes[0]}")
     if s.own and s_prime.own:
         return sets[0], sets[1]
-    if shapes[0][0] == 3 and is_grey(sets[0].array) != is_grey(sets[1].array):
+    if not vouched and shapes[0][0] == 3 and is_grey(sets[0].array) != is_grey(sets[1].array):
         grey = names[1] if is_grey(sets[1].array) else names[0]
-        raise ValueError(f"{grey}: grey in three channels, and the other set is in colour; they cannot belong together")
+        raise ValueError(
+            f"{grey}: grey in three channels, and the other set is in colour; --range says that they belong together"
+        )
     spans = [float(np.ptp(part.array)) for part in sets]
     if not vouched and min(spans) < NARROW * max(spans):
         ends = [f"{name} from {part.array.min():.3g} to {part.array.max():.3g}"

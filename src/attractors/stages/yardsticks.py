@@ -123,15 +123,16 @@ def main(
     s, others = whole[:size], whole[size : size + settings.images]
     record: dict[str, Any] = {"size": size, "count": len(s_prime), "seed": seed, "settings": settings.model_dump()}
     record |= {"training_sha256": array_hash(s), "synthetic_sha256": array_hash(s_prime)}
-    arrays = of_samples(s, s_prime, settings, device)
-    words = [f"{is_memorized(arrays['ratio']).mean():.3f} memorized by the ratio d1 / d2 < 1/3",
-             f"{(arrays['adaptive'] < 1).mean():.3f} copies by the adaptive distance"]  # fmt: skip
     if model:
         denoiser, trained = read_model(model, device)
         if tuple(trained["image_shape"]) != s.shape[1:] or trained["size"] != size:
             known = f"{trained['size']} images of shape {tuple(trained['image_shape'])}"
             raise ValueError(f"{model}: trained on {known}; S has {size} of shape {s.shape[1:]}")
         check_time(settings.t0, denoiser, model)
+    arrays = of_samples(s, s_prime, settings, device)
+    words = [f"{is_memorized(arrays['ratio']).mean():.3f} memorized by the ratio d1 / d2 < 1/3",
+             f"{(arrays['adaptive'] < 1).mean():.3f} copies by the adaptive distance"]  # fmt: skip
+    if model:
         chosen = {"training": s[: settings.images]} | ({"held_out": others} if len(others) else {})
         first = {"training": 0, "held_out": size}
         noise = {
