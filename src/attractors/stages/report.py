@@ -32,7 +32,7 @@ PAGE = Path(__file__).parents[1] / "report"
 ANSWER = "figure_transition"  # stands first: what one opens the report for
 SHOWN = 200  # longer tables are for downloading only
 RANKS = 128  # of a spectrum in such a table
-COMPRESSED = 500_000  # bytes from which on a table is one of gzip
+COMPRESSED = 100_000  # bytes of a table above which it is a .gz, and of a picture above which it is not lossless
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "matplotlib", "dvc", "vl-convert-python")
 
 
@@ -86,11 +86,14 @@ def table(paths: Sequence[Path], folder: Path) -> dict[str, Any]:
 
 
 def picture(path: Path, folder: Path, title: str) -> dict[str, Any]:
-    """Return a picture as lossless WebP, which halves it, with its size, so that the page does not jump when drawn."""
+    """Return a picture as WebP, lossless where that is small, with its size, so that the page does not jump."""
     relative, content = path.relative_to(folder.parent), BytesIO()
     with Image.open(path) as image:
         width, height = image.size
         image.save(content, "webp", lossless=True, exact=True, method=3)
+        if content.tell() > COMPRESSED:
+            content = BytesIO()
+            image.save(content, "webp", quality=90, method=4)
     uri = data_uri(content.getvalue(), "image/webp")
     return {"path": str(relative), "uri": uri, "width": width, "height": height, "alt": f"{title}: {path.stem}"}
 
