@@ -20,14 +20,16 @@ from small_scale import environment, small_scale
 from attractors.files import file_hash
 
 SIZE = 16
-TARGET = f"models/dvc.yaml:basin@digits-{SIZE}"
+MEASURED = ["basin", "curvature", "energy"]
+TARGETS = [f"models/dvc.yaml:{stage}@digits-{SIZE}" for stage in MEASURED]
 OUTPUTS = {
     "subset": ["data/subsets/digits.safetensors"],
     "train": [f"models/digits/{SIZE}.safetensors"],
     "sample": [f"data/synthetic/digits/{SIZE}.safetensors"],
     "neighbours": [f"data/neighbours/digits/{SIZE}.safetensors"],
-    "basin": [f"data/basin/digits/{SIZE}.safetensors", f"metrics/basin/digits/{SIZE}.csv"],
+    **{stage: [f"data/{stage}/digits/{SIZE}.safetensors"] for stage in MEASURED},
 }
+LONG = ["train", "sample", "neighbours", *MEASURED]
 KILLS = 5  # of each stage
 
 
@@ -63,9 +65,9 @@ def leftovers(folder):
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory):
-    """(a checkout where the pipeline up to TARGET has run, its hashes)."""
+    """(a checkout where the pipeline up to TARGETS has run, its hashes)."""
     folder = small_scale(tmp_path_factory.mktemp("whole") / "checkout", sizes=(SIZE,), iterations=1500)
-    result = dvc(folder, "repro", TARGET)
+    result = dvc(folder, "repro", *TARGETS)
     assert result.returncode == 0, result.stdout + result.stderr
     return folder, hashes(folder)
 
@@ -96,7 +98,7 @@ def forget(folder, *stages):
 
 def recovers(folder, whole):
     """The next command finishes, with the files of an undisturbed run and no others."""
-    result = dvc(folder, "repro", TARGET)
+    result = dvc(folder, "repro", *TARGETS)
     assert result.returncode == 0, result.stdout + result.stderr
     assert hashes(folder) == whole[1]
     assert leftovers(folder) == []
@@ -141,7 +143,7 @@ def seconds(whole, tmp_path_factory):
 
 
 @pytest.mark.parametrize("number", range(KILLS))
-@pytest.mark.parametrize("stage", ["train", "sample", "neighbours", "basin"])
+@pytest.mark.parametrize("stage", LONG)
 def test_a_stage_is_killed_at_a_random_moment(stage, number, whole, copy, seconds, came_of_it):
     forget(copy, stage)
     process = run(copy, stage)
@@ -155,10 +157,10 @@ def test_a_stage_is_killed_at_a_random_moment(stage, number, whole, copy, second
 
 
 @pytest.mark.parametrize("number", range(2))
-@pytest.mark.parametrize("stage", ["train", "sample", "neighbours", "basin"])
+@pytest.mark.parametrize("stage", LONG)
 def test_dvc_and_its_stage_are_killed_at_a_random_moment(stage, number, whole, copy, seconds, came_of_it):
     forget(copy, stage)
-    process = start(copy, "repro", TARGET)
+    process = start(copy, "repro", *TARGETS)
     output, deadline = copy / OUTPUTS[stage][0], time.monotonic() + 120
     while not output.exists() and b"src/main.py\0%s\0" % stage.encode() not in children(process.pid) \
             and time.monotonic() < deadline:  # fmt: skip
@@ -222,7 +224,7 @@ def test_the_disk_of_the_cache_is_full(whole, copy, came_of_it):
     forget(copy, "train")
     shutil.move(copy / ".dvc" / "cache", copy / "kept")
     with mounted(copy / ".dvc" / "cache", "-t", "tmpfs", "-o", "size=16k", "tmpfs"):
-        assert dvc(copy, "repro", TARGET).returncode != 0
+        assert dvc(copy, "repro", *TARGETS).returncode != 0
     (copy / ".dvc" / "cache").rmdir()
     shutil.move(copy / "kept", copy / ".dvc" / "cache")
     recovers(copy, whole)
@@ -234,7 +236,7 @@ def test_the_cache_is_read_only(whole, copy, came_of_it):
     cache = copy / ".dvc" / "cache"
     with mounted(cache, "--bind", cache):
         subprocess.run(["mount", "-o", "remount,ro,bind", cache], check=True)
-        failed = dvc(copy, "repro", TARGET)
+        failed = dvc(copy, "repro", *TARGETS)
         assert failed.returncode != 0
         assert "Read-only file system" in failed.stderr + failed.stdout
     recovers(copy, whole)
@@ -297,8 +299,8 @@ def hurt(path, damage, seed):
 
 def test_two_repros_at_the_same_time(whole, copy, came_of_it):
     for _ in range(2):
-        forget(copy, "train", "sample", "neighbours", "basin")
-        first, second = start(copy, "repro", TARGET), start(copy, "repro", TARGET)
+        forget(copy, *LONG)
+        first, second = start(copy, "repro", *TARGETS), start(copy, "repro", *TARGETS)
         codes = sorted((first.wait(300), second.wait(300)))
         recovers(copy, whole)
         came_of_it("two dvc repro at once", f"exit codes {codes[0]} and {codes[1]}; same hashes")
@@ -324,7 +326,7 @@ def test_the_clock_jumps_between_a_kill_and_the_next_command(shift, whole, copy,
     time.sleep(seconds["train"] * 0.7)
     process.kill()
     process.communicate()
-    command = [faketime, "-f", shift, sys.executable, "-m", "dvc", "repro", TARGET]
+    command = [faketime, "-f", shift, sys.executable, "-m", "dvc", "repro", *TARGETS]
     result = subprocess.run(command, cwd=copy, env=environment(), capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     recovers(copy, whole)
