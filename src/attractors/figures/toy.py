@@ -15,7 +15,6 @@ from attractors.figures.style import COLOURS, figure_option, panels, save
 from attractors.report.words import Table, percent
 from attractors.results.run import Run
 from attractors.tables import read_json
-from attractors.theory.associative_memory import circle_energy, circle_score, inverse_temperature
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,6 +98,8 @@ def clusters(axis: Axes, data: dict[str, np.ndarray], prior: str) -> None:
 
 def profile(axis: Axes, data: dict[str, np.ndarray], beta: float) -> None:
     """Draw energy against distance from the centre: every grid point of one K, and the line of Eq. 15."""
+    from attractors.theory.associative_memory import circle_energy
+
     R = np.linspace(0, 2, 200)
     for name, colour in (("gaussian_prior", COLOURS["spurious"]), ("exact_prior", COLOURS["memorized"])):
         energy = data[f"energy_{name}"]
@@ -115,6 +116,9 @@ def profile(axis: Axes, data: dict[str, np.ndarray], beta: float) -> None:
 @figure_option
 def main(arrays: tuple[str, ...], outs: tuple[str, ...]) -> None:
     """Draw the evaluated toy models in ARRAYS, a column each, by the size of their training sets."""
+    from attractors.theory.associative_memory import circle_energy, circle_score, inverse_temperature
+    # here: it takes SciPy, which the report, whose registry imports this module, can spare
+
     runs = sorted((read_arrays(path) for path in arrays), key=lambda run: len(run[0]["memories"]))
     figure, axes = panels(len(ROWS), len(runs) + 1, 2.6 * (len(runs) + 1), 8)
     for column, (data, record) in zip(axes.T[:-1], runs, strict=True):

@@ -1,10 +1,12 @@
 """Write one page with every figure of the paper, what it says, what this run shows, and an explorer of thresholds."""
 
 import base64
+import contextlib
 import gzip
 import json
 import platform
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from importlib import metadata
 from io import BytesIO
 from itertools import groupby
@@ -98,8 +100,13 @@ def picture(path: Path, folder: Path, title: str) -> dict[str, Any]:
     return {"path": str(relative), "uri": uri, "width": width, "height": height, "alt": f"{title}: {path.stem}"}
 
 
-def entry(figure: Figure, run: Run, plots: Path, datasets: tuple[str, ...], used: list[Path]) -> dict[str, Any]:
-    """Return one figure for the page, and add the files that it is made of to `used`."""
+def entry(
+    figure: Figure, run: Run, plots: Path, datasets: tuple[str, ...], used: list[Path], threads: Executor
+) -> dict[str, Any]:
+    """Return one figure for the page, and add the files that it is made of to `used`.
+
+    Its pictures are an iterator, which waits for `threads` to make them.
+    """
     sweeps = run.learned + run.controls + run.studies
     names = tuple(dict.fromkeys(run.learned + datasets + run.studies))
     pictures = [path for paths in found(plots, figure.pictures, names, ".png") for path in paths]
@@ -107,7 +114,7 @@ def entry(figure: Figure, run: Run, plots: Path, datasets: tuple[str, ...], used
     used.extend(pictures + [path for paths in tables for path in paths])
     return {
         "label": figure.label, "title": figure.title, "paper": figure.paper, "findings": list(figure.findings(run)),
-        "pictures": [picture(path, plots, figure.title) for path in pictures],
+        "pictures": threads.map(lambda path: picture(path, plots, figure.title), pictures),
         "tables": [table(paths, run.metrics) for paths in tables],
     }  # fmt: skip
 
@@ -142,8 +149,11 @@ def thresholds(name: str, run: Run) -> dict[str, Any]:
 
 def versions() -> list[tuple[str, str]]:
     """Return (name, version) of Python and of the installed packages that the numbers and this page come from."""
-    here = {found.metadata["Name"].lower(): found.version for found in metadata.distributions()}
-    return [("Python", platform.python_version()), *((name, here[name]) for name in PACKAGES if name in here)]
+    found = [("Python", platform.python_version())]
+    for name in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found.append((name, metadata.version(name)))
+    return found
 
 
 def explored(name: str, dataset: str, run: Run, examples: int) -> dict[str, Any] | None:
@@ -211,7 +221,11 @@ def main(
     run = Run(metrics, learned, controls, tuple(sweeps.get("studies", ())), data)
     names, used = run.learned + run.controls, [runs]
     answer_first = sorted(figures(), key=lambda figure: figure.stage != ANSWER)
-    entries = [entry(figure, run, plots, tuple(sweeps["datasets"]), used) for figure in answer_first]
+    with ThreadPoolExecutor() as threads:  # both of these let go of Python's lock while they work
+        vega = threads.submit(vl_convert.javascript_bundle)  # type: ignore[call-arg]
+        entries = [entry(figure, run, plots, tuple(sweeps["datasets"]), used, threads) for figure in answer_first]
+        for shown in entries:
+            shown["pictures"] = list(shown["pictures"])
     explorers = []
     for name in progress(names, "report", "sweep"):
         if run.table("thresholds", name) is not None:
@@ -233,10 +247,10 @@ def main(
         parameters=[{"name": str(path), "text": path.read_text("utf-8")} for path in files if path.is_file()],
         hashes=hashes,
         style=Markup((PAGE / "page.css").read_text("utf-8")), script=Markup((PAGE / "explorer.js").read_text("utf-8")),
-        vega=Markup(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")),
+        vega=Markup(vega.result().replace("</script", "<\\/script")),
         sweeps_json=embedded({"grid": GRID.tolist(), "per_decade": PER_DECADE, "sweeps": explorers}),
     )  # fmt: skip
-    for path, content in {out: page, library: vl_convert.javascript_bundle() if library else ""}.items():  # type: ignore[call-arg]
+    for path, content in {out: page, library: vega.result()}.items():
         if path:
             with atomic(path) as temporary:
                 temporary.write_text(content, encoding="utf-8")
