@@ -144,7 +144,11 @@ def test_the_weights_a_run_waits_for_are_those_its_metric_reads():
 
 @pytest.mark.parametrize("scale", ["laptop", "paper"])
 def test_a_threshold_changes_nothing_that_reads_a_model(graph, scale):
-    """From delta_m and delta_s one reaches types, joined tables, groups of samples, figures and the report, no more."""
+    """From delta_m and delta_s one reaches types, joined tables, groups of samples, figures and the report, no more.
+
+    None of these stages has the option --device, so another threshold takes no GPU.
+    """
+    from attractors.commands.fan_out import takes_device
     from attractors.settings.sweep import ALONE, STUDY, SWEEP
 
     before, _ = graph(scale)
@@ -167,7 +171,9 @@ def test_a_threshold_changes_nothing_that_reads_a_model(graph, scale):
     for kind in kinds:
         entry = stages[kind].get("do", stages[kind])
         models = [dep for dep in entry["deps"] if dep.startswith("models/") and not dep.startswith("models/lpips/")]
-        assert models == [], kind  # and so none of them takes a GPU for long
+        assert models == [], kind
+        assert not takes_device(entry["cmd"]), kind
+    assert takes_device(stages["neighbours"]["do"]["cmd"])  # so that the line above can fail
 
 
 def test_a_git_that_changes_line_ends_leaves_every_file_as_dvc_knows_it(tmp_path):
