@@ -1,4 +1,4 @@
-"""The comparisons: each function is one part and yields its rows. Speeds do not depend on what images show."""
+"""The comparisons: each function is one part and yields its rows. Only neighbours depend on what images show."""
 
 import importlib.util
 import json
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -21,12 +22,14 @@ from transcriptions import (
 )
 
 from attractors.cli.settings import ROOT
+from attractors.data.datasets import Places, mnist
 from attractors.denoisers.acceleration import accelerate, chosen
 from attractors.denoisers.diffusion import Diffusion, linear_betas
 from attractors.denoisers.networks import build
 from attractors.denoisers.samplers import ancestral, sample_noise
 from attractors.denoisers.training import train
 from attractors.denoisers.unet_diffusers import config_of, to_diffusers
+from attractors.distances import neighbours
 from attractors.distances.lpips_embedding import BACKBONES, Embedding, read_embedding
 from attractors.distances.neighbours import nearest
 from attractors.landscape.basin import critical_times, evaluations, search_times
@@ -118,11 +121,57 @@ def lpips_neighbours(options):
             yield missing(part, peer, goal)
 
 
+def handwriting(count):
+    """The first images of MNIST: [count, 1, 28, 28] in [-1, 1]. Raises ValueError where MNIST is out of reach."""
+    images = mnist(Places((ROOT / "data" / "raw",), iter, print))[0][:count]
+    return torch.from_numpy(images.astype(np.float32) / 127.5 - 1)
+
+
+def without_axes(function):
+    """A function like this one in which `nearest` multiplies whole features."""
+
+    def run():
+        with mock.patch.object(neighbours, "useful_axes", lambda *_: None):
+            function()
+
+    return run
+
+
+def embedded_neighbours(options):
+    """LPIPS neighbours of real images, whose embeddings have principal axes, unlike those of noise."""
+    part, peer, goal = "LPIPS k-NN, embeddings of MNIST", "bare torch.mm", 3
+    embedding, sizes = embedding_of("alex").to(options.device), {32: (3500, 14_000), 64: (1000, 4000)}
+    for side, (n, m) in ({32: (500, 2000)} if options.quick else sizes).items():
+        try:
+            images = handwriting(n + m)
+        except ValueError as error:
+            yield Row(part, peer, None, goal, str(error))
+            return
+        images = torch.nn.functional.interpolate(images, (side, side), mode="bilinear")
+        s_prime, s = torch.cat(list(embedding.batches(images))).split([n, m])
+
+        def ours(s_prime=s_prime, s=s):
+            nearest(s_prime, s, squared=True)
+            nearest(s_prime, s_prime, self_excluded=True, squared=True)
+
+        functions = {"ours": ours, "whole": without_axes(ours)}
+        functions["products"] = lambda s_prime=s_prime, s=s: (products(s_prime, s), products(s_prime, s_prime))
+        taken = interleaved(options.rounds, **functions)
+        detail = f"D = {s.shape[1]:,}, {n:,} x {m:,} and {n:,} x {n:,}; whole features: "
+        detail += f"{ratio(taken, 'whole', 'products'):.2f}"
+        yield Row(part, peer, ratio(taken, "ours", "products"), goal, detail)
+
+
 def l2_neighbours(options):
-    n, m, part = (1000, 10_000, "L2 k-NN") if options.quick else (4000, 60_000, "L2 k-NN")
-    x, y = pictures(n, (1, 28, 28)).flatten(1), pictures(m, (1, 28, 28), 1).flatten(1)
+    n, m, part = (1000, 10_000, "L2 k-NN, MNIST") if options.quick else (4000, 56_000, "L2 k-NN, MNIST")
+    try:
+        x, y = handwriting(n + m).flatten(1).split([n, m])
+    except ValueError as error:
+        yield Row(part, "faiss-cpu, IndexFlatL2", None, 2, str(error))
+        return
     queries, references = x.numpy(), y.numpy()
     functions = {"ours": lambda: nearest(x.to(options.device), y.to(options.device))}
+    functions["whole"] = without_axes(functions["ours"])
     if have("sklearn"):
         from sklearn.neighbors import NearestNeighbors
 
@@ -141,13 +190,14 @@ def l2_neighbours(options):
 
         functions["faiss"] = flat
     taken = interleaved(options.rounds, **functions)
-    for name, peer in (("sklearn", "scikit-learn, brute force"), ("faiss", "faiss-cpu, IndexFlatL2")):
+    for name, peer, goal in (("sklearn", "scikit-learn, brute force", 2), ("faiss", "faiss-cpu, IndexFlatL2", 2)):
         if name not in functions:
-            yield missing(part, peer, 1)
+            yield missing(part, peer, goal)
             continue
         whole = [typical(taken, which) * 200_000 / n * 60_000 / m / 60 for which in ("ours", name)]
-        detail = f"200,000 x 60,000 x 784: {whole[0]:.1f} min, {whole[1]:.1f} min, from {n:,} x {m:,}"
-        yield Row(part, peer, ratio(taken, "ours", name), 1, detail)
+        detail = f"200,000 x 60,000 x 784: {whole[0]:.1f} min, {whole[1]:.1f} min, from {n:,} x {m:,}; "
+        detail += f"whole features: {ratio(taken, 'whole', name):.2f}"
+        yield Row(part, peer, ratio(taken, "ours", name), goal, detail)
 
 
 def critical_time(options):
@@ -370,6 +420,7 @@ def pipeline(options):
 
 
 PARTS = {
-    "lpips": lpips_neighbours, "l2": l2_neighbours, "basin": critical_time, "curvature": spectra,
+    "lpips": lpips_neighbours, "embeddings": embedded_neighbours, "l2": l2_neighbours, "basin": critical_time,
+    "curvature": spectra,
     "unet": unet_training, "mlp": mlp_training, "sampling": sampling, "toy": toy_energy, "pipeline": pipeline,
 }  # fmt: skip

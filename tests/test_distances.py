@@ -6,8 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.datasets import load_digits
 
-from attractors.distances.neighbours import lower_bounds, nearest, shrunken_norms
+from attractors.distances import neighbours
+from attractors.distances.axes import Axes, by_axes, cheapest_axes, facing, principal_axes, vectors, with_excess
+from attractors.distances.neighbours import nearest
+from attractors.distances.pairs import lower_bounds, shrunken_norms
 
 
 def nested_loops(queries, references, k, self_excluded):
@@ -105,6 +109,100 @@ def test_bounds_are_below_the_squared_distance_for_the_worst_rounding():
     bound = lower_bounds(x, y, shrunken_norms(x), shrunken_norms(y)).item()
     assert bound <= exact.item()
     assert bound == pytest.approx(exact.item(), rel=1e-2)
+
+
+def any_axes(random, dimensions, count):
+    return with_excess(torch.linalg.qr(torch.from_numpy(random.standard_normal((dimensions, count))))[0].float())
+
+
+@given(
+    st.integers(0, 2**32 - 1), st.integers(1, 2000), st.floats(0, 1e3), st.floats(1e-6, 1e3), st.integers(1, 40),
+    st.booleans(),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_bounds_on_axes_are_below_the_distances_in_float64(seed, dimensions, offset, spread, count, skewed):
+    """For any orthonormal columns, even ones that rounding has left far from orthonormal."""
+    random = np.random.default_rng(seed)
+    shift = (offset * random.standard_normal(dimensions)).astype(np.float32)
+    features = [(shift + spread * random.standard_normal((n, dimensions))).astype(np.float32) for n in (4, 6)]
+    exact = np.linalg.norm(features[0][:, None].astype(np.float64) - features[1][None], axis=2)
+    axes = any_axes(random, dimensions, min(count, dimensions))
+    if skewed:
+        axes = with_excess(axes.columns * 1.001)
+    for pair in (features, [part - shift for part in features]):
+        x, y = (vectors(torch.from_numpy(part), axes) for part in pair)
+        bounds = (facing(x.values) @ y.values.T).double().clamp(min=0).sqrt()
+        assert (bounds <= torch.from_numpy(exact) + x.errors[:, None] + y.errors).all()
+
+
+def found_by_axes(queries, references, k, self_excluded, memory, axes):
+    shift = torch.from_numpy(references.mean(0))
+    return by_axes(queries, references, k, self_excluded, memory, lambda blocks: blocks, shift, axes)
+
+
+@given(
+    st.integers(2, 24).flatmap(lambda m: arrays(np.int8, (m, 6), elements=st.integers(-2, 2))),
+    st.integers(1, 6), st.booleans(), st.integers(1, 6), st.sampled_from([1e-3, 1.0, 1e4]),
+    st.sampled_from([0, 1e-7, 1e-4]), st.sampled_from([1_000, 2**20]),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_equals_nested_loops_among_near_ties_whatever_the_axes(grid, k, self_excluded, count, scale, apart, memory):
+    """Points of a grid, moved by less than, as much as, or more than products in float32 resolve."""
+    random = np.random.default_rng(0)
+    references = ((grid + apart * random.standard_normal(grid.shape)) * scale).astype(np.float32)
+    queries = references if self_excluded else references[::2]
+    found = found_by_axes(queries, references, k, self_excluded, memory, any_axes(random, 6, count))
+    expected, order = nested_loops(queries, references, k, self_excluded)
+    np.testing.assert_array_equal(found[1].numpy(), order)
+    np.testing.assert_allclose(found[0].sqrt().numpy(), expected, rtol=1e-12)
+
+
+def brute_force(queries, references, k, self_excluded):
+    exact = np.stack([((references.astype(np.float64) - query) ** 2).sum(1) for query in queries])
+    if self_excluded:
+        np.fill_diagonal(exact, np.inf)
+    order = exact.argsort(1, kind="stable")[:, :k]
+    return np.take_along_axis(exact, order, 1) ** 0.5, order
+
+
+@pytest.mark.parametrize("memory", [200_000, 2**29])
+@pytest.mark.parametrize("self_excluded", [False, True])
+def test_equals_brute_force_on_the_principal_axes_of_digits(self_excluded, memory):
+    digits = (load_digits().data / 8 - 1).astype(np.float32)
+    digits[700:710] = digits[3]  # copies, more than are looked at first
+    queries = digits if self_excluded else digits[:100] + np.float32(0.01)
+    axes = with_excess(principal_axes(torch.from_numpy(digits - digits.mean(0)), 13))
+    distances, indices = found_by_axes(queries, digits, 5, self_excluded, memory, axes)
+    expected, order = brute_force(queries, digits, 5, self_excluded)
+    np.testing.assert_array_equal(indices.numpy(), order)
+    np.testing.assert_allclose(distances.sqrt().numpy(), expected, rtol=1e-12)
+
+
+def low_rank(random, count, dimensions=512, rank=12):
+    """Features of which a few directions hold nearly everything, as they do for images: [count, D] float32."""
+    directions = np.random.default_rng(9).standard_normal((rank, dimensions)) / dimensions**0.5
+    features = 7 + 3 * random.standard_normal((count, rank)) @ directions
+    return (features + 0.01 * random.standard_normal((count, dimensions))).astype(np.float32)
+
+
+@pytest.mark.parametrize("self_excluded", [False, True])
+def test_axes_are_used_where_they_pay_and_the_answer_is_that_of_brute_force(self_excluded, monkeypatch):
+    random, used = np.random.default_rng(6), []
+    references = low_rank(random, 700)
+    references[500:520] = references[3]  # copies, and near-copies that float32 products cannot tell apart
+    references[600:620] = references[4] + np.float32(1e-5) * random.standard_normal((20, 512)).astype(np.float32)
+    queries = references if self_excluded else np.concatenate([low_rank(random, 600), references[:5]])
+    monkeypatch.setattr(neighbours, "by_axes", lambda *given: used.append(given[-1]) or by_axes(*given))
+    distances, indices = nearest(queries, references, 2, self_excluded)
+    assert isinstance(used[0], Axes)
+    expected, order = brute_force(queries, references, 2, self_excluded)
+    np.testing.assert_array_equal(indices.numpy(), order)
+    np.testing.assert_allclose(distances.numpy(), expected, rtol=1e-6)
+
+
+def test_white_noise_has_no_useful_axes():
+    noise = torch.from_numpy(np.random.default_rng(7).standard_normal((700, 512)).astype(np.float32))
+    assert cheapest_axes(noise[:512], noise[512:576], noise[576:], 1e-3, 1.0, 128) is None
 
 
 class Disk:

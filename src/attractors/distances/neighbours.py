@@ -3,71 +3,12 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
 import torch
 
+from attractors.distances.axes import by_axes, useful_axes
+from attractors.distances.pairs import first_k, lower_bounds, shifted, shrunken_norms, squares
+
 SPARE = 5  # candidates kept beyond k, to be ranked by their exact distances
-CACHED = 2**20  # bytes of differences at a time: what a processor keeps close
-
-
-def _rows(source: torch.Tensor | np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Return source[index] as a float32 array: [p, D]. source: a tensor, an array or a memmap."""
-    rows = source[index]
-    return np.asarray(rows.cpu() if isinstance(rows, torch.Tensor) else rows, np.float32)
-
-
-def shrunken_norms(x: torch.Tensor) -> torch.Tensor:
-    """Return |x|^2 minus everything that rounding can add to `lower_bounds`: [n] float32. x: [n, D] float32.
-
-    With u = 2^-24 and any order of summation, the error of x.y in float32 is at most D u / (1 - D u) |x| |y|, and 2 |x|
-    |y| <= |x|^2 + |y|^2. Another 10 u would cover the squares, the sums, and a shift of x and y computed in float32; 32
-    u are subtracted.
-    """
-    u = 2.0**-24
-    shrink = 1 - (x.shape[1] + 32) * u / (1 - x.shape[1] * u)
-    return torch.cat([(shrink * part.square().sum(1, dtype=torch.float64)).float() for part in x.split(256)])
-
-
-def lower_bounds(x: torch.Tensor, y: torch.Tensor, x_norms: torch.Tensor, y_norms: torch.Tensor) -> torch.Tensor:
-    """Return lower bounds of |x - y|^2 that hold in spite of rounding: [B, m] float32.
-
-    They are |x|^2 + |y|^2 - 2 x.y with the norms of `shrunken_norms`. x: [B, D] and y: [m, D] are float32.
-    """
-    return (x @ y.T).mul_(-2).add_(x_norms[:, None]).add_(y_norms)
-
-
-def _squares(queries: Any, references: Any, first: torch.Tensor, second: torch.Tensor, memory: int) -> torch.Tensor:
-    """Return |queries[first] - references[second]|^2 of pairs, in float64 and one thread: [p].
-
-    first, second: [p] int64. memory: bytes for intermediates.
-    """
-    result = torch.empty(len(first), dtype=torch.float64)
-    chunk = max(1, min(CACHED, memory // 2) // (8 * queries.shape[1]))
-    for start in range(0, len(first), chunk):
-        part = slice(start, start + chunk)
-        x, y = _rows(queries, first[part].numpy()), _rows(references, second[part].numpy())
-        difference = np.subtract(x, y, dtype=np.float64)
-        result[part] = torch.from_numpy(np.einsum("pd,pd->p", difference, difference))
-    return result
-
-
-def _first_k(
-    row: torch.Tensor, square: torch.Tensor, index: torch.Tensor, k: int, rows: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the k pairs of each row with the least (square, index): two [rows, k].
-
-    Where a row has fewer, the rest is inf and -1.
-    """
-    order = index.argsort(stable=True)
-    order = order[square[order].argsort(stable=True)]
-    order = order[row[order].argsort(stable=True)]
-    row, square, index = row[order], square[order], index[order]
-    rank = torch.arange(len(row), device=row.device) - torch.searchsorted(row, row)
-    row, rank, square, index = (value[rank < k] for value in (row, rank, square, index))
-    found = torch.full((rows, k), float("inf"), dtype=torch.float64, device=row.device)
-    indices = torch.full((rows, k), -1, dtype=torch.int64, device=row.device)
-    found[row, rank], indices[row, rank] = square, index
-    return found, indices
 
 
 @torch.inference_mode()
@@ -94,7 +35,8 @@ def nearest(  # noqa: PLR0915
 
     The candidates are the k + SPARE references with the least `lower_bounds`, and they are ranked by distances in
     float64. Every other reference is at least as far as the largest bound among the candidates. A query for which this
-    bound is not beyond its k-th neighbour is ranked against all references whose bound is within that distance.
+    bound is not beyond its k-th neighbour is ranked against all references whose bound is within that distance. On a
+    CPU, features of many dimensions that mostly vary along few axes are left to `by_axes`, which finds the same.
     """
     if torch.get_float32_matmul_precision() != "highest":
         raise ValueError("nearest needs float32 products in full precision: torch.set_float32_matmul_precision")
@@ -109,19 +51,15 @@ def nearest(  # noqa: PLR0915
     columns = max(columns, min(-(-columns // 64), largest // 64) * 64)  # aligned: a product is a fifth slower without
     keep = min(k + SPARE, m)
 
-    def shifted(source: Any, start: int, size: int, shift: torch.Tensor | float = 0) -> torch.Tensor:
-        part = source[start : start + size]
-        if isinstance(part, torch.Tensor):
-            return part.to(device, torch.float32, copy=True).sub_(shift)
-        block = torch.empty(part.shape, pin_memory=device.type == "cuda")  # a copy from there needs no waiting
-        np.copyto(block.numpy(), part)
-        return block.to(device, non_blocking=True).sub_(shift)
-
     # Distances do not change under a shift, but the bounds tighten.
-    shift, norms = shifted(references, 0, columns).mean(0), {}
+    shift, norms = shifted(references, 0, columns, 0, device).mean(0), {}
+    axes = useful_axes(queries, references, shift, k, self_excluded, memory) if device.type == "cpu" else None
+    if axes is not None:
+        found, indices = by_axes(queries, references, k, self_excluded, memory, progress, shift, axes)
+        return (found if squared else found.sqrt()).float(), indices
 
     def bounds_to(x: torch.Tensor, x_norms: torch.Tensor, own: torch.Tensor, start: int) -> torch.Tensor:
-        y = shifted(references, start, columns, shift)
+        y = shifted(references, start, columns, shift, device)
         if start not in norms:
             norms[start] = shrunken_norms(y)
         bounds = lower_bounds(x, y, x_norms, norms[start])
@@ -140,8 +78,8 @@ def nearest(  # noqa: PLR0915
             near = bounds_to(x, x_norms, own, start) <= limit
             r, c = (part.cpu() for part in near.nonzero(as_tuple=True))
             row, other = torch.cat([row, r]), torch.cat([other, c + start])
-            square = torch.cat([square, _squares(queries, references, numbers[r], c + start, memory)])
-            found, index = _first_k(row, square, other, k, len(x))
+            square = torch.cat([square, squares(queries, references, numbers[r], c + start, memory)])
+            found, index = first_k(row, square, other, k, len(x))
             row, rank = (index >= 0).nonzero(as_tuple=True)
             square, other = found[row, rank], index[row, rank]
         return found, index
@@ -149,7 +87,7 @@ def nearest(  # noqa: PLR0915
     distances, indices = torch.empty(n, k), torch.empty(n, k, dtype=torch.int64)
     for query, start in progress([(q, r) for q in range(0, n, rows) for r in range(0, m, columns)]):
         if start == 0:
-            x = shifted(queries, query, rows, shift)
+            x = shifted(queries, query, rows, shift, device)
             x_norms, own = shrunken_norms(x), torch.arange(query, query + len(x), device=device)
             near, candidates = x.new_empty(len(x), 0), own.new_empty(len(x), 0)
         found, index = bounds_to(x, x_norms, own, start).topk(min(keep, columns, m - start), 1, largest=False)
@@ -161,7 +99,7 @@ def nearest(  # noqa: PLR0915
         near, candidates = near.cpu(), candidates.cpu()
         row, rank = near.isfinite().nonzero(as_tuple=True)  # not the query itself
         index = candidates[row, rank]
-        found, index = _first_k(row, _squares(queries, references, row + query, index, memory), index, k, len(x))
+        found, index = first_k(row, squares(queries, references, row + query, index, memory), index, k, len(x))
         doubtful = (near[:, -1] <= found[:, -1]).nonzero()[:, 0] if keep < m else row[:0]
         for part in doubtful.split(max(1, rows // 8)) if len(doubtful) else ():  # split gives one part of none
             here = part.to(device)
