@@ -400,3 +400,14 @@ def test_forward_process_gives_the_states_of_the_posterior():
     projections = (z.reshape(3, 1, -1).double().numpy() * (flat[:, None] - flat)).sum(2)
     entropy, _ = posterior(squares, projections, np.arange(3), np.array([a]))
     assert np.allclose(entropy[0], -(weights * np.log(weights)).sum(1), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [np.nan, 16.0])
+def test_crossings_are_drawn_where_no_curve_crosses_its_half_too(tmp_path, size):
+    from attractors.figures.style import panels, save
+    from attractors.figures.yardsticks import draw_crossings
+
+    figure, axes = panels(1, 1, 3, 2)
+    draw_crossings(axes[0, 0], pd.DataFrame({"yardstick": ["ratio"], "K": size, "low": size, "high": size}), None)
+    save(figure, [str(tmp_path / "x.png")])
+    assert axes[0, 0].get_xscale() == ("log" if size > 0 else "linear")

@@ -101,7 +101,10 @@ def draw_crossings(axis: Axes, crossed: pd.DataFrame, fractions: pd.DataFrame | 
     for label, row in zip(axis.set_yticklabels(names, fontsize=8), rows, strict=True):
         label.set_color(row[1])
     axis.invert_yaxis()
-    log_axis(axis)
+    if any(np.isfinite(row[2:]).any() for row in rows):
+        log_axis(axis)
+    else:
+        axis.set(xticks=[], xlabel="training set size K")  # a logarithmic axis of no numbers cannot be drawn
 
 
 def draw_gaps(axis: Axes, gaps: pd.DataFrame) -> None:
