@@ -157,6 +157,17 @@ def test_equals_nested_loops_among_near_ties_whatever_the_axes(grid, k, self_exc
     np.testing.assert_allclose(found[0].sqrt().numpy(), expected, rtol=1e-12)
 
 
+def test_ties_on_a_grid_are_told_apart_whatever_rounding_does_to_the_bounds():
+    """Many equal distances, and five axes of six: a radius that is a little too small, or no allowance for rounding,
+    loses one of them."""
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        grid = random.integers(-2, 3, (24, 6)).astype(np.float32)
+        order = np.square(grid[:, None].astype(np.float64) - grid).sum(2).argsort(1, kind="stable")[:, :4]
+        found = found_by_axes(grid, grid, 4, False, 2**20, any_axes(random, 6, 5))
+        np.testing.assert_array_equal(found[1].numpy(), order)
+
+
 def brute_force(queries, references, k, self_excluded):
     exact = np.stack([((references.astype(np.float64) - query) ** 2).sum(1) for query in queries])
     if self_excluded:
