@@ -82,7 +82,7 @@ def cheapest_axes(
         z = [part[:, :count].double() for part in projected]
         rest = [(norm - part.square().sum(1)).clamp(min=0).sqrt() for norm, part in zip(norms, z, strict=True)]
         short = [torch.cat([part, last[:, None]], 1) for part, last in zip(z, rest, strict=True)]
-        surviving = (torch.cdist(*short).square() <= radius).double().mean().item() * len(others) * share
+        surviving = (torch.cdist(*short).square() <= radius).double().mean().item() * len(others) * share  # type: ignore[arg-type]
         cost = 2 * (count + 3) + per_axis * (count + PREPARED) + 3 * surviving * (GATHERED * dimensions + FOUND)
         if cost < least:
             least, best = cost, count

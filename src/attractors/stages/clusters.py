@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -150,7 +151,8 @@ def main(name: str, dataset: str, lpips: str | None, limit: int, data: Path, met
         raise ValueError(f"{data}: {len(codes)} types and {len(within)} distances of {name}")
     types = data / "types" / name / f"{size}.safetensors"
     delta_s = read_record(types).get("delta_s")
-    rows, tables = [], []
+    rows: list[dict[str, Any]] = []
+    tables = []
     for number, path in run.files("neighbours", name, size).items():
         record, own = read_record(path), owner == number
         distance = record.get("distance")
