@@ -117,7 +117,7 @@ def test_the_sweep_of_a_table_row_says_what_the_tables_say(sweep, capsys):
     assert settings["classify"]["sizes"] == size_grid(*TABLE_1[sweep])
     network = {
         "name": "unet", "width": int(width), "multipliers": list(row.multipliers), "dropout": row.dropout,
-        "blocks": 2, "attention": [16],
+        "blocks": 2, "attention": [16], "patch": 1,
     }  # fmt: skip
     assert settings["train"]["network"] == network
     assert settings["train"]["diffusion"] == {"prediction": "noise", "steps": 1000, "beta_min": 1e-4, "beta_max": 2e-2}
