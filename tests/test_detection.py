@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 
 from attractors.data.subsets import nested_order, size_grid, sizes
 from attractors.distances.detection import TYPES, classify, fractions, selection, wilson
-from attractors.distances.thresholds import Valley, choose, copy_bound, find_peaks, find_valley, given_thresholds
+from attractors.distances.thresholds import Valley, choose, copy_bound, find_valley, given_thresholds
 
 
 def test_classes_equal_a_literal_transcription_of_eqs_9_to_11():
@@ -161,13 +161,3 @@ def test_a_threshold_is_a_number_auto_or_a_mapping_by_sweep_and_by_k(setting, ex
 def test_a_threshold_that_is_none_of_these_is_named(setting, words):
     with pytest.raises(ValueError, match="^" + re.escape(words)):
         given_thresholds(setting, "delta_m", "digits", [2, 16, 64], ["digits", "mnist-128"])
-
-
-@pytest.mark.parametrize("levels", [2, 4, 1000])
-def test_peaks_are_those_of_scipy_with_plateaus_and_ends(levels):
-    from scipy import signal
-
-    random = np.random.default_rng(levels)
-    for n in [0, 1, 2, 3, *range(4, 60)]:
-        density = random.integers(0, levels, n) / 7
-        assert find_peaks(density).tolist() == signal.find_peaks(density)[0].tolist()

@@ -305,6 +305,15 @@ def model_with(network):
     return model.eval()
 
 
+def test_a_u_net_on_patches_is_refused_where_diffusers_has_none(tmp_path):
+    network = {"name": "unet", **SETTINGS, "patch": 2}
+    weights = new_model(network, {}, SHAPE, 0, None).state_dict()
+    write_model(tmp_path / "a", weights, size=7, network=network, diffusion={}, image_shape=list(SHAPE), seed=0)
+    result = run(export_diffusers, tmp_path / "a", "--out", tmp_path / "folder")
+    assert (result.exit_code, "on patches of 2 pixels" in result.output) == (1, True)
+    assert not (tmp_path / "folder").exists()
+
+
 def test_our_model_goes_to_diffusers_and_comes_back(tmp_path):
     model = model_with(randomised())
     record = {"network": {"name": "unet", **SETTINGS}, "diffusion": {}, "image_shape": list(SHAPE), "seed": 0}

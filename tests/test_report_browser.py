@@ -304,7 +304,8 @@ def test_plots_of_dvc_open_with_the_network_off_and_show_both_revisions(browser,
     for command in ("init -q", "add -A", "-c user.name=a -c user.email=a@b commit -qm first"):
         subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
     (tmp_path / "plots" / "vega.js").write_text(vl_convert.javascript_bundle())
-    write_csv(tmp_path / table, pd.read_csv(tmp_path / table).assign(memorized=0.123))
+    rows = pd.read_csv(tmp_path / table).assign(memorized=0.123)
+    write_csv(tmp_path / table, rows.assign(spurious=rows.spurious.where(rows.K > rows.K.min())))
     subprocess.run([sys.executable, "-m", "dvc", "plots", "diff", "HEAD", "workspace", "-q"], cwd=tmp_path, check=True)
     context = browser.new_context(offline=True)
     page, asked = context.new_page(), []
@@ -315,6 +316,8 @@ def test_plots_of_dvc_open_with_the_network_off_and_show_both_revisions(browser,
     assert {"workspace", "HEAD", "memorized", "spurious"} <= set(labels)
     lines = page.locator('#fractions svg path[aria-roledescription="line mark"]')
     assert lines.count() == 4  # two types at two revisions
+    points = page.locator('#fractions svg path[aria-roledescription="point"]')
+    assert points.count() == 4 * len(rows) - 1  # a size without a value has no point, where it had one at 0
     assert not asked
     context.close()
 

@@ -79,8 +79,8 @@ def denoising_loss(model: Diffusion, x_0: torch.Tensor, settings: Training, rand
     times.
 
     A prediction of the image is compared as the velocity that it stands for, v = (sqrt(alpha_bar) x - x_0) / sigma:
-    its error is divided by sigma, or by SMALLEST_SIGMA where sigma is smaller. Unweighted, the few pixels that are
-    uncertain at high noise would drown the details that are decided at low noise.
+    its error is divided by sigma, or by SMALLEST_SIGMA where sigma is smaller. Unweighted, high noise,
+    where the image is least certain, would outweigh low noise, where its details are decided.
 
     Where several processes train one model, each draws times and noise for the whole batch and returns the part of the
     average that its own images contribute.

@@ -144,7 +144,7 @@ class UNet(nn.Module):
     embedded. width and multipliers give the channels of the levels (Table 3). blocks is the number of residual blocks
     of a level on the way down; there is one more on the way up. attention lists the resolutions that have attention;
     the middle always has it. With a patch above 1 the network sees squares of patch x patch pixels as channels of one
-    pixel, and `attention` and the levels count these: on [C patch^2, H/patch, W/patch] a step costs patch^2 times less.
+    pixel, and `attention` and the levels count these: [C patch^2, H/patch, W/patch] has patch^2 times fewer positions.
     Raises ValueError if the images cannot be halved that often or the channels are not multiples of GROUPS.
     """
 

@@ -128,25 +128,15 @@ def _smooth(counts: np.ndarray, bandwidth: float) -> np.ndarray:
     return gaussian_filter1d(counts.astype(float), bandwidth * BINS_PER_DECADE, mode="constant")
 
 
-def find_peaks(density: np.ndarray) -> np.ndarray:
-    """Return the bins of all local maxima of `density`, [n]; of a plateau its middle bin, and of the ends none.
-
-    This is `scipy.signal.find_peaks` without conditions; its import takes as long as all else that a threshold needs.
-    """
-    step = np.sign(np.diff(density))
-    changes = np.flatnonzero(step)
-    top = (step[changes[:-1]] > 0) & (step[changes[1:]] < 0)
-    first, last = changes[:-1][top] + 1, changes[1:][top]
-    return (first + last) // 2
-
-
 def _deepest(density: np.ndarray, bound_bin: int) -> tuple[int | None, float]:
     """Return (bin of the valley, its depth) between the highest peak at or below bound_bin and the highest peak above
     it.
 
     Without peaks on both sides the result is (None, 1).
     """
-    peaks = find_peaks(density)
+    from scipy.signal import find_peaks  # here: as above
+
+    peaks, _ = find_peaks(density)
     left, right = peaks[peaks <= bound_bin], peaks[peaks > bound_bin]
     if not len(left) or not len(right):
         return None, 1.0
@@ -163,6 +153,8 @@ def find_valley(distances: np.ndarray, bound: float, random: np.random.Generator
     Two samples that are each other's nearest have the same distance, so resamples have only as many points as there are
     different distances. random: a numpy generator.
     """
+    from scipy.signal import find_peaks  # here: as above
+
     edges = grid(distances, bound)
     logs = np.log10(np.maximum(distances, bound * PILE))
     points = len(np.unique(distances))
@@ -179,7 +171,7 @@ def find_valley(distances: np.ndarray, bound: float, random: np.random.Generator
     resampled = random.multinomial(points, counts / counts.sum(), RESAMPLES)
     found = [_deepest(_smooth(sample, bandwidth), bound_bin)[0] for sample in resampled]
     low, high = np.quantile([centre[b] for b in found if b is not None] or [centre[bottom]], [0.025, 0.975])
-    peaks = find_peaks(density)
+    peaks, _ = find_peaks(density)
     left, right = peaks[peaks <= bottom], peaks[peaks > bottom]
     left, right = left[density[left].argmax()], right[density[right].argmax()]
     filled = density.copy()

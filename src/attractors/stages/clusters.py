@@ -141,8 +141,8 @@ def main(name: str, dataset: str, lpips: str | None, limit: int, data: Path, met
     A spurious state is an attractor of its own if its samples are closer to each other than to any training image.
     `share` is the share of spurious samples that are in groups farther from S than they are wide. What chance gives is
     told by generalized samples of the same run: as many of them, though at most half, those that repeat each other most
-    closely, are clustered by the distance at which they do. `looks` compares each type with the training images:
-    grey averages of these are less sharp and nearer to their mean.
+    closely, are clustered by the distance at which they do. `looks` compares the first LIMIT samples of each type
+    with the training images: averages of these are less sharp and nearer to their mean.
     """
     run = Run(metrics, data=data)
     size = int(run.peak(name).K)
@@ -177,9 +177,9 @@ def main(name: str, dataset: str, lpips: str | None, limit: int, data: Path, met
         samples, pairs = images[others], all_pairs(images[others], distances)
         chance = describe(groups(pairs, diameter), pairs, samples, to_training[own][others], training, distances)
         looks = {
-            kind: {key: round(value, 4) for key, value in contrast(images[of_kind], training).items()}
+            kind: {key: round(value, 4) for key, value in contrast(images[some], training).items()}
             for code, kind in enumerate(TYPES)
-            if (of_kind := codes[own] == code).any()
+            if len(some := np.flatnonzero(codes[own] == code)[:limit])
         }
         rows.append({
             "replicate": number, "spurious": len(spurious), "clusters": len(table),
