@@ -305,7 +305,7 @@ def test_plots_of_dvc_open_with_the_network_off_and_show_both_revisions(browser,
         subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
     (tmp_path / "plots" / "vega.js").write_text(vl_convert.javascript_bundle())
     rows = pd.read_csv(tmp_path / table).assign(memorized=0.123)
-    write_csv(tmp_path / table, rows.assign(spurious=rows.spurious.where(rows.K > rows.K.min())))
+    write_csv(tmp_path / table, rows.assign(spurious=rows.spurious.where(rows.K.min() < rows.K)))
     subprocess.run([sys.executable, "-m", "dvc", "plots", "diff", "HEAD", "workspace", "-q"], cwd=tmp_path, check=True)
     context = browser.new_context(offline=True)
     page, asked = context.new_page(), []
