@@ -168,6 +168,15 @@ def test_ties_on_a_grid_are_told_apart_whatever_rounding_does_to_the_bounds():
         np.testing.assert_array_equal(found[1].numpy(), order)
 
 
+def test_axes_that_are_not_orthonormal_cost_time_and_not_neighbours():
+    """Axes a twentieth too long exaggerate distances by as much: what `excess` says of them must be allowed for."""
+    random = np.random.default_rng(0)
+    points = random.standard_normal((300, 6)).astype(np.float32)
+    axes = with_excess(any_axes(random, 6, 6).columns * 1.05)
+    found = found_by_axes(points, points, 4, True, 2**20, axes)
+    np.testing.assert_array_equal(found[1].numpy(), brute_force(points, points, 4, True)[1])
+
+
 def brute_force(queries, references, k, self_excluded):
     exact = np.stack([((references.astype(np.float64) - query) ** 2).sum(1) for query in queries])
     if self_excluded:
