@@ -17,7 +17,7 @@ from attractors.settings.sweep import study_settings, sweep_settings
 SCALES = {
     "laptop": ["digits", "digits-exact", "digits-linear"],
     "yardsticks": ["digits", "digits-exact", "digits-linear", "digits-time"],
-    "widths": ["digits-narrow", "digits", "digits-wide"],
+    "widths": ["digits-narrow", "digits", "digits-wide", "digits-wider"],
     "desk": [
         "mnist-desk",
         "mnist-exact",
