@@ -167,6 +167,20 @@ def test_fan_out_leaves_what_a_serial_run_leaves_and_nothing_to_do(scratch, seri
     assert fan_out(scratch) == (0, "all is up to date: nothing to do\n")
 
 
+def test_a_parameter_is_set_and_the_results_are_those_of_dvc_exp_run_saved_as_an_experiment(scratch, tmp_path):
+    assert fan_out(scratch)[0] == 0
+    git(scratch, "add", "-A")
+    git(scratch, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-q", "-m", "results")
+    shutil.copytree(scratch, tmp_path / "other")
+    code, printed = fan_out(scratch, "-S", "seed=2")
+    assert code == 0
+    assert "Experiment has been saved as: " in printed
+    assert (scratch / "params.yaml").read_text() == "seed: 2\n"
+    dvc(tmp_path / "other", "exp", "run", "-S", "seed=2")
+    assert locked(scratch) == locked(tmp_path / "other")
+    assert "2" in dvc(scratch, "exp", "show", "--csv").splitlines()[-1]
+
+
 def test_a_failed_stage_stops_those_that_need_it_and_no_others(scratch):
     (scratch / "params.yaml").write_text("seed: 1  # FAIL 2.txt\n")
     code, output = fan_out(scratch, "--jobs", "2")
@@ -233,6 +247,8 @@ def test_shares_of_gpus():
     ("arguments", "message"),
     [
         (["nosuch"], "no stage nosuch in any dvc.yaml"),
+        (["-S", "seed"], "Invalid value for -S: "),
+        (["-S", "nosuch.yaml:seed=2"], "Invalid value for -S: "),
         (["--remote", "x"], "--cache, --remote and --allow-versions go with --address"),
         (["--address", "127.0.0.1:1"], "--address 127.0.0.1:1: no Ray there"),
         (["--address", "nonsense"], "--address nonsense: expected auto, HOST:PORT or ray://HOST:PORT"),

@@ -47,6 +47,22 @@ def dvc(*arguments: str) -> str:
     return ended.stdout
 
 
+def set_parameters(parameters: Sequence[str]) -> None:
+    """Write parameters such as delta_m=0.03 or sweeps/digits.yaml:train.ema=0.99 to their files, as `dvc exp run -S`.
+
+    Raises click.BadParameter for one that DVC cannot read or a file that is not there.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.utils.cli_parse import to_path_overrides
+    from dvc.utils.hydra import apply_overrides
+
+    try:
+        for path, overrides in to_path_overrides(parameters).items():
+            apply_overrides(path, overrides)
+    except (DvcException, FileNotFoundError) as error:
+        raise click.BadParameter(str(error), param_hint="-S") from None
+
+
 def takes_device(command: str) -> bool:
     """Return whether a stage's command has the option --device."""
     found = re.search(r"python src/(main\.py (\w+)|\S+\.py)", command)
@@ -122,6 +138,8 @@ def own_lock() -> Any:
 
 @click.command(cls=Stage, context_settings={"show_default": True, "max_content_width": 100})
 @click.argument("stages", nargs=-1)
+@click.option("-S", "--set-param", "parameters", multiple=True, metavar="[FILE:]NAME=VALUE",
+              help="As dvc exp run -S: set it first, in params.yaml or FILE, and save the results as an experiment.")
 @click.option("--jobs", type=click.IntRange(1), show_default="as many as fit", help="Batches of stages at a time.")
 @click.option("--cpus-per-run", type=click.IntRange(1), default=1, help="Cores that a stage is given.")
 @click.option("--gpus-per-run", type=click.FloatRange(0), show_default="1 where there are GPUs",
@@ -135,6 +153,7 @@ def own_lock() -> Any:
 @click.option("--allow-versions", is_flag=True, help="Take workers whose Python packages are of other versions.")
 def main(
     stages: tuple[str, ...],
+    parameters: tuple[str, ...],
     jobs: int | None,
     cpus_per_run: int,
     gpus_per_run: float | None,
@@ -166,6 +185,7 @@ def main(
 
     with own_lock(), contextlib.ExitStack() as opened:
         try:
+            set_parameters(parameters)
             books = up_to_date_sources()
             opened.callback(books.close)
             whole = whole_graph(books.repo, takes_device, {"sources"})
@@ -190,6 +210,8 @@ def main(
             if cluster:
                 books.checkout(cluster.merged, remote)
             report(agenda, addresses(whole, stages))
+            if parameters:
+                click.echo(dvc("exp", "save").strip())
         except DvcException as error:
             raise click.ClickException(str(error)) from None
 
