@@ -217,16 +217,17 @@ def main(
 
 
 def up_to_date_sources() -> Books:
-    """Return the books, after bringing the stage `sources` up to date.
+    """Return the books, after bringing the stages `sources` and `settings` up to date.
 
-    Only then is it known which other stages depend on code that was edited.
+    Nearly all stages depend on these two, and only then is it known on which code and settings that were edited.
     """
     from scheduling.books import Books
 
     books = Books(ROOT)
-    if books.repo.status(["sources"]):
+    first = {"sources", "settings"}.intersection(stage.addressing for stage in books.repo.index.stages)
+    if books.repo.status(sorted(first)):
         books.close()
-        dvc("repro", "sources")
+        dvc("repro", *sorted(first))
         books = Books(ROOT)
     return books
 
