@@ -247,6 +247,7 @@ def test_shares_of_gpus():
     ("arguments", "message"),
     [
         (["nosuch"], "no stage nosuch in any dvc.yaml"),
+        (["-S", "seed=2", "all"], "STAGES or --set-param, not both"),
         (["-S", "seed"], "Invalid value for -S: "),
         (["-S", "nosuch.yaml:seed=2"], "Invalid value for -S: "),
         (["--remote", "x"], "--cache, --remote and --allow-versions go with --address"),

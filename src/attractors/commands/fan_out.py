@@ -138,8 +138,14 @@ def own_lock() -> Any:
 
 @click.command(cls=Stage, context_settings={"show_default": True, "max_content_width": 100})
 @click.argument("stages", nargs=-1)
-@click.option("-S", "--set-param", "parameters", multiple=True, metavar="[FILE:]NAME=VALUE",
-              help="As dvc exp run -S: set it first, in params.yaml or FILE, and save the results as an experiment.")
+@click.option(
+    "-S",
+    "--set-param",
+    "parameters",
+    multiple=True,
+    metavar="[FILE:]NAME=VALUE",
+    help="As dvc exp run -S: set it first, in params.yaml or FILE, and save the results as an experiment.",
+)
 @click.option("--jobs", type=click.IntRange(1), show_default="as many as fit", help="Batches of stages at a time.")
 @click.option("--cpus-per-run", type=click.IntRange(1), default=1, help="Cores that a stage is given.")
 @click.option("--gpus-per-run", type=click.FloatRange(0), show_default="1 where there are GPUs",
@@ -168,6 +174,8 @@ def main(
     A stage that fails stops only the stages that need it; its log is named, and the exit code is 1.
     Stages that are done stay done: running the command again does the rest.
     """
+    if stages and parameters:
+        raise click.UsageError("STAGES or --set-param, not both: an experiment is saved with all of its stages")
     if not address and (cache or remote or allow_versions):
         raise click.UsageError("--cache, --remote and --allow-versions go with --address")
     if cache and remote:
@@ -209,9 +217,7 @@ def main(
             agenda = run(graph, lanes, opened)
             if cluster:
                 books.checkout(cluster.merged, remote)
-            report(agenda, addresses(whole, stages))
-            if parameters:
-                click.echo(dvc("exp", "save").strip())
+            report(agenda, addresses(whole, stages), bool(parameters))
         except DvcException as error:
             raise click.ClickException(str(error)) from None
 
@@ -270,10 +276,11 @@ def cluster_lanes(cluster: Cluster, books: Books, graph: nx.DiGraph, whole: nx.D
     return [here, *cluster.lanes()]
 
 
-def report(agenda: Agenda, targets: Sequence[str]) -> None:
+def report(agenda: Agenda, targets: Sequence[str], save: bool) -> None:
     """Raise ClickException with the ends of the logs of stages that failed, or else run `dvc repro` of `targets`.
 
-    After a successful run `dvc repro` should find nothing left to do; the message says what it ran.
+    After a successful run `dvc repro` should find nothing left to do; the message says what it ran. With `save`,
+    `dvc exp save` is run in its place.
     """
     if agenda.failed:
         for name in sorted(agenda.failed):
@@ -284,6 +291,9 @@ def report(agenda: Agenda, targets: Sequence[str]) -> None:
             f"failed: {', '.join(sorted(agenda.failed))}; {behind} stages that need them did not run, "
             f"{len(agenda.done)} are done"
         )
+    if save:
+        click.echo(f"{len(agenda.done)} stages brought up to date. {dvc('exp', 'save').splitlines()[-1]}")
+        return
     ran = re.findall(r"^Running stage '(\S+)'", dvc("repro", *(targets or ["--all-pipelines"])), flags=re.MULTILINE)
     click.echo(f"{len(agenda.done)} stages brought up to date; dvc repro then ran {', '.join(ran) or 'none'}")
 
