@@ -31,6 +31,11 @@ stages:
       deps: [sources.txt]
       params: [seed]
       outs: ["data/first/${item}.txt"]
+  folder:
+    wdir: ..
+    cmd: python src/write.py data/folder/one.txt data/first/1.txt
+    deps: [data/first/1.txt]
+    outs: [data/folder]
 """
 PIPELINE = """\
 stages:
@@ -171,7 +176,7 @@ def test_a_failed_stage_stops_those_that_need_it_and_no_others(scratch):
     (scratch / "params.yaml").write_text("seed: 1  # FAIL 2.txt\n")
     code, output = fan_out(scratch, "--jobs", "2")
     assert code == 1
-    assert "failed: first@2; 2 stages that need them did not run, 4 are done" in output
+    assert "failed: first@2; 2 stages that need them did not run, 5 are done" in output
     assert f"first@2, {log_of('first@2')}:" in output
     assert "no luck with 2.txt" in (scratch / log_of("first@2")).read_text()
     assert set(locked(scratch)) == {"sources", "first@1", "first@3", "table@1", "table@3"}
