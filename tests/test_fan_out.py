@@ -17,7 +17,7 @@ from dvc.utils.serialize import dumps_yaml, loads_yaml
 from small_scale import environment, git
 
 from scheduling import machine, remote_worker
-from scheduling.books import LockFile
+from scheduling.books import Books, LockFile
 from scheduling.graph import Agenda, stale
 from scheduling.processes import log_of
 
@@ -308,6 +308,20 @@ def test_lock_entries_are_put_in_as_dvc_writes_them(tmp_path):
     held.enter({"new@2": changed})
     content["stages"]["new@2"] = copy.deepcopy(changed)
     assert loads_yaml(path.read_text()) == content | {"datasets": [{"name": "x"}]}
+
+
+def test_a_folder_comes_from_the_remote_that_is_named(scratch, monkeypatch, tmp_path):
+    dvc(scratch, "repro", "models/dvc.yaml:folder")
+    dvc(scratch, "remote", "add", "elsewhere", str(tmp_path / "elsewhere"))
+    dvc(scratch, "remote", "add", "--default", "empty", str(tmp_path / "empty"))
+    dvc(scratch, "push", "--remote", "elsewhere", "models/dvc.yaml:folder")
+    for made in (".dvc/cache", "data/folder"):
+        shutil.rmtree(scratch / made)
+    monkeypatch.chdir(scratch)
+    books = Books(scratch)
+    books.checkout(["folder"], "elsewhere")
+    books.close()
+    assert (scratch / "data/folder/one.txt").exists()
 
 
 def test_a_worker_with_other_versions_is_refused_in_one_line():
