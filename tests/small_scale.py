@@ -49,14 +49,17 @@ def edit(path, change):
         yaml.dump(content, file)
 
 
-def small_scale(folder, sizes=(4, 16), iterations=ITERATIONS):
-    """A checkout whose runs are those of `sizes`, trained for `iterations` steps; nothing is computed yet."""
+def small_scale(folder, sizes=(4, 16), iterations=ITERATIONS, replicates=2):
+    """A checkout whose runs are those of `sizes`, trained for `iterations` steps; nothing is computed yet.
+
+    All sizes but the first have as many `replicates`.
+    """
     folder = checkout(folder)
 
     def sweep(content):
         content["sizes"], content["sample"]["floor"] = list(sizes), 64
         if "replicates" in content:
-            content["replicates"] = dict.fromkeys(sizes[1:], 2)
+            content["replicates"] = dict.fromkeys(sizes[1:], replicates)
         if "iterations" in content.get("train", {}):
             content["train"]["iterations"] = iterations
 

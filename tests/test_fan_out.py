@@ -17,7 +17,7 @@ from dvc.utils.serialize import dumps_yaml, loads_yaml
 from small_scale import environment, git
 
 from scheduling import machine, remote_worker
-from scheduling.books import LockFile
+from scheduling.books import Books, LockFile
 from scheduling.graph import Agenda, stale
 from scheduling.processes import log_of
 
@@ -31,6 +31,11 @@ stages:
       deps: [sources.txt]
       params: [seed]
       outs: ["data/first/${item}.txt"]
+  folder:
+    wdir: ..
+    cmd: python src/write.py data/folder/one.txt data/first/1.txt
+    deps: [data/first/1.txt]
+    outs: [data/folder]
 """
 PIPELINE = """\
 stages:
@@ -185,7 +190,7 @@ def test_a_failed_stage_stops_those_that_need_it_and_no_others(scratch):
     (scratch / "params.yaml").write_text("seed: 1  # FAIL 2.txt\n")
     code, output = fan_out(scratch, "--jobs", "2")
     assert code == 1
-    assert "failed: first@2; 2 stages that need them did not run, 4 are done" in output
+    assert "failed: first@2; 2 stages that need them did not run, 5 are done" in output
     assert f"first@2, {log_of('first@2')}:" in output
     assert "no luck with 2.txt" in (scratch / log_of("first@2")).read_text()
     assert set(locked(scratch)) == {"sources", "first@1", "first@3", "table@1", "table@3"}
@@ -320,6 +325,20 @@ def test_lock_entries_are_put_in_as_dvc_writes_them(tmp_path):
     held.enter({"new@2": changed})
     content["stages"]["new@2"] = copy.deepcopy(changed)
     assert loads_yaml(path.read_text()) == content | {"datasets": [{"name": "x"}]}
+
+
+def test_a_folder_comes_from_the_remote_that_is_named(scratch, monkeypatch, tmp_path):
+    dvc(scratch, "repro", "models/dvc.yaml:folder")
+    dvc(scratch, "remote", "add", "elsewhere", str(tmp_path / "elsewhere"))
+    dvc(scratch, "remote", "add", "--default", "empty", str(tmp_path / "empty"))
+    dvc(scratch, "push", "--remote", "elsewhere", "models/dvc.yaml:folder")
+    for made in (".dvc/cache", "data/folder"):
+        shutil.rmtree(scratch / made)
+    monkeypatch.chdir(scratch)
+    books = Books(scratch)
+    books.checkout(["folder"], "elsewhere")
+    books.close()
+    assert (scratch / "data/folder/one.txt").exists()
 
 
 def test_a_worker_with_other_versions_is_refused_in_one_line():

@@ -191,13 +191,17 @@ class Books:
             for name, entry in entries.items():
                 StageLoader.fill_from_lock(self.stages[name], entry)
 
-    def _objects(self, names: Iterable[str]) -> set:
-        return {value for name in names for values in self.stages[name].get_used_objs().values() for value in values}
+    def _objects(self, names: Iterable[str], remote: str) -> set:
+        """Return the hashes of all outputs of stages. `remote` is asked for lists of files of folders."""
+        found: set = set()
+        for name in names:
+            found.update(*self.stages[name].get_used_objs(remote=remote).values())
+        return found
 
     def checkout(self, names: Iterable[str], remote: str | None = None) -> None:
         """Put outputs of stages into the workspace, from the cache or first from a remote. Raises DvcException."""
         with self.held():
-            if remote and (objects := self._objects(names)):
+            if remote and (objects := self._objects(names, remote)):
                 self.repo.cloud.pull(objects, remote=remote)
             for name in names:
                 if failed := self.stages[name].checkout().get("failed"):
@@ -205,6 +209,6 @@ class Books:
 
     def push(self, names: Iterable[str], remote: str) -> None:
         """Send outputs of stages to a remote. Raises DvcException where some did not arrive."""
-        objects = self._objects(names)
+        objects = self._objects(names, remote)
         if objects and (failed := self.repo.cloud.push(objects, remote=remote).failed):
             raise DvcException(f"{len(failed)} files of {', '.join(names)} could not be sent to {remote}")

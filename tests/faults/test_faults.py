@@ -215,7 +215,8 @@ def test_the_disk_of_the_output_is_full(stage, whole, copy, came_of_it):
         process = run(copy, stage)
         said = process.communicate(timeout=300)[1]
         assert process.returncode == 1
-        assert [path for path in place.rglob("*") if path.is_file()] == []
+        left = [path for path in place.rglob("*") if path.is_file()]
+        assert [p for p in left if p.parent.name != ".resume" or ".tmp" in p.name] == []  # a whole state may stay
     remade(copy, stage, whole)
     came_of_it(f"disk full under {stage}", f"{refusal(said, 'No space left on device')}; run again: same hashes")
 

@@ -4,7 +4,7 @@ Stands in for them on this machine: a Ray head that runs nothing, and two nodes 
 only a DVC remote.
 
 python tests/faults/two_nodes.py             the scale of runs.yaml, from a fresh clone, against the committed locks
-python tests/faults/two_nodes.py --small     the same stages, seconds each, against a serial run
+python tests/faults/two_nodes.py --small     11 stages of seconds each, against a serial run: two minutes
 --through ssh (sshd of Debian's openssh-server) and --through s3 (moto_server of the package moto) put results there;
 DVC needs dvc-ssh and dvc-s3 for them.
 
@@ -35,6 +35,8 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
 
 from dvc.utils.serialize import loads_yaml  # noqa: E402
 from small_scale import environment, git, small_scale  # noqa: E402
+
+SMALL = ("classify@digits", "models/dvc.yaml:basin@digits-16")  # and what they need
 
 
 def free_port():
@@ -137,13 +139,16 @@ def cluster(folder, nodes=2):
         shutil.rmtree(short, ignore_errors=True)
 
 
-def kill_one_at_work(nodes, killed):
-    """SIGKILL the first node that is seen at a stage; what it was at goes to `killed`."""
+def kill_at_work(nodes, killed, left):
+    """SIGKILL the first node that is seen at a stage, and the others unless one is `left`; `killed`: what it was at."""
     while not killed:
         for node in nodes:
             orphans = node.at_work()
             if any("src/main.py" in " ".join(p.cmdline()) for p in orphans if alive(p)):
                 killed += node.kill() or ["DVC"]
+                for other in nodes[: 0 if left else None]:
+                    if other is not node:
+                        killed += other.kill()
                 click.echo(f"  kill -9 of {node.folder.name}, at work: {killed}")
                 psutil.wait_procs(orphans, timeout=20)
                 click.echo(f"  stages that outlived it by 20 s: {len([p for p in orphans if alive(p)])}")
@@ -151,9 +156,11 @@ def kill_one_at_work(nodes, killed):
         time.sleep(0.2)
 
 
-def fan_out(head, address, stages, nodes, share):
-    """Run it, killing one of `nodes` when `share` of the stages is done. (exit code, output, killed at work)."""
+def fan_out(head, address, stages, nodes, share, left):
+    """Run it, killing one of `nodes` when `share` of the stages is done, all if none is `left`, for which it then waits
+    a few seconds only. (exit code, output, killed at work)."""
     command = [sys.executable, "-u", "src/main.py", "fan_out", *stages, "--address", address, "--remote", "nodes"]
+    command += [] if left else ["--patience", "0.2"]
     process = subprocess.Popen(
         command, cwd=head, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -164,7 +171,7 @@ def fan_out(head, address, stages, nodes, share):
         if match := re.match(r"(\d+) stages to bring", line):
             total = int(match.group(1))
         if nodes and total and done >= share * total:
-            threading.Thread(target=kill_one_at_work, args=(nodes, killed), daemon=True).start()
+            threading.Thread(target=kill_at_work, args=(nodes, killed, left), daemon=True).start()
             nodes = None
     return process.wait(), output, killed
 
@@ -232,20 +239,28 @@ def locked(folder):
     return entries
 
 
+def terminated(*_):
+    """End with all that was started; a second signal does not interrupt that."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(1)
+
+
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
 @click.argument("stages", nargs=-1)
 @click.option("--small", is_flag=True, help="A scale of seconds.")
 @click.option("--against", type=click.Path(path_type=Path), help="A checkout where this has run: its locks count.")
 @click.option("--through", type=click.Choice(["folder", "s3", "ssh"]), default="folder", help="What keeps results.")
 @click.option("--kill/--no-kill", default=True, help="Kill a node.")
+@click.option("--left", type=click.IntRange(0, 1), default=1, show_default=True, help="Nodes that remain of the two.")
 @click.option("--share", default=0.5, show_default=True, help="The part of the stages after which it dies.")
 @click.option("--keep", is_flag=True, help="Leave the folders for a look.")
-def main(stages, small, against, through, kill, share, keep):
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+def main(stages, small, against, through, kill, left, share, keep):
+    signal.signal(signal.SIGTERM, terminated)
     folder = Path(tempfile.mkdtemp(prefix="two_nodes_"))
     head = folder / "head"
     try:
-        serial = against or (small_scale(folder / "serial") if small else ROOT)
+        stages = stages or (SMALL if small else ())
+        serial = against or (small_scale(folder / "serial", replicates=1) if small else ROOT)
         git(folder, "clone", "-q", serial, head)
         if small and not against:
             started = time.monotonic()
@@ -257,18 +272,23 @@ def main(stages, small, against, through, kill, share, keep):
             for name, value in remote.items():
                 dvc(head, "remote", "modify", "--local", "nodes", name, value)
             started = time.monotonic()
-            code, output, killed = fan_out(head, address, stages, nodes if kill else None, share)
+            code, output, killed = fan_out(head, address, stages, nodes if kill else None, share, left)
             seconds = time.monotonic() - started
         found = locked(head)
-        differ = sorted(name for name in expected | found if expected.get(name) != found.get(name))
+        compared = expected | found if left else found  # without a machine it gives up, and keeps what is done
+        differ = sorted(name for name in compared if expected.get(name) != found.get(name))
         status = dvc(head, "status", *stages).strip()
         partial = [str(path) for path in head.rglob(".*.tmp*") if path.is_file()]
+        killings = f", {2 - left} killed" if killed else ""
         click.echo(
-            f"fan-out over two nodes{', one killed' * bool(killed)}, results through {through}: {seconds:.0f} s, "
+            f"fan-out over two nodes{killings}, results through {through}: {seconds:.0f} s, "
             f"exit code {code}, {output.count(': done after')} stages done, {len(found)} in the locks, "
             f"of which differ: {', '.join(differ) or 'none'}; half-written: {partial or 'none'}; status: {status}"
         )
-        sys.exit(bool(code or differ or partial or (kill and not killed) or "then ran none" not in output))
+        said = "then ran none" if left else "(--patience)"
+        sys.exit(
+            bool(code != 1 - left or differ or partial or (kill and not killed) or said not in output.splitlines()[-1])
+        )
     finally:
         if keep:
             click.echo(f"left: {folder}")
