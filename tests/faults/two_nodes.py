@@ -4,7 +4,7 @@ Stands in for them on this machine: a Ray head that runs nothing, and two nodes 
 only a DVC remote.
 
 python tests/faults/two_nodes.py             the scale of runs.yaml, from a fresh clone, against the committed locks
-python tests/faults/two_nodes.py --small     11 stages of seconds each, against a serial run: two minutes
+python tests/faults/two_nodes.py --small     11 stages of seconds each, against a serial run: three minutes
 --through ssh (sshd of Debian's openssh-server) and --through s3 (moto_server of the package moto) put results there;
 DVC needs dvc-ssh and dvc-s3 for them.
 
