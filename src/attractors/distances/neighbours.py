@@ -8,6 +8,7 @@ import torch
 from attractors.distances.axes import by_axes, useful_axes
 from attractors.distances.pairs import first_k, lower_bounds, shifted, shrunken_norms, squares
 
+SMALLEST, PARTS = 512, 8  # references in a block, and blocks in which those of a set among themselves are divided
 SPARE = 5  # candidates kept beyond k, to be ranked by their exact distances
 
 
@@ -35,8 +36,9 @@ def nearest(  # noqa: PLR0915
 
     The candidates are the k + SPARE references with the least `lower_bounds`, and they are ranked by distances in
     float64. Every other reference is at least as far as the largest bound among the candidates. A query for which this
-    bound is not beyond its k-th neighbour is ranked against all references whose bound is within that distance. On a
-    CPU, features of many dimensions that mostly vary along few axes are left to `by_axes`, which finds the same.
+    bound is not beyond its k-th neighbour is ranked against all references whose bound is within that distance. With
+    self_excluded each pair is bounded once, for both. On a CPU, features of many dimensions that mostly vary along few
+    axes are left to `by_axes`, which finds the same.
     """
     if torch.get_float32_matmul_precision() != "highest":
         raise ValueError("nearest needs float32 products in full precision: torch.set_float32_matmul_precision")
@@ -49,6 +51,8 @@ def nearest(  # noqa: PLR0915
     largest = max(1, min(memory // (24 * dimensions), int((memory / 16) ** 0.5)))
     rows, columns = (-(-size // -(-size // largest)) for size in (n, m))
     columns = max(columns, min(-(-columns // 64), largest // 64) * 64)  # aligned: a product is a fifth slower without
+    if self_excluded:  # smaller blocks: all but those on the diagonal are computed once instead of twice
+        rows = columns = min(columns, max(SMALLEST, -(-m // (64 * PARTS)) * 64))
     keep = min(k + SPARE, m)
 
     # Distances do not change under a shift, but the bounds tighten.
@@ -84,23 +88,33 @@ def nearest(  # noqa: PLR0915
             square, other = found[row, rank], index[row, rank]
         return found, index
 
+    near = torch.full((n, keep), float("inf"), device=device)
+    candidates = torch.full((n, keep), -1, device=device)
+
+    def offer(first: int, bounds: torch.Tensor, start: int) -> None:
+        """Let references from `start` on be candidates of queries from `first` on, by bounds of their distances."""
+        at = slice(first, first + len(bounds))
+        found, index = bounds.topk(min(keep, bounds.shape[1]), 1, largest=False)
+        near[at], order = torch.cat([near[at], found], 1).topk(keep, 1, largest=False)
+        candidates[at] = torch.cat([candidates[at], index + start], 1).gather(1, order)
+
     distances, indices = torch.empty(n, k), torch.empty(n, k, dtype=torch.int64)
-    for query, start in progress([(q, r) for q in range(0, n, rows) for r in range(0, m, columns)]):
-        if start == 0:
+    blocks = [(q, r) for q in range(0, n, rows) for r in range(q if self_excluded else 0, m, columns)]
+    for query, start in progress(blocks):
+        if start == (query if self_excluded else 0):
             x = shifted(queries, query, rows, shift, device)
             x_norms, own = shrunken_norms(x), torch.arange(query, query + len(x), device=device)
-            near, candidates = x.new_empty(len(x), 0), own.new_empty(len(x), 0)
-        found, index = bounds_to(x, x_norms, own, start).topk(min(keep, columns, m - start), 1, largest=False)
-        near, candidates = torch.cat([near, found], 1), torch.cat([candidates, index + start], 1)
-        near, order = near.topk(min(keep, near.shape[1]), 1, largest=False)
-        candidates = candidates.gather(1, order)
+        bounds = bounds_to(x, x_norms, own, start)
+        offer(query, bounds, start)
+        if self_excluded and start > query:  # the same pairs, seen from the other side
+            offer(start, bounds.T.contiguous(), query)
         if start + columns < m:
             continue
-        near, candidates = near.cpu(), candidates.cpu()
-        row, rank = near.isfinite().nonzero(as_tuple=True)  # not the query itself
-        index = candidates[row, rank]
+        bound, candidate = near[query : query + len(x)].cpu(), candidates[query : query + len(x)].cpu()
+        row, rank = bound.isfinite().nonzero(as_tuple=True)  # not the query itself
+        index = candidate[row, rank]
         found, index = first_k(row, squares(queries, references, row + query, index, memory), index, k, len(x))
-        doubtful = (near[:, -1] <= found[:, -1]).nonzero()[:, 0] if keep < m else row[:0]
+        doubtful = (bound[:, -1] <= found[:, -1]).nonzero()[:, 0] if keep < m else row[:0]
         for part in doubtful.split(max(1, rows // 8)) if len(doubtful) else ():  # split gives one part of none
             here = part.to(device)
             found[part], index[part] = within(found[part, -1], x[here], x_norms[here], own[here])
