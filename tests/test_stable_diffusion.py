@@ -38,6 +38,7 @@ from attractors.landscape.linearised import (
     leading_singular_values,
     rounding,
 )
+from attractors.landscape.quadrature import spectrum
 from attractors.randomness import CURVATURE, generator
 
 PROMPT, SEED, T, N = "Galaxy Women's Leather Boots", 3407, 5, 4 * SIDE * SIDE
@@ -243,7 +244,14 @@ def study(path, model, **sections):
     content = {
         "model": str(model),
         "sd_generate": {"noises": 3, "steps": 4},
-        "sd_curvature": {"methods": ["one_sided", "lanczos", "hutchinson"], "leading": 2, "probes": 8, "batch": 16},
+        "sd_curvature": {
+            "methods": ["one_sided", "lanczos", "hutchinson", "quadrature"],
+            "leading": 2,
+            "probes": 8,
+            "batch": 16,
+            "starts": 2,
+            "nodes": 5,
+        },
         "prompts": {
             "hippo": {"type": "memorized", "prompt": "Mothers influence on her young hippo", "source": "Webster"},
             "boots": {"type": "spurious", "prompt": PROMPT, "source": "Webster"},
@@ -301,8 +309,11 @@ def test_stages_write_what_the_functions_return(made, tiny):
     expected = one_sided_resumable(tiny.diffusion("conditional", PROMPT), x_0, 0, SEED, T, 16)
     assert np.array_equal(spectra["conditional_one_sided"], expected.numpy())
     assert spectra["conditional_lanczos"].shape == (2,)
+    distribution = spectrum(tiny.diffusion("conditional", PROMPT), x_0, 2, 5, SEED, t=T)
+    np.testing.assert_allclose(spectra["conditional_spectrum"], torch.stack(distribution), rtol=1e-6)
     table = pd.read_csv(made / "curvature" / "boots.csv", index_col="method")
-    assert table.evaluations["one_sided"] == 4 * N
+    assert table.evaluations["one_sided"] == 4 * N and table.evaluations["quadrature"] == 2 * 9
+    assert table.loc["quadrature", ["median", "median_error"]].tolist() == pytest.approx(distribution.quantile(0.5))
     assert table.largest["one_sided"] == pytest.approx(expected[0].item(), rel=1e-5)
     assert (table.type == "spurious").all() and record["type"] == "spurious"
     assert (made / "figure.png").stat().st_size > 10_000

@@ -19,6 +19,7 @@ from attractors.files import file_hash
 from attractors.landscape.curvature import one_sided_resumable
 from attractors.landscape.linearised import hutchinson, leading_singular_values, rounding
 from attractors.landscape.patterns import check_time
+from attractors.landscape.quadrature import Spectrum, spectrum
 from attractors.settings.study import LatentCurvature
 from attractors.tables import write_csv
 
@@ -32,6 +33,14 @@ def spectrum_columns(values: np.ndarray, complete: bool) -> dict[str, float]:
     """
     columns = {"largest": values[0], f"rank_{SKIP + 1}": values[SKIP] if len(values) > SKIP else math.nan}
     return columns | ({"median": np.median(values), "smallest": values[-1]} if complete else {})
+
+
+def quadrature_columns(found: Spectrum) -> dict[str, float]:
+    """Return columns of the table of summaries for an estimated spectrum; the errors of quantiles are in _error."""
+    columns = {"largest": found.values[-1].item()}
+    for name, share in (("lower_quartile", 0.25), ("median", 0.5), ("upper_quartile", 0.75)):
+        columns[name], columns[f"{name}_error"] = found.quantile(share)
+    return columns
 
 
 @stage("sd_curvature", study="required", settings=LatentCurvature)
@@ -55,8 +64,10 @@ def main(
 ) -> None:
     """Find singular values of the score around image --sample of --latents.
 
-    --out holds {kind}_one_sided: [N] and {kind}_lanczos: [leading], descending. Alg. 3 goes on where it was killed,
-    to the same bytes. Its values are those of the Jacobian times sigma_t sqrt(4N), blurred by up to a half.
+    --out holds {kind}_one_sided: [N] and {kind}_lanczos: [leading], descending, and, by --method quadrature,
+    {kind}_spectrum: [4, starts x nodes], ascending values, the share of all singular values at or below each, its
+    standard error and its resolution. Alg. 3 goes on where it was killed, to the same bytes. Its values are those of
+    the Jacobian times sigma_t sqrt(4N), blurred by up to a half.
     """
     sample, t0, batch, precision = settings.sample, settings.t0, settings.batch, settings.precision
     leading, probes = settings.leading, settings.probes
@@ -100,6 +111,15 @@ def main(
                 values, used = leading_singular_values(exact, x_0, leading, seed, sample, t0, bar.update)
             arrays[f"{kind}_lanczos"] = values.numpy()
             rows.append({**key, "method": "lanczos", "evaluations": used, **spectrum_columns(values.numpy(), False)})
+        if "quadrature" in settings.methods:
+            nodes = min(settings.nodes, dimensions)
+            with progress(None, f"{label}, quadrature", "product", total=2 * nodes - 1) as bar:
+                estimate = spectrum(exact, x_0, settings.starts, nodes, seed, sample, t0, bar.update)
+            arrays[f"{kind}_spectrum"] = torch.stack(estimate).numpy()
+            rows.append({
+                **key, "method": "quadrature", "evaluations": settings.starts * (2 * nodes - 1),
+                **quadrature_columns(estimate),
+            })  # fmt: skip
         if "hutchinson" in settings.methods:
             moments = hutchinson(
                 exact, x_0, probes, seed, sample, t0, settings.products,
