@@ -35,6 +35,7 @@ from attractors.distances.neighbours import nearest
 from attractors.landscape.basin import critical_times, evaluations, search_times
 from attractors.landscape.curvature import _gram, _roots, central_difference, jacobian
 from attractors.landscape.patterns import read_patterns
+from attractors.settings.basin import Basin
 from attractors.settings.network import MLP, UNet
 from attractors.settings.train import Training
 from attractors.theory.likelihood import exact_divergence, flow
@@ -123,7 +124,7 @@ def lpips_neighbours(options):
 
 def handwriting(count):
     """The first images of MNIST: [count, 1, 28, 28] in [-1, 1]. Raises ValueError where MNIST is out of reach."""
-    images = mnist(Places((ROOT / "data" / "raw",), iter, print))[0][:count]
+    images = mnist(Places((ROOT / "data" / "raw" / "mnist",), iter, print))[0][:count]
     return torch.from_numpy(images.astype(np.float32) / 127.5 - 1)
 
 
@@ -210,7 +211,8 @@ def critical_time(options):
     if absent := [path.relative_to(ROOT) for path in (*files, subset) if not path.exists()]:
         yield Row(part, peer, None, goal, f"no {absent[0]}: make repro")
         return
-    patterns = read_patterns(*files, subset, 16, 16, 16, 16, SEED, options.device)
+    few = Basin(nearest=16, repeating=16, uniform=16, training_limit=16)
+    patterns = read_patterns(*files, subset, few, SEED, options.device)
     model, numbers = patterns.model, patterns.numbers
     x = patterns.tensor(numbers)
     found = critical_times(model, x, numbers, SEED, delta_d=0.6)

@@ -95,7 +95,7 @@ def main(only, quick, device, threads, rounds, out):
                 click.echo(f"{name}: {row.part} against {row.peer}: {row.value} {row.unit}; {row.detail}", err=True)
             if rows:
                 result["parts"][name] = {"rows": rows, "seconds": round(time.perf_counter() - start, 1)}
-    write_json(out, result)
+                write_json(out, result)
     click.echo(table([row for part in result["parts"].values() for row in part["rows"]]))
     total = sum(part["seconds"] for part in result["parts"].values())
     click.echo(f"{out}: {total:.0f} s on {result['machine']['processor']}, {threads} threads, {device}")

@@ -1,12 +1,13 @@
 """How long the paper's 304 runs take on 1, 8, 64 and 256 GPUs: list scheduling over the real graph of stages.
 
-python benchmarks/schedule.py --out plots/schedule.png        (a minute, most of it DVC's reading of 1,900 stages)
+python benchmarks/schedule.py --out plots/schedule.png        (a minute, most of it DVC's reading of 2,265 stages)
 
 Seconds per stage, in GPU time of the paper's V100. Training: the paper's hours per model (App. F). The rest is counted
 in evaluations of the same network, one third of a training step's share of an image: samples x 1000; basins: patterns x
 times x trials x steps, half of the times of Alg. 1; curvature: patterns x 8N evaluations and N derivatives of two each;
-energy: patterns x references x nodes. Neighbours: pairs of embeddings. Patterns: as many as a stage takes at most; for
-curvature, --spectra of each group, after which the mean spectrum is known to 2% (64 on the digits at K = 64).
+energy: patterns x references x nodes. Neighbours: pairs of embeddings, those within S' once. Patterns: as many as a
+stage takes at most; for curvature, --spectra of each group, after which the mean spectrum is known to 2% (64 on the
+digits at K = 64).
 --seconds FILE puts measured values in their place: JSON, {"train": seconds of each, "sample@cifar10-128-2000": ...}.
 """
 
@@ -67,7 +68,7 @@ def seconds_of(name, runs, spectra):
     return {
         "train": training,
         "sample": samples * 1000 * evaluation,
-        "neighbours": samples * (samples + size) * 2 * EMBEDDED[settings["neighbours"]["distance"]] / FLOPS,
+        "neighbours": samples * (samples / 2 + size) * 2 * EMBEDDED[settings["neighbours"]["distance"]] / FLOPS,
         "basin": patterns(LIMIT, LIMIT) * 50 * 20 * 10 * evaluation,
         "curvature": patterns(spectra, spectra) * 10 * n * evaluation,
         "energy": patterns(LIMIT, TRAINING) * 4 * 20 * evaluation,
