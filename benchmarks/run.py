@@ -19,6 +19,7 @@ from types import SimpleNamespace
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import click
+import timing
 import torch
 from parts import PARTS
 from threadpoolctl import threadpool_limits
@@ -78,15 +79,18 @@ def table(rows):
 @click.option("--quick", is_flag=True, help="Small sizes, to see that everything runs.")
 @click.option("--device", default="cpu", help="cpu or cuda.")
 @click.option("--threads", type=click.IntRange(1), default=os.cpu_count(), help="CPU threads of both sides.")
+@click.option("--busy", is_flag=True, help="Processor time of one thread: for a machine that others use too.")
 @click.option("--rounds", type=click.IntRange(1), default=3, help="Rounds of each comparison.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default=OUT, help="The JSON file to write.")
-def main(only, quick, device, threads, rounds, out):
+def main(only, quick, device, threads, busy, rounds, out):
     """Time every part against its peers; print a table and write OUT."""
-    device = find_device(device)
+    device, threads = find_device(device), 1 if busy else threads
+    timing.clock = time.process_time if busy else time.perf_counter
     torch.set_num_threads(threads)
     options = SimpleNamespace(device=device, threads=threads, quick=quick, rounds=1 if quick else rounds)
-    old = read_json(out)["parts"] if only and out.exists() else {}
-    result = {"machine": machine(device, threads), "quick": quick, "parts": {**old}}
+    old, here = read_json(out) if only and out.exists() else {"parts": {}}, machine(device, threads)
+    kept = {name: {"machine": old["machine"], **part} for name, part in old["parts"].items()}
+    result = {"machine": here, "quick": quick, "parts": kept}  # each part names the machine that it was measured on
     with threadpool_limits(threads):
         for name in only or PARTS:
             start, rows = time.perf_counter(), []
@@ -94,7 +98,9 @@ def main(only, quick, device, threads, rounds, out):
                 rows.append({**vars(row), "met": row.met})
                 click.echo(f"{name}: {row.part} against {row.peer}: {row.value} {row.unit}; {row.detail}", err=True)
             if rows:
-                result["parts"][name] = {"rows": rows, "seconds": round(time.perf_counter() - start, 1)}
+                taken = round(time.perf_counter() - start, 1)
+                clock = "processor" if busy else "wall"
+                result["parts"][name] = {"machine": here, "clock": clock, "seconds": taken, "rows": rows}
                 write_json(out, result)
     click.echo(table([row for part in result["parts"].values() for row in part["rows"]]))
     total = sum(part["seconds"] for part in result["parts"].values())
