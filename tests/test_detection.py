@@ -1,6 +1,7 @@
 """Eqs. 9-11 and the choice of thresholds, against literal loops and distributions with known valleys."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -84,15 +85,12 @@ def test_the_copy_bound_of_squared_distances_gives_a_copy_one_original():
     assert np.sqrt(copy_bound(spacing)) == pytest.approx(np.sqrt(spacing.min()) / 2)
 
 
-def test_sizes_without_a_valley_borrow_from_the_nearest_one_and_never_exceed_their_bound():
+def test_a_threshold_is_a_valley_that_is_sure_deep_and_precise_or_else_the_bound():
     valley = Valley(0.5, 0.4, 0.6, 0.2, 0.001)
-    weak = Valley(0.9, 0.4, 0.6, 0.9, 0.4)
-    chosen = choose([2, 60, 70, 1000], [None, valley, weak, None], [1.5, 0.8, 0.8, 0.3])
-    assert [t.value for t in chosen] == [0.5, 0.5, 0.5, 0.3]
-    assert [t.source for t in chosen] == ["borrowed from K=60", "valley", "borrowed from K=60", "borrowed from K=60"]
-    assert [t.value for t in choose([2, 60], [None, weak], [1.5, 0.8])] == [1.5, 0.8]
-    shallow = Valley(0.3, 0.2, 0.4, 0.76, 0.001)  # for sure, but of one seed
-    assert [t.value for t in choose([2, 60], [None, shallow], [1.5, 0.8])] == [1.5, 0.8]
+    unsure, shallow, wide = (replace(valley, **part) for part in ({"p_value": 0.4}, {"depth": 0.76}, {"low": 0.2}))
+    chosen = choose([None, valley, unsure, shallow, wide, valley], [1.5, 0.8, 0.8, 0.8, 0.8, 0.3])
+    assert [t.value for t in chosen] == [1.5, 0.5, 0.8, 0.8, 0.8, 0.3]
+    assert [t.source for t in chosen] == ["spacing", "valley", "spacing", "spacing", "spacing", "valley"]
 
 
 def test_subsets_are_nested_prefixes_of_the_torch_permutation_with_seed_3407():

@@ -15,6 +15,7 @@ BINS_PER_DECADE = 100
 RESAMPLES = 500
 SIGNIFICANT = 0.01  # with a dozen sizes tested, one in twenty would be one by chance
 DEEP = 0.5  # of the lower peak: shallower valleys lie elsewhere with other seeds, by factors of two and three
+PRECISE = 2  # the upper end of the valley's interval over the lower: wider ones lie anywhere between two far peaks
 PILE = 1e-3  # distances below this fraction of the copy bound are one pile: their logarithm is rounding noise
 
 
@@ -34,7 +35,7 @@ class Threshold:
     """A threshold, and the reason for its value."""
 
     value: float
-    source: str  # given, valley, borrowed from K=..., spacing, or ratio
+    source: str  # given, valley, spacing, or ratio
     bound: float
     valley: Valley | None = None
 
@@ -181,24 +182,16 @@ def find_valley(distances: np.ndarray, bound: float, random: np.random.Generator
     return Valley(float(centre[bottom]), float(low), float(high), float(depth), (1 + deeper) / (1 + RESAMPLES))
 
 
-def choose(sizes: Sequence[int], valleys: Sequence[Valley | None], bounds: Sequence[float]) -> list[Threshold]:
+def choose(valleys: Sequence[Valley | None], bounds: Sequence[float]) -> list[Threshold]:
     """Return a threshold for every K of a sweep.
 
-    It is the valley of that K, where resampling confirms it and it is at most DEEP; or else the valley of the K nearest
-    in log K that has one; or else the bound. It never exceeds the bound. sizes: the K, ascending. valleys: a Valley or
-    None for each. bounds: `copy_bound` for each.
+    It is the valley of that K, where resampling confirms it, it is at most DEEP and its interval PRECISE; or else the
+    bound, which it never exceeds. No K takes the valley of another, for one seed's valley would then move all of a
+    sweep. valleys: a Valley or None for each K. bounds: `copy_bound` for each.
     """
-    known = [
-        (size, valley)
-        for size, valley in zip(sizes, valleys, strict=True)
-        if valley and valley.p_value < SIGNIFICANT and valley.depth <= DEEP
-    ]
     chosen = []
-    for size, valley, bound in zip(sizes, valleys, bounds, strict=True):
-        if not known:
-            chosen.append(Threshold(bound, "spacing", bound, valley))
-            continue
-        nearest, best = min(known, key=lambda entry: abs(np.log(entry[0] / size)))
-        source = "valley" if nearest == size else f"borrowed from K={nearest}"
-        chosen.append(Threshold(min(best.position, bound), source, bound, valley))
+    for valley, bound in zip(valleys, bounds, strict=True):
+        told = valley and valley.p_value < SIGNIFICANT and valley.depth <= DEEP and valley.high <= PRECISE * valley.low
+        value, source = (min(valley.position, bound), "valley") if valley and told else (bound, "spacing")
+        chosen.append(Threshold(value, source, bound, valley))
     return chosen

@@ -94,8 +94,7 @@ def thresholds(
     Where it is RATIO, the value is the distance within which as many samples lie, for tables and figures alone.
 
     distances: those that the threshold is for, [N'] of each run; the replicates of a K have one threshold. stream: 0
-    for delta_m, 1 for delta_s. The choice at one K does not depend on which others are given: their valleys may still
-    be borrowed.
+    for delta_m, 1 for delta_s. The choice at one K depends on no other.
     """
     sizes, bounds = [run.size for run in runs], [run.bound for run in runs]
     chosen: Any = [None] * len(runs)
@@ -104,7 +103,7 @@ def thresholds(
             find_valley(found, bound, generator(seed, BOOTSTRAP, (stream << 32) | size))
             for size, found, bound in zip(sizes, distances, bounds, strict=True)
         ]
-        chosen = choose(sizes, valleys, bounds)
+        chosen = choose(valleys, bounds)
     found = []
     for value, choice, run in zip(given, chosen, runs, strict=True):
         if isinstance(value, str):

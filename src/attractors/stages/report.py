@@ -120,15 +120,10 @@ def entry(
 
 
 def intervals(limits: pd.DataFrame, column: str) -> Iterator[str]:
-    """Yield the 95% interval of each threshold in words.
-
-    It is that of its valley, or of the valley from which the threshold is borrowed.
-    """
-    known = limits.set_index("K")
-    for size, source in zip(limits.K, limits[f"{column}_source"], strict=True):
-        lender = size if source == "valley" else int(source.partition("K=")[2] or 0)
-        ends = [known[f"{column}_valley_{end}"].get(lender) for end in ("low", "high")]
-        yield "{:.3g} to {:.3g}".format(*ends) if lender else "none"
+    """Yield the 95% interval of each threshold in words, which is that of its valley."""
+    for row in limits.to_dict("records"):
+        ends = [row[f"{column}_valley_{end}"] for end in ("low", "high")]
+        yield "{:.3g} to {:.3g}".format(*ends) if row[f"{column}_source"] == "valley" else "none"
 
 
 def thresholds(name: str, run: Run) -> dict[str, Any]:
