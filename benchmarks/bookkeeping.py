@@ -49,7 +49,7 @@ if __name__ == "__main__":
 
 def stand_in(name):
     """Write the outputs of a stage, in the checkout that is the current folder."""
-    stage = json.loads(STAGES.read_text())[name]
+    stage = json.loads(STAGES.read_text("utf-8"))[name]
     read = hashlib.md5(b"".join(Path(path).read_bytes() for path in stage["deps"] if os.path.isfile(path)))
     for path in map(Path, stage["outs"]):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,8 @@ exit code is 0 only if nothing ran and nothing differs.
 """
 
 import contextlib
-import getpass
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -210,14 +210,15 @@ def storage(through, folder):
         for name in ("host", "user"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
         shutil.copy(folder / "user.pub", folder / "authorized")
-        Path("/run/sshd").mkdir(exist_ok=True)  # sshd does not start without it
+        with contextlib.suppress(PermissionError):
+            Path("/run/sshd").mkdir(exist_ok=True)  # sshd of root does not start without it
         options = {
             "HostKey": folder / "host", "AuthorizedKeysFile": folder / "authorized", "StrictModes": "no",
             "PidFile": "none", "ListenAddress": f"127.0.0.1:{port}", "Subsystem": "sftp internal-sftp",
         }  # fmt: skip
         command = [shutil.which("sshd") or "/usr/sbin/sshd", "-D", "-e", "-f", os.devnull]
         command += [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-        found = {"url": f"ssh://{getpass.getuser()}@127.0.0.1:{port}{place}", "keyfile": str(folder / "user")}
+        found = {"url": f"ssh://{pwd.getpwuid(os.getuid()).pw_name}@127.0.0.1:{port}{place}", "keyfile": str(folder / "user")}
     with open(folder / f"{through}.log", "wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment())
     try:
