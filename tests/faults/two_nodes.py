@@ -218,7 +218,8 @@ def storage(through, folder):
         }  # fmt: skip
         command = [shutil.which("sshd") or "/usr/sbin/sshd", "-D", "-e", "-f", os.devnull]
         command += [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-        found = {"url": f"ssh://{pwd.getpwuid(os.getuid()).pw_name}@127.0.0.1:{port}{place}", "keyfile": str(folder / "user")}
+        user = pwd.getpwuid(os.getuid()).pw_name
+        found = {"url": f"ssh://{user}@127.0.0.1:{port}{place}", "keyfile": str(folder / "user")}
     with open(folder / f"{through}.log", "wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment())
     try:
