@@ -94,7 +94,7 @@ def test_thresholds_scale_with_the_unit_of_distance(spacing, power, grid):
 
     def thresholds(unit):
         valleys = [Valley(unit * (1 + k % 7), 0, 0, 0.5, 0.001) if k % 3 else None for k in grid]
-        return [threshold.value for threshold in choose(grid, valleys, [4.0 * unit] * len(grid))]
+        return [threshold.value for threshold in choose(valleys, [4.0 * unit] * len(grid))]
 
     assert thresholds(unit) == [value * unit for value in thresholds(1)]
     assert all(value <= 4 for value in thresholds(1))
