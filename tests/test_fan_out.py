@@ -186,6 +186,17 @@ def test_a_parameter_is_set_and_the_results_are_those_of_dvc_exp_run_saved_as_an
     dvc(tmp_path / "other", "exp", "run", "-S", "seed=2")
     assert locked(scratch) == locked(tmp_path / "other")
     assert "2" in dvc(scratch, "exp", "show", "--csv").splitlines()[-1]
+    code, printed = fan_out(scratch, "-S", "seed=2")
+    assert code == 0
+    assert printed.startswith("all is up to date: nothing to do. Experiment has been saved as: ")
+
+
+def test_parameters_of_which_one_is_wrong_change_no_file(scratch):
+    (scratch / "params.yaml").write_text("seed: 1  # of everything\n")
+    code, printed = fan_out(scratch, "-S", "seed=2", "-S", "nosuch.yaml:seed=2")
+    assert code == 2
+    assert "nosuch.yaml" in printed
+    assert (scratch / "params.yaml").read_text() == "seed: 1  # of everything\n"
 
 
 def test_a_failed_stage_stops_those_that_need_it_and_no_others(scratch):

@@ -50,17 +50,26 @@ def dvc(*arguments: str) -> str:
 def set_parameters(parameters: Sequence[str]) -> None:
     """Write parameters such as delta_m=0.03 or sweeps/digits.yaml:train.ema=0.99 to their files, as `dvc exp run -S`.
 
-    Raises click.BadParameter for one that DVC cannot read or a file that is not there.
+    Raises click.BadParameter for one that DVC cannot read or a file that is not there; then all files stay as they are.
     """
     from dvc.exceptions import DvcException
     from dvc.utils.cli_parse import to_path_overrides
     from dvc.utils.hydra import apply_overrides
 
+    before: dict[str, bytes] = {}
     try:
         for path, overrides in to_path_overrides(parameters).items():
+            before[path] = Path(path).read_bytes()
             apply_overrides(path, overrides)
     except (DvcException, FileNotFoundError) as error:
+        for path, content in before.items():
+            Path(path).write_bytes(content)
         raise click.BadParameter(str(error), param_hint="-S") from None
+
+
+def save_experiment() -> str:
+    """Run `dvc exp save` and return its last line, which names the experiment."""
+    return dvc("exp", "save").splitlines()[-1]
 
 
 def takes_device(command: str) -> bool:
@@ -202,7 +211,7 @@ def main(
             except ValueError as error:
                 raise click.BadParameter(str(error), param_hint="STAGES") from None
             if not graph:
-                click.echo("all is up to date: nothing to do")
+                click.echo(f"all is up to date: nothing to do{f'. {save_experiment()}' if parameters else ''}")
                 return
             cluster = None
             if address:
@@ -280,7 +289,7 @@ def report(agenda: Agenda, targets: Sequence[str], save: bool) -> None:
     """Raise ClickException with the ends of the logs of stages that failed, or else run `dvc repro` of `targets`.
 
     After a successful run `dvc repro` should find nothing left to do; the message says what it ran. With `save`,
-    `dvc exp save` is run in its place.
+    an experiment is saved in its place.
     """
     if agenda.failed:
         for name in sorted(agenda.failed):
@@ -292,7 +301,7 @@ def report(agenda: Agenda, targets: Sequence[str], save: bool) -> None:
             f"{len(agenda.done)} are done"
         )
     if save:
-        click.echo(f"{len(agenda.done)} stages brought up to date. {dvc('exp', 'save').splitlines()[-1]}")
+        click.echo(f"{len(agenda.done)} stages brought up to date. {save_experiment()}")
         return
     ran = re.findall(r"^Running stage '(\S+)'", dvc("repro", *(targets or ["--all-pipelines"])), flags=re.MULTILINE)
     click.echo(f"{len(agenda.done)} stages brought up to date; dvc repro then ran {', '.join(ran) or 'none'}")
