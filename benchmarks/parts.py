@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -274,9 +275,17 @@ def unet(shape=(3, 32, 32), **network):
 
 
 def accelerations(device):
-    """Precisions to show: on a CPU the reference, and bfloat16; on CUDA those and TF32."""
+    """Ways to compute: on a CPU the reference, bfloat16 and, with a compiler, both compiled; on CUDA TF32 too."""
     names = ("float32", "bfloat16") if device.type == "cpu" else ("float32", "tf32", "bfloat16")
-    return {name: chosen(device, name) for name in names}
+    ways = {name: chosen(device, name) for name in names}
+    if device.type == "cpu" and any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++")):
+        ways |= {f"{name} compiled": chosen(device, name, compile=True) for name in names}
+    return ways
+
+
+def first_calls(functions):
+    """{name: what its first call takes, compilation included}, in words."""
+    return {name: f"first call {seconds(function):.1f} s" for name, function in functions.items()}
 
 
 def sample_of(network, x, t):
@@ -306,11 +315,12 @@ def unet_training(options):
 
     alpha_bar = model.alpha_bar.to(options.device)
     functions = {name: ours(acceleration) for name, acceleration in accelerations(options.device).items()}
+    starts = first_calls(functions)
     taken = interleaved(options.rounds, **functions, theirs=lambda: plain_training(
         theirs, images, steps, batch, 2e-4, 0.9999, alpha_bar, sample_of))  # fmt: skip
     for name in functions:
         rates = [steps * batch / typical(taken, which) for which in (name, "theirs")]
-        detail = f"{rates[0]:.1f} images/s, {rates[1]:.1f}; batch {batch}"
+        detail = f"{rates[0]:.1f} images/s, {rates[1]:.1f}; batch {batch}; {starts[name]}"
         yield Row(f"{part}, {name}", peer, ratio(taken, name, "theirs"), 1.3, detail)
 
 
@@ -325,11 +335,20 @@ def mlp_training(options):
         return build(MLP(width=96, blocks=3), shape, alpha_bar.cpu()).to(options.device)
 
     settings = Training(iterations=steps, batch=batch, learning_rate=3e-3, repeat=True, ema=0.999)
-    mine, theirs = Diffusion(network(), betas).to(options.device), network()
-    taken = interleaved(options.rounds, ours=lambda: train(mine, images, settings, SEED), theirs=lambda: plain_training(
+
+    def ours(acceleration):
+        mine = Diffusion(accelerate(network(), acceleration), betas).to(options.device)
+        return lambda: train(mine, images, settings, SEED)
+
+    ways = {name: way for name, way in accelerations(options.device).items() if way.precision == "float32"}
+    functions, theirs = {name: ours(way) for name, way in ways.items()}, network()
+    starts = first_calls(functions)
+    taken = interleaved(options.rounds, **functions, theirs=lambda: plain_training(
         theirs, images, steps, batch, 3e-3, 0.999, alpha_bar))  # fmt: skip
-    detail = f"{typical(taken, 'ours') / steps * 1e3:.2f} ms a step, {typical(taken, 'theirs') / steps * 1e3:.2f} ms"
-    yield Row("training, digits MLP", "plain PyTorch loop", ratio(taken, "ours", "theirs"), 2, detail)
+    for name in functions:
+        each = [typical(taken, which) / steps * 1e3 for which in (name, "theirs")]
+        detail = f"{each[0]:.2f} ms a step, {each[1]:.2f} ms; {steps} steps; {starts[name]}"
+        yield Row(f"training, digits MLP, {name}", "plain PyTorch loop", ratio(taken, name, "theirs"), 2, detail)
 
 
 def sampling(options):
@@ -352,13 +371,15 @@ def sampling(options):
         return lambda: ancestral(model, sample_noise(SEED, range(batch), (3, 32, 32), steps, options.device))
 
     functions = {name: ours(acceleration) for name, acceleration in accelerations(options.device).items()}
+    starts = first_calls(functions)
     taken = interleaved(
         options.rounds, **functions,
         theirs=lambda: pipeline(batch_size=batch, num_inference_steps=steps, output_type="np"),
     )  # fmt: skip
     for name in functions:
         whole = [typical(taken, which) / steps / batch * 1000 for which in (name, "theirs")]
-        detail = f"{whole[0]:.1f} s an image of 1,000 steps, {whole[1]:.1f} s; from {steps} steps of {batch}"
+        detail = f"{whole[0]:.1f} s an image of 1,000 steps, {whole[1]:.1f} s; from {steps} steps of {batch}; "
+        detail += starts[name]
         yield Row(f"{part}, {name}", peer, ratio(taken, name, "theirs"), 1.3, detail)
 
 
