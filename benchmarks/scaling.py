@@ -1,10 +1,13 @@
 """How cost grows with the size of the problem: plots/scaling.png and benchmarks/scaling.csv. make scaling
 
-Processor time, of one thread, and peak memory of neighbours (K images against 4 K samples, 3,072 pixels), critical
-time (number of patterns), spectra (pixels N) and `dvc status` (number of stages), each in a process of its own. A
-straight line of slope p in both logarithms is a power law: p is fitted to the upper half of the sizes.
+Processor time, of one thread, and peak memory of neighbours (K images of MNIST against 4 K others), critical time
+(number of patterns), spectra (pixels N) and `dvc status` (number of stages), each in a process of its own, beside the
+way without what is done here: products of whole features, a search that ends for all patterns at once, and the singular
+values of M itself. A straight line of slope p in both logarithms is a power law: p is fitted to the upper half of the
+sizes.
 """
 
+import itertools
 import json
 import os
 import subprocess
@@ -29,15 +32,17 @@ from attractors.figures.style import plt, save
 from attractors.tables import write_csv
 
 SIZES = {
-    "neighbours": [250, 500, 1000, 2000, 4000],
+    "neighbours": [750, 1500, 3000, 6000, 12_000],
     "critical time": [8, 16, 32, 64, 128],
     "spectrum": [64, 144, 256, 400, 784],
     "dvc status": [1, 2, 4, 8],
 }
 AXES = {
-    "neighbours": "images K; 4 K samples", "critical time": "patterns", "spectrum": "pixels N", "dvc status": "stages"
+    "neighbours": "images K; 4 K queries", "critical time": "patterns", "spectrum": "pixels N", "dvc status": "stages"
 }  # fmt: skip
 COLOURS = {"seconds": "#0072B2", "MiB": "#D55E00"}
+HERE, PLAIN = "here", "plain"
+PLAINLY = {"neighbours": "whole features", "critical time": "batch-global", "spectrum": "svdvals of M"}
 
 
 def _model(shape):
@@ -53,44 +58,51 @@ def _model(shape):
     return Diffusion(network, linear_betas()).eval().requires_grad_(False)
 
 
-def work(part, size):
+def work(part, size, way):
     """The function to time: everything it needs is already there."""
     import torch
+    from parts import handwriting, without_axes
+    from transcriptions import batch_global_search, materialised
 
     torch.set_num_threads(1)
     if part == "neighbours":
         from attractors.distances.neighbours import nearest
 
-        x, y = torch.randn(4 * size, 3072), torch.randn(size, 3072)
-        return lambda: nearest(x, y)
+        x, y = handwriting(5 * size).flatten(1).split([4 * size, size])
+        function = lambda: nearest(x, y)  # noqa: E731
+        return without_axes(function) if way == PLAIN else function
     if part == "critical time":
         from attractors.landscape.basin import critical_times
 
         model, x = _model((1, 8, 8)), torch.randn(size, 1, 8, 8)
+        search = batch_global_search if way == PLAIN else critical_times
         # With this delta_d everything counts as recovered: every pattern is tried at the same 10 times.
-        return lambda: critical_times(model, x, range(size), 0, delta_d=1e9, stride=99)
+        return lambda: search(model, x, range(size), 0, delta_d=1e9, stride=99)
     from attractors.landscape.curvature import central_difference
 
     side = int(size**0.5)
     model, x = _model((1, side, side)), torch.randn(1, 1, side, side)
+    if way == PLAIN:
+        return lambda: torch.linalg.svdvals(materialised(model, x[0], 0, 0).double())
     return lambda: central_difference(model, x, [0], 0)
 
 
-def measured(part, size):
+def measured(part, size, way):
     """In a process of its own: (seconds, MiB at the peak beyond those at the start)."""
-    code = f"import scaling; scaling.measure({part!r}, {size})"
+    code = f"import scaling; scaling.measure({part!r}, {size}, {way!r})"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
-    output = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, encoding="utf-8", env=environment
-    )
-    return tuple(map(float, output.stdout.split()))
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, check=False, capture_output=True, encoding="utf-8", env=environment)
+    if ended.returncode:
+        raise click.ClickException(f"{part}, {size}: {ended.stderr.strip().splitlines()[-1]}")
+    return tuple(map(float, ended.stdout.split()))
 
 
-def measure(part, size):
+def measure(part, size, way):
     if part == "dvc status":
         print(*status(size))
         return
-    function = work(part, size)
+    function = work(part, size, way)
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     function()
     print(time.process_time() - start, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
@@ -126,20 +138,23 @@ def exponent(sizes, values):
 
 
 def draw(table):
-    figure, panels = plt.subplots(2, 4, figsize=(11, 4.6), sharex="col", constrained_layout=True)
+    figure, panels = plt.subplots(2, 4, figsize=(11, 4.8), sharex="col", constrained_layout=True)
     for column, (part, rows) in zip(panels.T, table.groupby("part", sort=False), strict=True):
         for axes, (unit, colour) in zip(column, COLOURS.items(), strict=True):
-            sizes, values = rows["size"].to_numpy(), rows[unit].to_numpy()
-            p = exponent(sizes, values)
-            half = len(sizes) // 2
-            middle = np.exp(np.log(values[half:]).mean() - p * np.log(sizes[half:]).mean())
-            axes.loglog(sizes, values, "o", color=colour, ms=4)
-            axes.loglog(sizes[half:], middle * sizes[half:] ** p, color=colour, lw=1)
-            axes.set_title(f"{part}: exponent {p:.2f}")
+            for way, its in rows.groupby("way", sort=False):
+                sizes, values = its["size"].to_numpy(), its[unit].to_numpy()
+                p, half, shade = exponent(sizes, values), len(sizes) // 2, colour if way == HERE else "0.55"
+                middle = np.exp(np.log(values[half:]).mean() - p * np.log(sizes[half:]).mean())
+                words = f"{PLAINLY[part]}: exponent {p:.2f}" if way == PLAIN else f"exponent {p:.2f}"
+                axes.loglog(sizes, values, "o", color=shade, ms=4)
+                axes.loglog(sizes[half:], middle * sizes[half:] ** p, color=shade, lw=1, label=words)
+            axes.set_title(part)
+            axes.legend(fontsize=7, frameon=False, loc="upper left")
             axes.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=7)
             axes.minorticks_off()
+            values = rows[unit].to_numpy()
             middle = np.sqrt(values.min() * values.max())
-            reach = 10 ** (max(2.2, np.log10(values.max() / values.min()) + 0.4) / 2)
+            reach = 10 ** (max(2.2, np.log10(values.max() / values.min()) + 0.8) / 2)
             axes.set_ylim(middle / reach, middle * reach)  # at least two decades: what is flat looks flat
         column[1].set_xlabel(AXES[part])
     panels[0, 0].set_ylabel("processor time [s]")
@@ -158,9 +173,10 @@ def main(only, out, table):
         if only and part not in only:
             rows += old[old.part == part].to_dict("records")
             continue
-        for size in sizes:
-            seconds, memory, *stages = measured(part, size)
-            rows.append({"part": part, "size": int(stages[0]) if stages else size, "seconds": seconds, "MiB": memory})
+        for way, size in itertools.product((HERE, PLAIN) if part in PLAINLY else (HERE,), sizes):
+            seconds, memory, *stages = measured(part, size, way)
+            where = {"part": part, "way": way, "size": int(stages[0]) if stages else size}
+            rows.append({**where, "seconds": seconds, "MiB": memory})
             click.echo(rows[-1])
     content = pd.DataFrame(rows)
     write_csv(table, content)
