@@ -28,7 +28,7 @@ except ImportError:
     sys.exit("scaling.py measures memory with Python's module resource, which Windows has not; use Linux, macOS or WSL")
 
 from attractors.cli.settings import ROOT
-from attractors.figures.style import plt, save
+from attractors.figures.style import panels, save
 from attractors.tables import write_csv
 
 SIZES = {
@@ -138,8 +138,8 @@ def exponent(sizes, values):
 
 
 def draw(table):
-    figure, panels = plt.subplots(2, 4, figsize=(11, 4.8), sharex="col", constrained_layout=True)
-    for column, (part, rows) in zip(panels.T, table.groupby("part", sort=False), strict=True):
+    figure, grid = panels(2, 4, 11, 4.8, sharex="col")
+    for column, (part, rows) in zip(grid.T, table.groupby("part", sort=False), strict=True):
         for axes, (unit, colour) in zip(column, COLOURS.items(), strict=True):
             for way, its in rows.groupby("way", sort=False):
                 sizes, values = its["size"].to_numpy(), its[unit].to_numpy()
@@ -157,8 +157,8 @@ def draw(table):
             reach = 10 ** (max(2.2, np.log10(values.max() / values.min()) + 0.8) / 2)
             axes.set_ylim(middle / reach, middle * reach)  # at least two decades: what is flat looks flat
         column[1].set_xlabel(AXES[part])
-    panels[0, 0].set_ylabel("processor time [s]")
-    panels[1, 0].set_ylabel("peak memory [MiB]")
+    grid[0, 0].set_ylabel("processor time [s]")
+    grid[1, 0].set_ylabel("peak memory [MiB]")
     return figure
 
 
