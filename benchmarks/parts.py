@@ -284,11 +284,6 @@ def accelerations(device):
     return {name: chosen(device, name) for name in names}
 
 
-def first_calls(functions):
-    """{name: what its first call takes, compilation included}, in words."""
-    return {name: f"first call {seconds(function):.1f} s" for name, function in functions.items()}
-
-
 def sample_of(network, x, t):
     """The prediction of a network of diffusers."""
     return network(x, t).sample
@@ -316,12 +311,11 @@ def unet_training(options):
 
     alpha_bar = model.alpha_bar.to(options.device)
     functions = {name: ours(acceleration) for name, acceleration in accelerations(options.device).items()}
-    starts = first_calls(functions)
     taken = interleaved(options.rounds, **functions, theirs=lambda: plain_training(
         theirs, images, steps, batch, 2e-4, 0.9999, alpha_bar, sample_of))  # fmt: skip
     for name in functions:
         rates = [steps * batch / typical(taken, which) for which in (name, "theirs")]
-        detail = f"{rates[0]:.1f} images/s, {rates[1]:.1f}; batch {batch}; {starts[name]}"
+        detail = f"{rates[0]:.1f} images/s, {rates[1]:.1f}; batch {batch}"
         yield Row(f"{part}, {name}", peer, ratio(taken, name, "theirs"), 1.3, detail)
 
 
@@ -345,7 +339,7 @@ def mlp_training(options):
     if any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++")):
         ways["float32 compiled"] = chosen(options.device, "float32", compile=True)
     functions, theirs = {name: ours(way) for name, way in ways.items()}, network()
-    starts = first_calls(functions)
+    starts = {name: f"first call {seconds(function):.1f} s" for name, function in functions.items()}
     taken = interleaved(options.rounds, **functions, theirs=lambda: plain_training(
         theirs, images, steps, batch, 3e-3, 0.999, alpha_bar))  # fmt: skip
     for name in functions:
@@ -374,15 +368,13 @@ def sampling(options):
         return lambda: ancestral(model, sample_noise(SEED, range(batch), (3, 32, 32), steps, options.device))
 
     functions = {name: ours(acceleration) for name, acceleration in accelerations(options.device).items()}
-    starts = first_calls(functions)
     taken = interleaved(
         options.rounds, **functions,
         theirs=lambda: pipeline(batch_size=batch, num_inference_steps=steps, output_type="np"),
     )  # fmt: skip
     for name in functions:
         whole = [typical(taken, which) / steps / batch * 1000 for which in (name, "theirs")]
-        detail = f"{whole[0]:.1f} s an image of 1,000 steps, {whole[1]:.1f} s; from {steps} steps of {batch}; "
-        detail += starts[name]
+        detail = f"{whole[0]:.1f} s an image of 1,000 steps, {whole[1]:.1f} s; from {steps} steps of {batch}"
         yield Row(f"{part}, {name}", peer, ratio(taken, name, "theirs"), 1.3, detail)
 
 

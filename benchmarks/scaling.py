@@ -69,8 +69,7 @@ def work(part, size, way):
         from attractors.distances.neighbours import nearest
 
         x, y = handwriting(5 * size).flatten(1).split([4 * size, size])
-        function = lambda: nearest(x, y)  # noqa: E731
-        return without_axes(function) if way == PLAIN else function
+        return without_axes(lambda: nearest(x, y)) if way == PLAIN else lambda: nearest(x, y)
     if part == "critical time":
         from attractors.landscape.basin import critical_times
 

@@ -268,6 +268,7 @@ def test_shares_of_gpus():
         (["-S", "seed=2", "all"], "STAGES or --set-param, not both"),
         (["-S", "seed"], "Invalid value for -S: "),
         (["-S", "nosuch.yaml:seed=2"], "Invalid value for -S: "),
+        (["-S", "src:seed=2"], "Invalid value for -S: "),
         (["--remote", "x"], "--cache, --remote and --allow-versions go with --address"),
         (["--address", "127.0.0.1:1"], "--address 127.0.0.1:1: no Ray there"),
         (["--address", "nonsense"], "--address nonsense: expected auto, HOST:PORT or ray://HOST:PORT"),

@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 import torch
 
+from conftest import ROOT
+
 from attractors.commands.scale import SCALES, read_sweep
 from attractors.data.subsets import size_grid
 from attractors.denoisers.diffusion import linear_betas
@@ -170,3 +172,11 @@ def test_thresholds_stand_beside_the_range_of_table_2():
     small = beside_table_2(limits, "cifar10_small", "cifar10")  # no row of its own: that of width 128
     assert small.delta_m_in_table_2.tolist() == ["no", "no", "no"]
     assert set(small.delta_m_table_2) == {"0.015 to 0.035"}
+
+
+def test_controls_have_the_names_by_which_figures_and_claims_find_them():
+    controls = {name for scale in SCALES.values() for name in scale if name.endswith(("-exact", "-linear"))}
+    for scale in SCALES.values():
+        for name in controls.intersection(scale):
+            assert name.rpartition("-")[0] in scale
+            assert read_sweep(ROOT / "sweeps" / f"{name}.yaml")[0]["network"]["name"] == name.rpartition("-")[2]

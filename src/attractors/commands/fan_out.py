@@ -50,7 +50,7 @@ def dvc(*arguments: str) -> str:
 def set_parameters(parameters: Sequence[str]) -> None:
     """Write parameters such as delta_m=0.03 or sweeps/digits.yaml:train.ema=0.99 to their files, as `dvc exp run -S`.
 
-    Raises click.BadParameter for one that DVC cannot read or a file that is not there; then all files stay as they are.
+    Raises click.BadParameter for a parameter or a file that cannot be read; then all files stay as they are.
     """
     from dvc.exceptions import DvcException
     from dvc.utils.cli_parse import to_path_overrides
@@ -61,7 +61,7 @@ def set_parameters(parameters: Sequence[str]) -> None:
         for path, overrides in to_path_overrides(parameters).items():
             before[path] = Path(path).read_bytes()
             apply_overrides(path, overrides)
-    except (DvcException, FileNotFoundError) as error:
+    except (DvcException, OSError) as error:
         for path, content in before.items():
             Path(path).write_bytes(content)
         raise click.BadParameter(str(error), param_hint="-S") from None
