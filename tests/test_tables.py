@@ -5,7 +5,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT
 
 from attractors.commands.scale import SCALES, read_sweep
 from attractors.data.subsets import size_grid
@@ -178,4 +177,4 @@ def test_controls_have_the_names_by_which_figures_and_claims_find_them():
     for scale in SCALES.values():
         for name in controls.intersection(scale):
             assert name.rpartition("-")[0] in scale
-            assert read_sweep(ROOT / "sweeps" / f"{name}.yaml")[0]["network"]["name"] == name.rpartition("-")[2]
+            assert read_sweep(SWEEPS / f"{name}.yaml")[0]["network"]["name"] == name.rpartition("-")[2]
