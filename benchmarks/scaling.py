@@ -103,7 +103,7 @@ def measure(part, size, way):
         return
     function, forget = work(part, size, way), Path("/proc/self/clear_refs")
     if forget.exists():  # Linux: the peak of reading the images is none of what is measured
-        forget.write_text("5")
+        forget.write_text("5", encoding="utf-8")
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     function()
     print(time.process_time() - start, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
