@@ -88,7 +88,7 @@ def test_the_project_lint_rules_name_unsafe_loads_and_files_read_in_the_locales_
         "--config",
         ROOT / "pyproject.toml",
         "--output-format",
-        "concise",
+        "json",
         "-",
     ]
     result = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
