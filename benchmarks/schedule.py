@@ -3,9 +3,10 @@
 python benchmarks/schedule.py --out plots/schedule.png        (a minute, most of it DVC's reading of 2,265 stages)
 
 Seconds per stage, in GPU time of the paper's V100. Training: the paper's hours per model (App. F). The rest is counted
-in evaluations of the same network, one third of a training step's share of an image: samples x 1000; basins: patterns x
-times x trials x steps, half of the times of Alg. 1; curvature: patterns x 8N evaluations and N derivatives of two each;
-energy: patterns x references x nodes. Neighbours: pairs of embeddings, those within S' once. Patterns: as many as a
+in evaluations of the same network, one third of a training step's share of an image: samples x 1000; basins: patterns
+x times x trials x steps, half of the times of Alg. 1; curvature: patterns x 8N evaluations and N derivatives of two
+each; energy: patterns x references x nodes; yardsticks: images x (a derivative of two for each direction, and noise
+levels, twice) and the paths of samples. Neighbours: pairs of embeddings, those within S' once. Patterns: as many as a
 stage takes at most; for curvature, --spectra of each group, after which the mean spectrum is known to 2% (64 on the
 digits at K = 64).
 --seconds FILE puts measured values in their place: JSON, {"train": seconds of each, "sample@cifar10-128-2000": ...}.
@@ -65,6 +66,9 @@ def seconds_of(name, runs, spectra):
     def patterns(limit, training):
         return 3 * min(limit, samples // 3) + min(training, size)
 
+    told = settings["yardsticks"]
+    denoised, drawn = 2 * min(told["images"], size), min(told["samples"], samples)
+    directions = n if n <= told["full"] else told["probes"]
     return {
         "train": training,
         "sample": samples * 1000 * evaluation,
@@ -72,6 +76,7 @@ def seconds_of(name, runs, spectra):
         "basin": patterns(LIMIT, LIMIT) * 50 * 20 * 10 * evaluation,
         "curvature": patterns(spectra, spectra) * 10 * n * evaluation,
         "energy": patterns(LIMIT, TRAINING) * 4 * 20 * evaluation,
+        "yardsticks": ((denoised + drawn) * (2 * directions + 2 * told["levels"]) + drawn * 1000) * evaluation,
     }[kind(name)]
 
 
@@ -142,7 +147,7 @@ def draw(table, parts, out):
 
 
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
-@click.option("--scale", default="paper", show_default=True, help="As src/scale.py takes it.")
+@click.option("--scale", default="paper", show_default=True, help="As the command scale takes it.")
 @click.option("--seconds", "measured", type=click.Path(exists=True, path_type=Path), help="Measured seconds, JSON.")
 @click.option("--spectra", type=click.IntRange(1), default=64, show_default=True, help="Patterns of each group.")
 @click.option("--without", multiple=True, help="Kinds of stages to leave out, as curvature.")

@@ -131,3 +131,18 @@ def test_what_there_is_no_time_left_for_is_listed():
     run = gpu.whole_run(cpu, time.monotonic(), quick=True)
     assert run["note"] == "subset: no time left" and run["seconds"] == {}
     assert gpu.tests(time.monotonic()) == {"note": "no time left"}
+
+
+def test_the_schedule_counts_every_stage_of_a_model_that_takes_a_device():
+    import schedule
+
+    stages = schedule.read_yaml(schedule.ROOT / "models/dvc.yaml")["stages"]
+    kinds = [
+        name for name, stage in stages.items()
+        if stage.get("foreach") == "${runs}" and schedule.takes_device(stage["do"]["cmd"])
+    ]  # fmt: skip
+    assert {"train", "sample", "yardsticks"} <= set(kinds)
+    runs = {"cifar10-128-2000": {"sweep": "cifar10-128", "dataset": "cifar10", "size": 2000}}
+    seconds = {kind: schedule.seconds_of(f"{kind}@cifar10-128-2000", runs, 64) for kind in kinds}
+    assert seconds["train"] == 22 * 3600  # App. F
+    assert min(seconds.values()) > 0
