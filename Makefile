@@ -42,8 +42,9 @@ repro: $(CORE)
 sweep: .venv/installed-cluster
 	$(BIN)/python src/main.py fan_out $(ARGS)
 
+# The tests of a file run in one process, files side by side; make test ARGS="-n 0" runs all of them in one.
 test: .venv/installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Speed relative to the usual libraries, in about ten minutes. Shorter: make bench ARGS="--only l2 --quick"
 bench: .venv/installed-bench

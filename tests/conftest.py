@@ -23,3 +23,8 @@ def pipeline(root=ROOT):
 @pytest.fixture
 def random():
     return torch.Generator().manual_seed(0)
+
+
+def pytest_collection_modifyitems(items):
+    """The longest file first, so that no worker waits for it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_simulated_cuda.py")
