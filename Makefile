@@ -60,7 +60,6 @@ scaling: .venv/installed-bench
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 .venv/bin/python:

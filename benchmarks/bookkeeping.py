@@ -128,7 +128,7 @@ def main(scale, keep):
         commands = [
             ["-m", "dvc", "status"], ["-m", "dvc", "repro"], ["-m", "dvc", "repro", "--all-pipelines"],
             ["src/main.py", "fan_out"], ["-m", "dvc", "exp", "run", "-S", "delta_m=0.83"],
-        ]  # fmt: skip
+        ]
         for command in commands:
             if "exp" in command:
                 commit(folder)

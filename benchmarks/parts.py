@@ -70,7 +70,7 @@ def embedding_of(backbone):
     trunk = {"alex": torchvision.models.alexnet, "vgg": torchvision.models.vgg16}[backbone](weights=None).features
     layers = [layer for layer in trunk if isinstance(layer, torch.nn.Conv2d)]
     weights = {f"head_{i}": torch.rand(len(layer.bias)) for i, layer in enumerate(
-        layer for layer, (*_, compared) in zip(layers, BACKBONES[backbone], strict=True) if compared)}  # fmt: skip
+        layer for layer, (*_, compared) in zip(layers, BACKBONES[backbone], strict=True) if compared)}
     for i, layer in enumerate(layers):
         weights |= {f"convolution_{i}.weight": layer.weight.data, f"convolution_{i}.bias": layer.bias.data}
     return Embedding(backbone, weights)
@@ -208,7 +208,7 @@ def critical_time(options):
     goal, peer, files = 4, "batch-global search", [
         ROOT / folder / "digits" / f"64.{suffix}" for folder, suffix in
         (("models", "safetensors"), ("data/neighbours", "safetensors"), ("data/synthetic", "safetensors"))
-    ]  # fmt: skip
+    ]
     subset = ROOT / "data" / "subsets" / "digits.safetensors"
     if absent := [path.relative_to(ROOT) for path in (*files, subset) if not path.exists()]:
         yield Row(part, peer, None, goal, f"no {absent[0]}: make repro")
@@ -242,7 +242,7 @@ def spectra(options):
         _roots(_gram(lambda x_0, noise: next(columns), x, [_Nothing()], 1024))
 
     algebra = interleaved(options.rounds, ours=gram, svdvals=lambda: torch.linalg.svdvals(M.double()),
-                          float32=lambda: torch.linalg.svdvals(M))  # fmt: skip
+                          float32=lambda: torch.linalg.svdvals(M))
     detail = f"{typical(algebra, 'ours'):.2f} s, {typical(algebra, 'svdvals'):.2f} s; {{}}x against svdvals in float32"
     detail = detail.format(f"{ratio(algebra, 'ours', 'float32'):.1f}")
     yield Row(
@@ -312,7 +312,7 @@ def unet_training(options):
     alpha_bar = model.alpha_bar.to(options.device)
     functions = {name: ours(acceleration) for name, acceleration in accelerations(options.device).items()}
     taken = interleaved(options.rounds, **functions, theirs=lambda: plain_training(
-        theirs, images, steps, batch, 2e-4, 0.9999, alpha_bar, sample_of))  # fmt: skip
+        theirs, images, steps, batch, 2e-4, 0.9999, alpha_bar, sample_of))
     for name in functions:
         rates = [steps * batch / typical(taken, which) for which in (name, "theirs")]
         detail = f"{rates[0]:.1f} images/s, {rates[1]:.1f}; batch {batch}"
@@ -341,7 +341,7 @@ def mlp_training(options):
     functions, theirs = {name: ours(way) for name, way in ways.items()}, network()
     starts = {name: f"first call {seconds(function):.1f} s" for name, function in functions.items()}
     taken = interleaved(options.rounds, **functions, theirs=lambda: plain_training(
-        theirs, images, steps, batch, 3e-3, 0.999, alpha_bar))  # fmt: skip
+        theirs, images, steps, batch, 3e-3, 0.999, alpha_bar))
     for name in functions:
         each = [typical(taken, which) / steps * 1e3 for which in (name, "theirs")]
         detail = f"{each[0]:.2f} ms a step, {each[1]:.2f} ms; {steps} steps; {starts[name]}"
@@ -371,7 +371,7 @@ def sampling(options):
     taken = interleaved(
         options.rounds, **functions,
         theirs=lambda: pipeline(batch_size=batch, num_inference_steps=steps, output_type="np"),
-    )  # fmt: skip
+    )
     for name in functions:
         whole = [typical(taken, which) / steps / batch * 1000 for which in (name, "theirs")]
         detail = f"{whole[0]:.1f} s an image of 1,000 steps, {whole[1]:.1f} s; from {steps} steps of {batch}"
@@ -446,4 +446,4 @@ PARTS = {
     "lpips": lpips_neighbours, "embeddings": embedded_neighbours, "l2": l2_neighbours, "basin": critical_time,
     "curvature": spectra,
     "unet": unet_training, "mlp": mlp_training, "sampling": sampling, "toy": toy_energy, "pipeline": pipeline,
-}  # fmt: skip
+}

@@ -67,7 +67,7 @@ def table(rows):
             "-" if row["value"] is None else f"{row['value']:,.3g} {row['unit']}",
             "-" if row["goal"] is None else f"{sign}{row['goal']:g} {row['unit']}",
             verdict[row["met"]], row["detail"],
-        ))  # fmt: skip
+        ))
     widths = [max(len(line[i]) for line in cells) for i in range(5)]
     return "\n".join(
         "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[5]]) for line in cells

@@ -39,7 +39,7 @@ SIZES = {
 }
 AXES = {
     "neighbours": "images K; 4 K queries", "critical time": "patterns", "spectrum": "pixels N", "dvc status": "stages"
-}  # fmt: skip
+}
 COLOURS = {"seconds": "#0072B2", "MiB": "#D55E00"}
 HERE, PLAIN = "here", "plain"
 PLAINLY = {"neighbours": "whole features", "critical time": "batch-global", "spectrum": "svdvals of M"}

@@ -33,7 +33,7 @@ from scheduling.graph import kind, whole_graph  # noqa: E402
 TRAINING_HOURS = {  # App. F
     "mnist-128": 17, "fashion_mnist-128": 17, "cifar10-64": 18, "cifar10-96": 20, "cifar10-128": 22,
     "lsun_church-64": 48, "lsun_church-96": 56, "lsun_church-128": 103,
-}  # fmt: skip
+}
 PIXELS = {"mnist": 28 * 28, "fashion_mnist": 28 * 28, "cifar10": 3 * 32 * 32, "lsun_church": 3 * 64 * 64}
 EMBEDDED = {"l2": 784, "lpips_alex": 31_872}  # values compared per pair, at most
 FLOPS = 5e12  # of a V100 in float32 products of matrices, a third of its peak

@@ -29,7 +29,7 @@ def unet():
             block_out_channels=(320, 640, 1280, 1280), layers_per_block=2,
             down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
             up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-        )  # fmt: skip
+        )
     assert sum(p.numel() for p in model.parameters()) == PARAMETERS
     return model.requires_grad_(False)
 
@@ -59,7 +59,7 @@ def activations(model):
         model(
             torch.empty(1, 4, 64, 64, device="meta"), torch.empty(1, device="meta"),
             encoder_hidden_states=torch.empty(1, 77, 768, device="meta"),
-        )  # fmt: skip
+        )
     for hook in hooks:
         hook.remove()
     return total
@@ -78,7 +78,7 @@ def main():
         f"Alg. 3, guided: {8 * N:,} evaluations": (dict.fromkeys(PEAKS, 8 * N * forward), gram + roots),
         f"Lanczos, 64 values: {PRODUCTS} products": ({"float32": PRODUCTS / 2 * (3 * forward + reverse)}, 0),
         f"Hutchinson, {PROBES} probes": ({"float32": PROBES * 3 * forward}, 0),
-    }  # fmt: skip
+    }
     print(f"\n{'seconds of one prompt on one H100':48}{'':10}{''.join(f'at {s:.0%} of peak ' for s in SHARES)}")
     for name, (counts, double) in work.items():
         for precision, count in counts.items():

@@ -46,7 +46,7 @@ def make_run(folder, sizes, count, shape=(1, 8, 8), name="fake"):
         rows.append({"K": size, "count": count} | {
             f"{kind}{suffix}": values[code] for code, kind in enumerate(TYPES)
             for suffix, values in (("", shares), ("_low", low), ("_high", high))
-        })  # fmt: skip
+        })
     write_csv(folder / "metrics" / "fractions" / f"{name}.csv", pd.DataFrame(rows))
     limits = {"K": sizes}
     for column, value in (("delta_m", 0.9), ("delta_s", 0.35)):

@@ -34,7 +34,7 @@ TAKES_CPU_SCALARS = {
     "aten::copy_", "aten::_to_copy", "aten::fill_.Tensor", "aten::masked_fill.Tensor", "aten::masked_fill_.Tensor",
     "aten::where.self", "aten::index_fill.int_Tensor", "aten::index_fill_.int_Tensor", "aten::pow.Tensor_Tensor",
     "aten::index_put_", "aten::index_put", "aten::_index_put_impl_",
-}  # fmt: skip
+}
 ACROSS = {"aten::copy_", "aten::_to_copy", "aten::set_.source_Tensor", "aten::_has_compatible_shallow_copy_type"}
 # These read a result on the host, which waits for the device until the result is there.
 WAITS = {
@@ -43,7 +43,7 @@ WAITS = {
     "aten::_linalg_check_errors": "linalg info", "aten::repeat_interleave.Tensor": "repeat_interleave",
     "aten::bincount": "bincount", "aten::is_nonzero": "bool", "aten::_linalg_eigh": "linalg info",
     "aten::_linalg_svd": "linalg info",
-}  # fmt: skip
+}
 PRODUCTS = {"mm", "bmm", "addmm", "baddbmm", "baddbmm_", "addmm_", "_scaled_dot_product_flash_attention_for_cpu"}
 CONVOLUTIONS = {"convolution", "convolution_backward"}
 # Operators that raise under torch.use_deterministic_algorithms(True) on CUDA, as its documentation lists them.
@@ -51,7 +51,7 @@ NOT_DETERMINISTIC = {
     "median.dim", "nanmedian.dim", "histc", "kthvalue", "max_pool2d_with_indices_backward", "put_",
     "adaptive_avg_pool2d_backward", "upsample_bilinear2d_backward", "upsample_bicubic2d_backward",
     "reflection_pad2d_backward", "replication_pad2d_backward", "grid_sampler_2d_backward", "nll_loss2d_forward",
-}  # fmt: skip
+}
 
 
 class SimulatedTensor(torch.Tensor):
@@ -67,7 +67,7 @@ class SimulatedTensor(torch.Tensor):
         self = torch.Tensor._make_wrapper_subclass(
             cls, held.size(), strides=held.stride(), storage_offset=held.storage_offset(), dtype=held.dtype,
             layout=held.layout, device=OWN, requires_grad=requires_grad,
-        )  # fmt: skip
+        )
         self.held = held
         return self
 
@@ -388,7 +388,7 @@ def compile_(function=None, **_):
 # What autocast on CUDA computes in half precision, in float32, and in the widest type among the arguments.
 LOWER = ("conv2d", "convolution", "linear", "matmul", "mm", "bmm", "addmm", "baddbmm")
 FULL = ("layer_norm", "group_norm", "softmax.int", "log_softmax.int", "exp", "log", "pow.Tensor_Scalar", "rsqrt",
-        "sum", "sum.dim_IntList", "cumsum", "norm.Scalar", "norm.ScalarOpt_dim", "mse_loss")  # fmt: skip
+        "sum", "sum.dim_IntList", "cumsum", "norm.Scalar", "norm.ScalarOpt_dim", "mse_loss")
 WIDEST = ("cat", "stack", "addcmul", "addcdiv", "index_put", "dot", "scatter_add")
 
 
@@ -477,7 +477,7 @@ def simulated_cuda(free=2**30, rounding=False):
         "is_current_stream_capturing": lambda: False, "max_memory_allocated": lambda device=None: 0,
         "memory_allocated": lambda device=None: 0, "reset_peak_memory_stats": lambda device=None: None,
         "default_generators": (Generator("cuda"),),
-    }  # fmt: skip
+    }
     with ExitStack() as stack:
         for name, value in cuda.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, value))
@@ -486,7 +486,7 @@ def simulated_cuda(free=2**30, rounding=False):
             (torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("cuda")),
             (torch, "autocast", Autocast), (torch, "as_tensor", as_tensor(torch.as_tensor)),
             (F, "scaled_dot_product_attention", attention(F.scaled_dot_product_attention)),
-        ):  # fmt: skip
+        ):
             stack.enter_context(mock.patch.object(place, name, value))
         stack.enter_context(torch.autograd.set_multithreading_enabled(False))  # a thread would need a context
         stack.enter_context(Mode())

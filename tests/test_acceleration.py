@@ -172,7 +172,7 @@ def test_what_cuda_takes_by_default_can_be_asked_in_a_fresh_process():
     done = subprocess.run(
         [sys.executable, "-c", CHOICE], env=os.environ | {"PYTHONPATH": str(source)}, capture_output=True, text=True,
         check=False,
-    )  # fmt: skip
+    )
     assert done.stdout == "tf32\n", done.stderr
 
 

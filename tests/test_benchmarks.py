@@ -106,7 +106,7 @@ def test_the_networks_timed_on_a_gpu_are_the_seven_of_table_3():
     assert len(found) == 7
     assert {(shape[1], settings["width"]) for shape, settings, _ in found.values()} == {
         (28, 128), *((side, width) for side in (32, 64) for width in (64, 96, 128)),
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -140,7 +140,7 @@ def test_the_schedule_counts_every_stage_of_a_model_that_takes_a_device():
     kinds = [
         name for name, stage in stages.items()
         if stage.get("foreach") == "${runs}" and schedule.takes_device(stage["do"]["cmd"])
-    ]  # fmt: skip
+    ]
     assert {"train", "sample", "yardsticks"} <= set(kinds)
     runs = {"cifar10-128-2000": {"sweep": "cifar10-128", "dataset": "cifar10", "size": 2000}}
     seconds = {kind: schedule.seconds_of(f"{kind}@cifar10-128-2000", runs, 64) for kind in kinds}

@@ -51,7 +51,7 @@ def test_verdicts_follow_holm_the_sign_and_the_margin():
         Claim("c", "", "", 1, 0.1, 2, 0.04, 4), Claim("d", "", "", 0, -0.01, 0.02, nan, 4, 0.05),
         Claim("e", "", "", 0.2, 0.1, 0.3, nan, 4, 0.05), Claim("f", "", "", 0.04, 0, 0.08, nan, 4, 0.05),
         Claim("g", "", "", 1, 0.5, 1.5, 0.0001, 0), Claim("h", "", "", nan, nan, nan, nan, 4, 0.05),
-    ]  # fmt: skip
+    ]
     table = verdicts(rows).set_index("claim")
     # Four are tested: 0.0001 * 4, 0.001 * 3, 0.012 * 2, 0.04.
     np.testing.assert_allclose(table.p_corrected[list("gabc")], [0.0004, 0.003, 0.024, 0.04])
@@ -142,7 +142,7 @@ def repeating(tmp_path):
         arrays = {
             "training_distances": far[:, None], "synthetic_distances": near,
             "synthetic_indices": order, "training_spacing": np.ones(4, np.float32),
-        }  # fmt: skip
+        }
         name = f"4-{number}" if number else "4"
         write_arrays(
             tmp_path / f"data/neighbours/x/{name}.safetensors", arrays, size=4, distance="l2", replicate=number

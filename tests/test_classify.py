@@ -24,14 +24,14 @@ def run(tmp_path):
             {"training_distances": found[size][0, :, None], "synthetic_distances": found[size][1, :, None],
              "training_spacing": np.full(size, 2, np.float32)},
             size=size, distance="l2",
-        )  # fmt: skip
+        )
     (tmp_path / "digits.yaml").write_text("dataset: digits\nsizes: [4, 16]\n")
 
     def perform(params, *options):
         (tmp_path / "params.yaml").write_text(params)
         result = CliRunner().invoke(main, [str(part) for part in (
             tmp_path / "neighbours", "--sweep", tmp_path / "digits.yaml", "--params", tmp_path / "params.yaml",
-            "--types", tmp_path / "types", "--out", tmp_path / "metrics", *options)])  # fmt: skip
+            "--types", tmp_path / "types", "--out", tmp_path / "metrics", *options)])
         return result
 
     perform.folder, perform.distances = tmp_path, found
@@ -100,7 +100,7 @@ def test_the_ratio_of_distances_takes_the_place_of_delta_m(run):
     for distance, told in (("l2", pairs), ("lpips_alex", pairs**2)):  # LPIPS is the square of a distance
         for size in (4, 16):
             arrays = {"training_distances": told, "synthetic_distances": np.full((600, 1), 0.2, np.float32),
-                      "training_spacing": np.full(size, 2, np.float32)}  # fmt: skip
+                      "training_spacing": np.full(size, 2, np.float32)}
             write_arrays(run.folder / f"neighbours/{size}.safetensors", arrays, size=size, distance=distance)
         result = run("delta_m: {digits: {16: ratio}}\ndelta_s: 0.3\n")
         assert result.exit_code == 0, result.output

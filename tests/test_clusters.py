@@ -118,7 +118,7 @@ def write_run(folder, images, distances, metric, delta_m, delta_s, *others):
     table = pd.DataFrame([{"K": 4, **dict(zip(("memorized", "spurious", "generalized"), shares, strict=True))}])
     write_csv(folder / "metrics/fractions/x.csv", table)
     return ["x", "--dataset", "d", "--data", folder / "data", "--metrics", folder / "metrics",
-            "--out", folder / "found.json"]  # fmt: skip
+            "--out", folder / "found.json"]
 
 
 def test_the_stage_finds_the_planted_groups_in_pixels(planted, tmp_path):

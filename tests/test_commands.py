@@ -78,7 +78,7 @@ def cases(folder, subset):
         ("no neighbours", ["holds no neighbours"], 1, "classify", [folder / "empty", *classify]),
         ("unknown scale", ["desktop", "laptop"], 2, "scale", ["desktop", "--out", folder / "out.yaml"]),
         ("unknown device", ["--device tpu9"], 1, "sample", ["--model", subset, "--device", "tpu9", "--out", folder / "out.x"]),
-    ]  # fmt: skip
+    ]
 
 
 def test_every_bad_input_gets_one_line_the_right_exit_code_and_writes_nothing(tmp_path, subset):

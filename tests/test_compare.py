@@ -95,7 +95,7 @@ def test_means_two_and_a_half_errors_apart_have_the_p_of_the_normal_distribution
 
 def git(folder, *arguments):
     subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=folder, check=True,
-                   capture_output=True)  # fmt: skip
+                   capture_output=True)
 
 
 def table_of_replicates(shares, count):

@@ -100,7 +100,7 @@ def folder(tmp_path_factory):
         write_model(
             path / f"{name}.safetensors", model.state_dict(), network=network, diffusion={"steps": 6},
             image_shape=list(SHAPE), size=K, seed=3,
-        )  # fmt: skip
+        )
     for backbone in BACKBONES:
         weights = random_weights(backbone)
         record = {"backbone": backbone, "weights_sha256": weights_hash(weights)}
@@ -159,7 +159,7 @@ def arguments_of(case, path):
         "sd_generate": hippo,
         "sd_curvature": [*hippo, "--latents", latents / "hippo.safetensors", "--metrics", path / "curvature.csv"],
         "sd_stability": ["--study", path / "study.yaml", latents, "--lpips", path / "alex.safetensors"],
-    }[case]  # fmt: skip
+    }[case]
 
 
 STABLE_DIFFUSION = ["sd_generate", "sd_curvature", "sd_stability"]
@@ -276,7 +276,7 @@ class Killed(BaseException):
     ("case", "how"),
     [("train", ["--precision", "float32", "--no-compile"]), ("train", ["--precision", "bfloat16", "--no-compile"]),
      ("train_snapshots", [])],
-)  # fmt: skip
+)
 def test_a_killed_training_goes_on_to_the_same_bytes(case, how, folder, tmp_path, monkeypatch):
     for module in ("denoisers.training", "stages.train_snapshots"):
         monkeypatch.setattr(f"attractors.{module}.CHECK_EVERY", 2)
@@ -408,7 +408,7 @@ def rows_of_jacobian(blocks):
 
 
 LOOPS = {"sampling": sampling, "ddim": recovery, "training": learning, "energy": path_energy, "spectrum": spectrum,
-         "jacobian": rows_of_jacobian, "alg 3": alg_3, "hutchinson": probing, "generation": generating}  # fmt: skip
+         "jacobian": rows_of_jacobian, "alg 3": alg_3, "hutchinson": probing, "generation": generating}
 
 
 @pytest.mark.skipif(not SIMULATED, reason="a real device does not count")

@@ -52,7 +52,7 @@ def test_idx_files_in_the_local_folder_packed_or_not(name, tmp_path, monkeypatch
 LAYOUTS = [
     "MNIST/raw/train-images-idx3-ubyte", "raw/train-images-idx3-ubyte", "train-images.idx3-ubyte",
     "train-images-idx3-ubyte/train-images-idx3-ubyte",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

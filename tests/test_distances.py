@@ -80,7 +80,7 @@ def test_fewer_references_than_neighbours_leave_infinity_and_minus_one(n, m, k):
 @given(
     st.integers(1, 24).flatmap(lambda m: arrays(np.int8, (m, 3), elements=st.integers(-2, 2))),
     st.integers(1, 6), st.booleans(), st.sampled_from([1, 3_000, 2**20]), st.sampled_from([1e-3, 1.0, 1e4]),
-)  # fmt: skip
+)
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_equals_nested_loops_on_small_grids_full_of_ties(grid, k, self_excluded, memory, scale):
     references = (grid * np.float32(scale)).astype(np.float32)
@@ -118,7 +118,7 @@ def any_axes(random, dimensions, count):
 @given(
     st.integers(0, 2**32 - 1), st.integers(1, 2000), st.floats(0, 1e3), st.floats(1e-6, 1e3), st.integers(1, 40),
     st.booleans(),
-)  # fmt: skip
+)
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_bounds_on_axes_are_below_the_distances_in_float64(seed, dimensions, offset, spread, count, skewed):
     """For any orthonormal columns, even ones that rounding has left far from orthonormal."""
@@ -144,7 +144,7 @@ def found_by_axes(queries, references, k, self_excluded, memory, axes):
     st.integers(2, 24).flatmap(lambda m: arrays(np.int8, (m, 6), elements=st.integers(-2, 2))),
     st.integers(1, 6), st.booleans(), st.integers(1, 6), st.sampled_from([1e-3, 1.0, 1e4]),
     st.sampled_from([0, 1e-7, 1e-4]), st.sampled_from([1_000, 2**20]),
-)  # fmt: skip
+)
 @settings(max_examples=40, deadline=None, derandomize=True)
 def test_equals_nested_loops_among_near_ties_whatever_the_axes(grid, k, self_excluded, count, scale, apart, memory):
     """Points of a grid, moved by less than, as much as, or more than products in float32 resolve."""

@@ -123,7 +123,7 @@ def start(folder, *arguments, **settings):
     return subprocess.Popen(
         [sys.executable, "src/main.py", "fan_out", *arguments], cwd=folder, env=environment() | settings, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    )
 
 
 def fan_out(folder, *arguments, **settings):

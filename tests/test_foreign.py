@@ -195,7 +195,7 @@ def authors(tmp_path, monkeypatch):
             "num_res_blocks": 1, "dropout": 0.1, "conditional": True, "resamp_with_conv": True,
             "nonlinearity": "swish", "scale_by_sigma": False,
         },
-    }  # fmt: skip
+    }
     for name, values in groups.items():
         cls = dataclasses.make_dataclass(name, [(key, type(value), value) for key, value in values.items()])
         cls.__module__ = "parse_utils"
@@ -526,7 +526,7 @@ def test_a_folder_of_the_hub_s_cache_is_read_at_its_main_revision(tmp_path):
 def test_sample_size_is_a_side_a_pair_or_given(tmp_path):
     for name, size, options, shape in (
         ("square", [8, 8], [], [1, 8, 8]), ("null", None, ["--image-size", 8], [1, 8, 8]),
-    ):  # fmt: skip
+    ):
         folder, _ = diffusers_folder(tmp_path / name, unet={"sample_size": size})
         if size is None:
             refused = import_folder(folder, tmp_path / "m")

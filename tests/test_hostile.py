@@ -392,7 +392,7 @@ SAFETENSORS = [
                   "images": entry("U8", (8, 1, 8, 8))}, bytes([9]) * 512), ["largest"])
         for maximum in (0, -1, "x", 1e308, 5)
     ),
-]  # fmt: skip
+]
 
 for _name, _content, _words in SAFETENSORS:
 
@@ -506,9 +506,9 @@ def options(**changes):
     import argparse
 
     train_options = {"train_size": 2, "global_seed": 0, "timesteps": 1000, "prediction_type": "epsilon",
-                     "beta_schedule": "linear"}  # fmt: skip
+                     "beta_schedule": "linear"}
     model_options = {"in_channels": 1, "image_size": 8, "dim": 32, "dim_mults": (1, 2), "num_res_blocks": 1,
-                     "attn_resolutions": (4,), "dropout": 0.1}  # fmt: skip
+                     "attn_resolutions": (4,), "dropout": 0.1}
     return argparse.Namespace(
         model=argparse.Namespace(**{k: changes.get(k, v) for k, v in model_options.items()}),
         train=argparse.Namespace(**{k: changes.get(k, v) for k, v in train_options.items()}),
@@ -541,7 +541,7 @@ DIFFUSERS = {
     },
     "no channels": {"block_out_channels": [], "down_block_types": [], "in_channels": 1},
     "nested a million deep": "[" * 10**6,
-}  # fmt: skip
+}
 for _name, _content in DIFFUSERS.items():
 
     @case(f"diffusers: config.json of {_name}", "config.json")
@@ -676,7 +676,7 @@ def _(folder, _command):
 SWEEP = "dataset: digits\nsizes: [2]\nnetwork: {name: mlp, width: 8, blocks: 1}\ntrain: {iterations: 1}\n"
 LAUGHS = "a0: &a0 [lol, lol]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10)
-)  # fmt: skip
+)
 SETTINGS = [
     ("a billion laughs", LAUGHS, ["alias"]),
     ("a mapping within itself", "train: &t {iterations: *t}\n", ["alias"]),
@@ -710,7 +710,7 @@ SETTINGS = [
     ("a network of 10^12 units", "network: {name: mlp, width: 1000000000000}\n", ["width is 1000000000000"]),
     ("a diffusion that is a number", "diffusion: 7\n", ["diffusion is 7"]),
     ("a network of 16 GB", "network: {name: mlp, width: 65000, blocks: 1}\n", ["too large"]),
-]  # fmt: skip
+]
 
 
 def sweep(text, command):
@@ -764,7 +764,7 @@ for _name, _text, _words in PROMPTS:
 
 
 NAMES = ["a b", "a'b", 'a"b', "$(COMMAND)", "`COMMAND`", "a;COMMAND", "a&&COMMAND", "a|COMMAND", "a>run", "..", "-rf",
-         "a\nCOMMAND", "épée", "a\\b", "a*", "~", "{a,b}", "a#b", "!a", "${item}", "a\u202eb", ""]  # fmt: skip
+         "a\nCOMMAND", "épée", "a\\b", "a*", "~", "{a,b}", "a#b", "!a", "${item}", "a\u202eb", ""]
 TOUCH = "touch run"
 
 
@@ -866,7 +866,7 @@ def landscape(folder, record, **arrays):
     made = new_model(MLP, {}, (1, 8, 8), 0, None)
     write_model(folder / "m", made.state_dict(), network=MLP, diffusion={}, image_shape=[1, 8, 8], size=2, seed=0)
     return basin, ["--model", folder / "m", "--neighbours", folder / "n", "--synthetic", folder / "s.npy",
-                   "--subset", folder / "s.npy", "--distance", "l2", "--delta-d", 1]  # fmt: skip
+                   "--subset", folder / "s.npy", "--distance", "l2", "--delta-d", 1]
 
 
 MEASURED = [
@@ -892,7 +892,7 @@ def distances(folder, record, **arrays):
     shapes = {"training_distances": (8, 5), "synthetic_distances": (8, 5), "training_spacing": (4,)}
     (folder / "n").mkdir()
     write_arrays(folder / "n" / "4.safetensors",
-                 {name: arrays.get(name, np.ones(shapes[name], np.float32)) for name in names}, **record)  # fmt: skip
+                 {name: arrays.get(name, np.ones(shapes[name], np.float32)) for name in names}, **record)
     return classify, [folder / "n", "--types", folder / "s"]
 
 
@@ -909,7 +909,7 @@ NEIGHBOURS = [
      {name: np.ones((0, 5), np.float32) for name in ("training_distances", "synthetic_distances")}),
     ("a spacing of nothing", {"size": 4, "distance": "l2"}, {"training_spacing": np.ones(0, np.float32)}),
     ("a spacing of zero", {"size": 4, "distance": "l2"}, {"training_spacing": np.zeros(4, np.float32)}),
-]  # fmt: skip
+]
 for _name, _record, _arrays in NEIGHBOURS:
 
     @case(f"neighbours: {_name}", "4.safetensors")
@@ -962,7 +962,7 @@ def _(folder, _command):
 def snapshot(folder):
     return {
         path: path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))
-    }  # fmt: skip
+    }
 
 
 def virtual_memory():

@@ -20,7 +20,7 @@ RANDOM = np.random.default_rng(0)
 TRAINING = RANDOM.integers(0, 256, (60, 16, 16, 3), np.uint8)
 NOISE = RANDOM.integers(-3, 4, (40, 16, 16, 3))
 SAMPLES = np.concatenate([np.clip(TRAINING[:40] + NOISE, 0, 255).astype(np.uint8),
-                          RANDOM.integers(0, 256, (80, 16, 16, 3), np.uint8)])  # fmt: skip
+                          RANDOM.integers(0, 256, (80, 16, 16, 3), np.uint8)])
 GREY = TRAINING[..., :1]
 RAMP = np.linspace(0, 1, 16)
 
@@ -119,7 +119,7 @@ LAYOUTS = {
                                                                            torch.zeros(120))), []),
     "torch.save of a list of images": lambda p: (torch_file(p / "x.pt", list(torch.from_numpy(SAMPLES))), []),
     "torch.save of batches": lambda p: (torch_file(p / "x.pt", list(torch.from_numpy(SAMPLES).split(50))), []),
-}  # fmt: skip
+}
 
 
 def run(command, *arguments):
@@ -186,7 +186,7 @@ def test_a_palette_and_a_grey_picture_among_coloured_ones(tmp_path):
     share, _ = memorized(
         tmp_path, pictures(tmp_path / "p", [Image.fromarray(x).quantize(4) for x in flat]),
         npz(tmp_path / "t.npz", flat),
-    )  # fmt: skip
+    )
     assert share == 1
     folder = pictures(tmp_path / "x", [*TRAINING[:3], TRAINING[3, ..., 0]])
     found = open_images(folder)
@@ -266,7 +266,7 @@ REFUSED = {
                                  "x.zip: it names a file outside"),
     "tensors of weights": (lambda p: torch_file(p / "x.pt", {"a": torch.zeros(9, 9, 9), "b": torch.zeros(9, 9, 9)}),
                            "2 arrays may be the images"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -284,9 +284,9 @@ def test_two_models_of_one_size_are_not_classified_together(tmp_path):
     training = npz(tmp_path / "t.npz", TRAINING)
     for name in "ab":
         assert run(neighbours, "--synthetic", npz(tmp_path / "s.npz", SAMPLES), "--training", training,
-                   "--out", tmp_path / name).exit_code == 0  # fmt: skip
+                   "--out", tmp_path / name).exit_code == 0
     result = run(classify, tmp_path / "a", tmp_path / "b", "--types", tmp_path / "types", "--out", tmp_path / "o",
-                 "--delta-m", 1, "--delta-s", 1)  # fmt: skip
+                 "--delta-m", 1, "--delta-s", 1)
     assert result.exit_code == 1, result.output
     assert f"{tmp_path / 'a'} and {tmp_path / 'b'}: both of K = 60" in result.output
     assert not (tmp_path / "o").exists()

@@ -31,7 +31,7 @@ def measure(random, prefix, count, number):
         "curvature": {f"{prefix}central": spectra, f"{prefix}jacobian": spectra[:, ::-1].copy()[:, ::-1] * 2,
                       f"{prefix}jacobian_trace": random.normal(-5, 1, count)},
         "energy": {f"{prefix}energy": random.normal(5 * number, 1, (count, REFERENCES))},
-    }  # fmt: skip
+    }
 
 
 RECORDS = {"basin": {"distance": "l2", "delta_d": 0.6}, "curvature": {"t0": 40, "sigma": 0.1}, "energy": {"t0": 3}}
@@ -72,9 +72,9 @@ def run(tmp_path):
                 {kind: {key: np.concatenate([part[2][side][kind][key] for part in parts]) for key in names}
                  for kind, names in parts[0][2][side].items()}
                 for side in (0, 1)
-            ]  # fmt: skip
+            ]
             owners = [np.repeat(range(replicates), [len(part[0]) for part in parts]),
-                      np.repeat(range(replicates), size)]  # fmt: skip
+                      np.repeat(range(replicates), size)]
             found[size] = to_training, within, codes, owners, everything
         options = ["x", "--data", tmp_path / "data", "--metrics", tmp_path / "metrics"]
         return found, CliRunner().invoke(main, [str(part) for part in options])

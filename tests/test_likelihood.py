@@ -99,7 +99,7 @@ def test_likelihood_with_the_exact_score_and_exact_p_T_equals_eq_4(t):
     log_p = log_likelihood(
         empirical_field(memories), x, t,
         prior=lambda x, sigma, T: log_density(x, memories, inverse_temperature(T, sigma)),
-    )  # fmt: skip
+    )
     exact = log_density(x.numpy(), memories, inverse_temperature(t))
     np.testing.assert_allclose(log_p, exact, atol=1e-4)
 
@@ -146,7 +146,7 @@ def test_likelihood_by_hutchinson_over_all_sign_vectors_equals_that_by_the_exact
     np.testing.assert_allclose(
         log_likelihood(hutchinson_divergence(model, probes), x, 0.15), log_likelihood(exact_divergence(model), x, 0.15),
         rtol=1e-9,
-    )  # fmt: skip
+    )
 
 
 def test_the_batched_solution_equals_solve_ivp_on_one_point_at_a_time_to_1e_4():

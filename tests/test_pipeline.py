@@ -113,7 +113,7 @@ def graph(tmp_path):
             made = {out.fs_path for stage in edges for out in stage.outs}
             given = {str(Path(dep.fs_path).relative_to(tmp_path)) for stage in edges for dep in stage.deps
                      if not any(out == dep.fs_path or out.startswith(dep.fs_path + "/") or
-                                dep.fs_path.startswith(out + "/") for out in made)}  # fmt: skip
+                                dep.fs_path.startswith(out + "/") for out in made)}
             return {
                 stage.name: {s.name for s in edges.successors(stage)} - {"sources", "settings"} for stage in edges
             }, given

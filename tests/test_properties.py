@@ -204,7 +204,7 @@ def test_a_network_that_knows_the_target_recovers_noise_and_image(steps, t, seed
 
 @quick
 @given(arrays(np.float64, (3, 2), elements=st.floats(-2, 2)), arrays(np.float64, (4, 2), elements=st.floats(-2, 2)),
-       st.floats(0.1, 50), arrays(np.float64, 2, elements=st.floats(-5, 5)))  # fmt: skip
+       st.floats(0.1, 50), arrays(np.float64, 2, elements=st.floats(-5, 5)))
 def test_the_energy_moves_with_the_memories_and_the_score_points_to_what_is_retrieved(x, memories, beta, shift):
     moved = energy(x + shift, memories + shift, beta)
     np.testing.assert_allclose(moved, energy(x, memories, beta), rtol=1e-8, atol=1e-8)
@@ -219,7 +219,7 @@ def test_the_energy_moves_with_the_memories_and_the_score_points_to_what_is_retr
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e300, 1e300) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=10,
-)  # fmt: skip
+)
 names = st.text(st.characters(exclude_categories=("Cs",)), max_size=8).filter(lambda name: name != "__metadata__")
 dtypes = st.sampled_from([np.float32, np.float64, np.float16, np.int64, np.int32, np.uint8, np.int8, np.bool_])
 tables = st.dictionaries(

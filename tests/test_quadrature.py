@@ -93,7 +93,7 @@ def test_a_single_memory_has_one_singular_value():
     assert found.quantile(0.5)[0] == pytest.approx(value, rel=1e-5)
     assert np.interp(1.001 * value, found.values, found.share) - np.interp(
         0.999 * value, found.values, found.share
-    ) > 0.49  # fmt: skip
+    ) > 0.49
 
 
 @pytest.mark.parametrize("starts, steps", [(0, 4), (2, 0), (2, 17)])

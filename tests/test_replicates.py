@@ -46,7 +46,7 @@ def table(sizes, counts):
     return pd.DataFrame([
         {"K": size, "replicate": number, "count": row.sum(), **dict(zip(TYPES, row / row.sum(), strict=True))}
         for size, part in zip(sizes, counts, strict=True) for number, row in enumerate(part)
-    ])  # fmt: skip
+    ])
 
 
 @pytest.mark.parametrize("phi", [1, 2, 6])
@@ -111,7 +111,7 @@ def test_intervals_of_fractions_hold_what_infinitely_many_replicates_would_give(
 
 def test_fractions_drawn_without_replicates_have_the_quantiles_of_the_binomial():
     shares = drawn([np.array([[300, 250, 450]]), np.array([[1000, 0, 0]])], Dispersion(1.0, 0), 2000,
-                   np.random.default_rng(0))  # fmt: skip
+                   np.random.default_rng(0))
     assert shares.shape == (2000, 2, 3)
     np.testing.assert_allclose(shares.sum(2), 1)
     for quantile in (0.025, 0.5, 0.975):
@@ -211,7 +211,7 @@ def test_standard_errors_are_widened_by_the_root_of_one_dispersion_for_each_type
         "K": [2, 16, 64, 16, 64], "type": ["a", "a", "a", "b", "b"], "replicates": [1, 3, 2, 3, 2],
         "x": 5.0, "x_se": [0.1, 0.1, 0.2, 0.1, 0.1], "x_between": [np.nan, 0.2, 0.6, 0.05, 0.02],
         "x_nearest": 4.0, "x_nearest_se": 0.5, "y_se": 0.1, "y_between": np.nan, "y_nearest_se": 0.1,
-    }  # fmt: skip
+    }
     found, phi = with_replicates(pd.DataFrame(rows))
     # (0.2 / 0.1)^2 = 4 with two degrees of freedom and (0.6 / 0.2)^2 = 9 with one
     assert phi.to_dict("records") == [
@@ -232,7 +232,7 @@ def test_standard_errors_are_widened_by_the_root_of_one_dispersion_for_each_type
 
 def test_rows_of_several_ranks_or_references_make_one_dispersion():
     rows = {"K": [16] * 4, "type": ["a", "b", "a", "b"], "rank": [1, 1, 2, 2], "replicates": 3, "x_se": 1.0,
-            "x_between": [1.0, 2, 3, 4], "x_nearest_se": 1.0}  # fmt: skip
+            "x_between": [1.0, 2, 3, 4], "x_nearest_se": 1.0}
     found, phi = with_replicates(pd.DataFrame(rows))
     assert phi.dispersion.tolist() == [pytest.approx((1 + 9) / 2), pytest.approx((4 + 16) / 2)]
     assert phi.degrees.tolist() == [2, 2]
@@ -269,7 +269,7 @@ def sweep(tmp_path):
             60 + number,
         )
         for size, models in ((64, 1), (16, 11)) for number in range(models)
-    }  # fmt: skip
+    }
 
 
 def test_replicates_are_classified_together_in_the_order_of_their_numbers(sweep, tmp_path):
@@ -285,7 +285,7 @@ def test_replicates_are_classified_together_in_the_order_of_their_numbers(sweep,
     whole = read_csv(tmp_path / "metrics/fractions/x.csv").set_index("K")
     assert single[["K", "replicate", "count"]].to_numpy().tolist() == [
         *([16, number, 60 + number] for number in range(11)), [64, 0, 60],
-    ]  # fmt: skip
+    ]
     counts = []
     for size, models in ((16, 11), (64, 1)):
         arrays, record = read_arrays(tmp_path / f"data/types/x/{size}.safetensors")
@@ -293,7 +293,7 @@ def test_replicates_are_classified_together_in_the_order_of_their_numbers(sweep,
         codes = [
             classify(part["training_distances"][:, 0], part["synthetic_distances"][:, 0], record["delta_m"],
                      record["delta_s"]) for part in parts
-        ]  # fmt: skip
+        ]
         np.testing.assert_array_equal(arrays["codes"], np.concatenate(codes))
         np.testing.assert_array_equal(arrays["replicate"], np.repeat(np.arange(models), [len(part) for part in codes]))
         np.testing.assert_array_equal(run.replicate("x", size), arrays["replicate"])
@@ -419,7 +419,7 @@ def test_runs_are_named_by_replicate_and_have_orders_of_their_own_where_a_sweep_
     assert [subset for *_, subset in runs[4:]] == ["digits", "digits", "digits-1", "digits-2"]
     assert [(name, entry["replicate"]) for name, entry in found["subsets"].items()] == [
         ("digits", 0), ("digits-1", 1), ("digits-2", 2),
-    ]  # fmt: skip
+    ]
 
 
 def means(numbers):
@@ -427,7 +427,7 @@ def means(numbers):
     rows = [
         {"K": size, "type": kind, "log_volume": 1.0, "gap": 1.0, "effective_rank": 1.0, "memorized": 0.5}
         for size in (2, 16, 64) for kind in (*TYPES, "training")
-    ]  # fmt: skip
+    ]
     single = pd.concat([pd.DataFrame(rows).assign(replicate=number) for number in numbers])
     columns = {f"{name}_{end}": 0.1 for name in ("log_volume", "gap", "effective_rank") for end in ("se", "std")}
     return pd.DataFrame(rows).assign(quantile=2.0, **columns), single

@@ -64,7 +64,7 @@ def test_the_answer_stands_first(folder, page, tmp_path):
     """The claims and Fig. 4A come before all else; a run without claims begins with its figure."""
     assert 'class="answer"' not in page
     row = {"claim": "spurious < memorized & generalized", "source": "4B", "measure": "difference", "effect": 1.25,
-           "low": 0.5, "high": 2, "p": 0.01, "degrees": 8, "p_corrected": 0.04, "verdict": "holds"}  # fmt: skip
+           "low": 0.5, "high": 2, "p": 0.01, "degrees": 8, "p_corrected": 0.04, "verdict": "holds"}
     margin = row | {"claim": "alike", "p": np.nan, "p_corrected": np.nan, "verdict": "cannot be told"}
     shutil.copytree(folder, tmp_path / "run")
     write_csv(tmp_path / "run/metrics/claims/fake.csv", pd.DataFrame([row, margin]))
@@ -156,16 +156,16 @@ def test_what_is_known_of_a_sample_is_what_the_stages_wrote(tmp_path):
     drawn = {"weight": np.ones(2), "uniform": np.ones(2, bool), "training_numbers": np.arange(2)}
     write_arrays(tmp_path / "basin/a/2.safetensors",
         {"numbers": np.array([7, 9]), "t_c": np.array([[10, 20], [0, 0]]), "log_volume": np.array([1.5, np.nan]),
-         **drawn}, size=2)  # fmt: skip
+         **drawn}, size=2)
     write_arrays(tmp_path / "energy/a/2.safetensors",
         {"numbers": np.array([7, 8]), "energy": np.array([[3.0, 9.0], [1.0, 0]]), **drawn,
-         "training_energy": np.array([[1.0, 0], [2.0, 0]])}, size=2)  # fmt: skip
+         "training_energy": np.array([[1.0, 0], [2.0, 0]])}, size=2)
     run = Run(tmp_path, data=tmp_path)
     expected = {7: {"t_c": 15, "log_volume": 1.5, "energy": 1.5}, 9: {"t_c": 0}, 8: {"energy": -0.5}}
     assert explorer.known(run, "a", 2, measured(run, "a", 2)) == expected
     write_arrays(tmp_path / "energy/a/2.safetensors",
         {"numbers": np.array([7, 10]), "energy": np.ones((2, 1)), "training_energy": np.ones((2, 1)), **drawn},
-        size=2)  # fmt: skip
+        size=2)
     with pytest.raises(ValueError, match="measurements of sample 10; a has 10 at K = 2"):
         measured(run, "a", 2)
 
@@ -193,7 +193,7 @@ def test_every_figure_of_the_paper_is_listed_in_its_order(page):
     numbers = [
         n for label in listed for first, last in re.findall(r"(\d+)[A-Z]?(?:-(\d+))?", label)
         for n in range(int(first), int(last or first) + 1)
-    ]  # fmt: skip
+    ]
     assert set(numbers) == set(range(1, 31))
 
 
@@ -243,7 +243,7 @@ def test_findings_say_what_a_table_made_by_hand_says(tmp_path):
     assert "two standard errors a step at 1." in said
     assert table.rows[1] == ["fake", "16", "critical time, steps", "90 ± 2", "80 ± 2", "70 ± 2", ""]
     write_json(tmp_path / "metrics/clusters/fake.json", {"K": 16, "spurious": 50, "clusters": 4,
-        "samples_in_clusters": 20, "clusters_farther_from_training_than_wide": 3})  # fmt: skip
+        "samples_in_clusters": 20, "clusters_farther_from_training_than_wide": 3})
     [table] = samples.findings(run)
     assert table.rows == [["fake", "16", "50", "20", "4", "3"]]
 
@@ -254,7 +254,7 @@ def test_energies_count_the_pairs_where_spurious_samples_are_lowest(tmp_path):
     rows = [
         {"K": size, "reference": reference, "type": kind, "gap": gap, "gap_se": 0.1}
         for (size, reference), values in gaps.items() for kind, gap in zip(TYPES, values, strict=True)
-    ]  # fmt: skip
+    ]
     write_csv(tmp_path / "metrics/energy/fake.csv", pd.DataFrame(rows))
     said = next(iter(energy.findings(Run(tmp_path / "metrics", ("fake",)))))
     assert "of the 3 pairs of a size and a reference image" in said
@@ -264,10 +264,10 @@ def test_energies_count_the_pairs_where_spurious_samples_are_lowest(tmp_path):
 def test_a_study_of_prompts_is_told_from_its_tables(tmp_path):
     assert "python src/main.py scale stable_diffusion" in next(stable_diffusion.findings(Run(tmp_path, ())))
     write_csv(tmp_path / "latent_stability/s.csv",
-              pd.DataFrame({"prompt": ["b", "a"], "type": TYPES[1::-1], "lpips_repetition": [0.4, 0.9]}))  # fmt: skip
+              pd.DataFrame({"prompt": ["b", "a"], "type": TYPES[1::-1], "lpips_repetition": [0.4, 0.9]}))
     for name, kind, value in (("a", TYPES[0], 1), ("b", TYPES[1], 7)):
         write_csv(tmp_path / f"latent_curvature/s/{name}.csv", pd.DataFrame({"prompt": [name] * 2, "type": kind,
-            "kind": "guided", "method": ["one_sided", "lanczos"], "median": [value, 100]}))  # fmt: skip
+            "kind": "guided", "method": ["one_sided", "lanczos"], "median": [value, 100]}))
     table, _ = stable_diffusion.findings(Run(tmp_path, (), (), ("s",)))
     assert table.columns[2:] == ("repetition", "median, guided score")
     assert table.rows == [["a", "memorized", "0.9", "1"], ["b", "spurious", "0.4", "7"]]
@@ -285,7 +285,7 @@ def test_files_are_found_by_name_or_in_a_folder_and_those_of_sizes_in_their_orde
     ]
     assert listed == [
         ["one.csv"], ["basin/a/2.csv", "basin/a/16.csv"], ["words/a/z.csv", "words/a/yy.csv"], ["words/b/x.csv"],
-    ]  # fmt: skip
+    ]
 
 
 def test_tables_of_many_sizes_are_one_download_with_every_row_and_evenly_spaced_ranks_of_long_spectra(tmp_path):

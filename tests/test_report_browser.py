@@ -27,7 +27,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs requiremen
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the PATH")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync",
-         "--disable-component-update"]  # fmt: skip
+         "--disable-component-update"]
 SIZES = [2, 16, 64, 256]
 
 
@@ -143,7 +143,7 @@ def test_the_command_run_by_classify_gives_the_table_on_screen(page, run, tmp_pa
     settings = re.findall(r"-S (delta_[ms])=(\S+)", page.input_value("#command"))
     options = [word for name, value in settings for word in (f"--{name.replace('_', '-')}", value)]
     main([str(run[0] / "data/neighbours/fake"), "--name", "fake", *options,
-          "--out", str(tmp_path)], standalone_mode=False)  # fmt: skip
+          "--out", str(tmp_path)], standalone_mode=False)
     table = pd.read_csv(tmp_path / "fractions/fake.csv")[list(TYPES)].to_numpy()
     np.testing.assert_allclose(shown(page) / 1000, table, atol=1e-6)
 

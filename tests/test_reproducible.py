@@ -65,7 +65,7 @@ def pipeline(folder):
     run(
         folder, "neighbours", "--sweep", "sweep.yaml", "--synthetic", "s/4.safetensors",
         "--training", "digits.safetensors", "--size", 4, "--out", "n/4.safetensors",
-    )  # fmt: skip
+    )
     run(folder, "classify", "n", "--sweep", "sweep.yaml", "--types", "types", "--out", "metrics")
     run(folder, "figure_histograms", "metrics", "sweep", "--out", "h.png", "--out", "h.pdf")
     return {str(path.relative_to(folder)): file_hash(path) for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -18,7 +18,7 @@ LOADERS = {
     "shelve.open": None, "dill.load": None, "joblib.load": None, "cloudpickle.load": None,
     "pandas.read_pickle": None, "yaml.unsafe_load": None, "eval": None, "exec": None,
     "os.system": None, "os.popen": None,
-}  # fmt: skip
+}
 ALIASES = {"np": "numpy", "pd": "pandas"}
 # The one subclass that admits numpy's three names and no others; test_foreign.py and test_datasets.py feed it bombs.
 EXCEPTIONS = {("src/attractors/data/unpickling.py", "pickle._Unpickler")}
@@ -61,9 +61,9 @@ UNSAFE = [
     "import pickle\npickle.loads(b'x')", "import pickle\nclass U(pickle.Unpickler): ...",
     "import pandas as pd\npd.read_pickle('x')", "import subprocess\nsubprocess.run('x', shell=True)", "eval('1')",
     "from ruamel.yaml import YAML\nYAML(typ='unsafe')",
-]  # fmt: skip
+]
 SAFE = ["import torch\ntorch.load('x', weights_only=True)", "import numpy as np\nnp.load('x', allow_pickle=False)",
-        "from ruamel.yaml import YAML\nYAML(typ='safe')\nYAML()"]  # fmt: skip
+        "from ruamel.yaml import YAML\nYAML(typ='safe')\nYAML()"]
 
 
 def test_the_search_finds_every_unsafe_form_and_no_safe_one():

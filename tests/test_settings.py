@@ -46,7 +46,7 @@ def test_options_have_the_names_types_and_defaults_of_the_fields():
     found = parsed(
         "--steps", "3", "--rate", "1e-3", "--shift", "-2", "--fast", "--no-layout", "--kind", "b", "--bound", "0.25",
         "--time", "1", "--time", "2", "--memory", "7", "--needed", "0",
-    )  # fmt: skip
+    )
     expected = {"steps": 3, "rate": 1e-3, "shift": -2.0, "fast": True, "layout": False, "kind": "b", "bound": 0.25}
     assert found == expected | {"times": (1.0, 2.0), "memory": 7, "needed": 0.0}
     assert Example(**found).bound == 0.25
@@ -56,7 +56,7 @@ def test_options_have_the_names_types_and_defaults_of_the_fields():
     "arguments",
     [("--steps", "0"), ("--steps", "1001"), ("--rate", "0"), ("--kind", "c"), ("--bound", "-1"), ("--bound", "wide"),
      ("--time", "0"), ("--memory", "0"), ("--needed", "-1")],
-)  # fmt: skip
+)
 def test_options_refuse_what_the_fields_refuse(arguments):
     with pytest.raises(click.BadParameter):
         parsed("--needed", "1", *arguments)
@@ -166,7 +166,7 @@ def test_what_is_tracked_of_a_stage_is_what_its_command_reads(name):
     files = {"data", "values", "params", "sweep", "study", "device",
               "out", "metrics", "spectra", "model", "selection", "synthetic",
              "subset", "training", "size", "lpips", "neighbours", "selections", "name", "latents", "types",
-             "folder", "replicate", "dataset", "first", "second", "skip"}  # fmt: skip
+             "folder", "replicate", "dataset", "first", "second", "skip"}
     assert options - files - set(Common.model_fields) == fields
 
 

@@ -124,7 +124,7 @@ def test_an_unconditional_latent_pipeline_is_read_too(tmp_path, tiny):
     unet = UNet2DModel(
         sample_size=8, in_channels=3, out_channels=3, block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1,
         down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2,
-    )  # fmt: skip
+    )
     LDMPipeline(vae, unet, DDIMScheduler()).save_pretrained(tmp_path / "ldm")
     pipeline = read_pipeline(tmp_path / "ldm")
     noise = start_noise(SEED, [0], pipeline.shape)
@@ -289,12 +289,12 @@ def made(folder, tmp_path_factory):
         run(
             "sd_curvature", "--study", file, "--prompt", name, *methods, "--latents", latents,
             "--metrics", root / "curvature" / f"{name}.csv", "--out", root / "spectra" / f"{name}.safetensors",
-        )  # fmt: skip
+        )
     run("sd_stability", root / "latents", "--study", file, "--lpips", lpips, "--out", root / "stability.csv")
     run(
         "figure_stable_diffusion", file, "--latents", root / "latents", "--spectra", root / "spectra",
         "--stability", root / "stability.csv", "--out", root / "figure.png",
-    )  # fmt: skip
+    )
     return root
 
 
@@ -323,8 +323,8 @@ def test_stability_equals_lpips_and_distances_of_all_pairs_one_by_one(made):
     embedding = read_embedding(made / "alex.safetensors")
     table = pd.read_csv(made / "stability.csv", index_col="prompt")
     images = {n: torch.from_numpy(read_images(made / "latents" / f"{n}.safetensors")) for n in ("hippo", "boots")}
-    pairs = [embedding.distance(images["hippo"][i : i + 1], images["hippo"][j : j + 1]).item() for i, j in ((0, 1), (0, 2), (1, 2))]  # fmt: skip  # noqa: E501
-    other = [embedding.distance(images["hippo"][i : i + 1], images["boots"][j : j + 1]).item() for i, j in ((0, 2), (1, 0), (2, 1))]  # fmt: skip  # noqa: E501
+    pairs = [embedding.distance(images["hippo"][i : i + 1], images["hippo"][j : j + 1]).item() for i, j in ((0, 1), (0, 2), (1, 2))]  # noqa: E501
+    other = [embedding.distance(images["hippo"][i : i + 1], images["boots"][j : j + 1]).item() for i, j in ((0, 2), (1, 0), (2, 1))]  # noqa: E501
     row = table.loc["hippo"]
     assert [row.lpips, row.lpips_min, row.lpips_max] == pytest.approx(
         [np.mean(pairs), min(pairs), max(pairs)], rel=1e-3
@@ -342,7 +342,7 @@ def test_curvature_killed_with_sigkill_resumes_to_the_same_bytes(made, tmp_path)
         "--study", made / "study.yaml", "--prompt", "hippo", "--method", "one_sided",
         "--latents", made / "latents" / "hippo.safetensors",
         "--metrics", tmp_path / "hippo.csv", "--out", tmp_path / "hippo.safetensors",
-    ]  # fmt: skip
+    ]
     process = start("sd_curvature", *arguments, ATTRACTORS_CHECKPOINT_SECONDS="0")
     deadline = time.monotonic() + 120
     while not list((tmp_path / ".resume").glob("[!.]*.pt")) and time.monotonic() < deadline:
@@ -369,7 +369,7 @@ def test_pixel_models_of_this_repository_go_through_the_same_stages(tmp_path):
     file = study(
         tmp_path / "pixels.yaml", path, prompts={"digits": {"type": "memorized", "prompt": None, "source": "K = 2"}},
         sd_curvature={"kinds": ["unconditional"], "methods": ["one_sided", "lanczos"], "leading": 2},
-    )  # fmt: skip
+    )
     latents, out = tmp_path / "latents.safetensors", tmp_path / "out.safetensors"
     run("sd_generate", "--study", file, "--prompt", "digits", "--out", latents)
     arguments = ["--study", file, "--prompt", "digits", "--latents", latents, "--metrics", tmp_path / "m.csv"]

@@ -195,7 +195,7 @@ def test_share_near_counts_by_hand():
 def test_count_minima_by_hand():
     assert count_minima(np.array([1, 3, 0, 1]), 7) == {
         "minima": 4, "spurious": 2, "memories": [3, 1, 1, 0], "lost": 2
-    }  # fmt: skip
+    }
 
 
 def test_derivatives_of_a_model_that_is_the_exact_score_are_those_of_eq_5():

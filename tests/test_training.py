@@ -115,7 +115,7 @@ def test_a_model_file_gives_back_the_model(tmp_path):
     record = dict(
         network={"name": "mlp", "width": 16, "blocks": 1}, diffusion={"prediction": "velocity"},
         image_shape=[1, 4, 4], size=5, seed=3,
-    )  # fmt: skip
+    )
     write_model(path, trained.state_dict(), **record)
     loaded, found = read_model(path)
     assert same(trained.state_dict(), loaded.state_dict())

@@ -85,7 +85,7 @@ def run(command, folder):
     """A command of the tutorial in a folder, with this environment."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
     result = subprocess.run(words(command), cwd=folder, env=environment, capture_output=True, text=True, timeout=300,
-                            check=False)  # fmt: skip
+                            check=False)
     assert result.returncode == 0, f"{command}\n{result.stdout[-1500:]}{result.stderr[-1500:]}"
     return result.stdout
 
@@ -131,7 +131,7 @@ def test_ones_own_images_then_the_command_of_the_explorer(clone):
     (clone / "sweeps/mine.yaml").write_text(sweep)
     ((_, block),) = blocks("docs/tutorial.md", "console dataset")
     for command in ("git init -q", *block.splitlines(), "git add -A",
-                    "git -c user.name=a -c user.email=a@b commit -qm first"):  # fmt: skip
+                    "git -c user.name=a -c user.email=a@b commit -qm first"):
         run(command, clone)
     table = pd.read_csv(clone / "metrics/fractions/mine.csv")
     assert list(table.K) == [4, 16]

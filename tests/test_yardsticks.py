@@ -284,7 +284,7 @@ def test_table_and_crossings():
     assert crossed.K["ratio"] == pytest.approx(32) and crossed.low["ratio"] < 32 < crossed.high["ratio"]
     assert crossed.K["effective_size"] == 4
     rising = pd.DataFrame({"K": [4, 16, 64], "yardstick": "path_departure", "value": [0.1, 0.2, 0.5],
-                           "low": math.nan, "high": math.nan, "runs": 1})  # fmt: skip
+                           "low": math.nan, "high": math.nan, "runs": 1})
     crossed = crossings_table(rising, np.random.default_rng(0)).set_index("yardstick")
     assert crossed.half["path_departure"] == pytest.approx(0.3)
     assert crossed.K["path_departure"] == pytest.approx(16 * 4 ** (1 / 3))
@@ -318,13 +318,13 @@ def test_stage_on_the_exact_and_the_linear_denoiser(project):
         out = project / "data" / "yardsticks" / name / "8.safetensors"
         run(yardsticks, "--synthetic", project / f"{name}-samples.safetensors", "--training",
             project / "subset.safetensors", "--size", 8, "--model", project / f"{name}.safetensors", "--samples", 16,
-            "--levels", 6, "--t0", 5, "--out", out)  # fmt: skip
+            "--levels", 6, "--t0", 5, "--out", out)
         run(yardsticks_table_stage, name, "--data", project / "data", "--metrics", project)
         values[name] = pd.read_csv(project / "yardsticks" / f"{name}.csv").set_index("yardstick").value
         first = out.read_bytes()
         run(yardsticks, "--synthetic", project / f"{name}-samples.safetensors", "--training",
             project / "subset.safetensors", "--size", 8, "--model", project / f"{name}.safetensors", "--samples", 16,
-            "--levels", 6, "--t0", 5, "--out", out)  # fmt: skip
+            "--levels", 6, "--t0", 5, "--out", out)
         assert out.read_bytes() == first
         assert len(pd.read_csv(project / "gaps" / f"{name}.csv")) == 6
     assert values["exact"].ratio == 1 and values["linear"].ratio < 0.5
@@ -343,7 +343,7 @@ def test_users_files_without_a_model_and_one_line_for_what_does_not_fit(project,
     assert "20 samples, K = 30" in printed and "memorized by the ratio" in printed
     assert sorted(read_arrays(tmp_path / "own.safetensors")[0]) == ["adaptive", "ratio"]
     wrong = CliRunner().invoke(yardsticks, [*map(str, both), "--model", str(project / "exact.safetensors"),
-                                            "--out", str(tmp_path / "x.safetensors")])  # fmt: skip
+                                            "--out", str(tmp_path / "x.safetensors")])
     assert wrong.exit_code == 1 and "trained on 8 images" in wrong.output and wrong.output.count("\n") == 1
 
 
@@ -358,7 +358,7 @@ def test_snapshots_and_what_is_drawn_from_them(tmp_path):
     for skip in (0, 8):
         paths.append(tmp_path / f"{skip}.safetensors")
         run(train_snapshots, "--sweep", sweep, "--subset", tmp_path / "subset.safetensors", "--size", 8,
-            "--skip", skip, "--out", paths[-1])  # fmt: skip
+            "--skip", skip, "--out", paths[-1])
     arrays, record = read_arrays(paths[1])
     assert arrays["steps"].tolist() == [100, 200, 250] and record["skip"] == 8
     assert arrays["weights"].shape[0] == 3 and not np.allclose(arrays["weights"][0], arrays["weights"][2])
@@ -379,7 +379,7 @@ def test_snapshots_and_what_is_drawn_from_them(tmp_path):
     table = pd.read_csv(tmp_path / "yardsticks" / "tiny.csv").set_index("yardstick")
     assert table.value["agreement"] == pytest.approx(found["agreement"].mean(), rel=1e-4)
     swapped = CliRunner().invoke(training_time, [*map(str, paths[::-1]), "--subset",
-                                 str(tmp_path / "subset.safetensors"), "--out", str(out)])  # fmt: skip
+                                 str(tmp_path / "subset.safetensors"), "--out", str(out)])
     assert swapped.exit_code == 1 and "overlap" in swapped.output
 
 

@@ -129,7 +129,7 @@ class Cluster:
             "config": f"[core]\n{written({'no_scm': True, 'check_update': False})}",
             "keeper": os.path.relpath(keeper.__file__, repo.root_dir),
             "remote": remote, "cache": None, "token": None,
-        }  # fmt: skip
+        }
         if remote:
             if remote not in repo.config["remote"]:
                 raise ValueError(f"--remote {remote}: none of that name; dvc remote list shows those there are")
@@ -171,7 +171,7 @@ class Cluster:
             "files": remote_worker.contents(Path("."), [path for n in inputs for path in nodes[n]["uncached"]]),
             "uncached": {name: nodes[name]["uncached"] for name in inside},
             "outputs": [path for name in inside for path in nodes[name]["outputs"]],
-        }  # fmt: skip
+        }
         task = self.perform.options(num_cpus=self.cpus, num_gpus=self.gpus if gpu else 0, name=" ".join(inside))
         ref = task.remote(self.snapshot, job, self.board)
         self.running_refs[key] = ref, next(iter(inside)), time.monotonic(), gpu

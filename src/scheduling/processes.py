@@ -114,7 +114,7 @@ class Processes:
             child = subprocess.Popen(
                 _make_cmd(shell, command) if shell else command, cwd=folder, env=environment,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-            )  # fmt: skip
+            )
         return child.pid, child.wait
 
     def _tell(self, line: str) -> None:

@@ -102,7 +102,7 @@ def perform(snapshot: bytes, job: dict[str, Any], board: Any) -> dict[str, Any]:
         return {"refused": f"worker {where}: other versions: {', '.join(differ)}; --allow-versions accepts them"}
     if job["token"] and not Path(job["token"]).exists():
         return {"refused": f"worker {where}: does not see the shared cache {Path(job['token']).parents[1]}; "
-                           "--cache names one that all machines see, --remote goes without"}  # fmt: skip
+                           "--cache names one that all machines see, --remote goes without"}
     base = Path(os.environ.get("ATTRACTORS_WORKERS") or f"{tempfile.gettempdir()}/attractors-{os.getuid()}").absolute()
     folder, cache = own_folder(base), job["cache"] or str(base / "cache")
     job["config"] += f"[cache]\n    dir = {cache}\n"

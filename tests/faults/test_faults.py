@@ -163,7 +163,7 @@ def test_dvc_and_its_stage_are_killed_at_a_random_moment(stage, number, whole, c
     process = start(copy, "repro", *TARGETS)
     output, deadline = copy / OUTPUTS[stage][0], time.monotonic() + 120
     while not output.exists() and b"src/main.py\0%s\0" % stage.encode() not in children(process.pid) \
-            and time.monotonic() < deadline:  # fmt: skip
+            and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(random.Random(f"dvc {stage} {number}").random() * 0.8 * seconds[stage])
     finished = process.poll() is not None
@@ -247,7 +247,7 @@ def test_the_cache_is_read_only(whole, copy, came_of_it):
 DAMAGES = [
     ("subset", "cut short"), ("subset", "one bit flipped"), ("train", "one bit flipped"), ("train", "emptied"),
     ("neighbours", "cut short"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("stage", "damage"), DAMAGES)

@@ -62,7 +62,7 @@ class Node:
             f"--node-ip-address={address}", "--min-worker-port=0", "--max-worker-port=0",
             "--disable-usage-stats", f"--object-store-memory={200 * 2**20}",
             f"--dashboard-agent-listen-port={free_port()}",
-        ]  # fmt: skip
+        ]
         settings = environment() | {"ATTRACTORS_WORKERS": str(folder), "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
         with open(folder / "ray.log", "w", encoding="utf-8") as log:
             self.process = subprocess.Popen(
@@ -120,7 +120,7 @@ def cluster(folder, nodes=2):
             folder / "ray_head", "127.0.0.1", 0, "--head", f"--port={port}", f"--temp-dir={short}",
             "--include-dashboard=false",
         )
-    ]  # fmt: skip
+    ]
     try:
         started[0].wait()
         for number in range(nodes):
@@ -205,7 +205,7 @@ def storage(through, folder):
         found = {
             "url": "s3://bucket/results", "endpointurl": f"http://127.0.0.1:{port}",
             "access_key_id": "key", "secret_access_key": "secret", "region": "us-east-1",
-        }  # fmt: skip
+        }
     else:
         for name in ("host", "user"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
@@ -215,7 +215,7 @@ def storage(through, folder):
         options = {
             "HostKey": folder / "host", "AuthorizedKeysFile": folder / "authorized", "StrictModes": "no",
             "PidFile": "none", "ListenAddress": f"127.0.0.1:{port}", "Subsystem": "sftp internal-sftp",
-        }  # fmt: skip
+        }
         command = [shutil.which("sshd") or "/usr/sbin/sshd", "-D", "-e", "-f", os.devnull]
         command += [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
         user = pwd.getpwuid(os.getuid()).pw_name

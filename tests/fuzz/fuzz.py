@@ -25,7 +25,7 @@ CRASHES = Path("fuzz_crashes")
 
 def safetensors(record=b"{}", images=bytes(64)):
     header = {"__metadata__": {"record": record.decode()},
-              "images": {"dtype": "U8", "shape": [1, 1, 8, 8], "data_offsets": [0, 64]}}  # fmt: skip
+              "images": {"dtype": "U8", "shape": [1, 1, 8, 8], "data_offsets": [0, 64]}}
     header = json.dumps(header).encode()
     return struct.pack("<Q", len(header)) + header + images
 
@@ -56,7 +56,7 @@ def authors_file():
     import torch
 
     options = {"in_channels": 1, "image_size": 8, "dim": 32, "dim_mults": (1, 2), "num_res_blocks": 1,
-               "attn_resolutions": (4,), "dropout": 0.1}  # fmt: skip
+               "attn_resolutions": (4,), "dropout": 0.1}
     train = {
         "train_size": 2,
         "global_seed": 0,
@@ -144,7 +144,7 @@ def readers():
         ),
         "sizes": ([b"sizes: [2, 4, 8]", b"sizes: {a: 2, b: 3, total: 9}"],
                   lambda path: subsets.sizes(read_yaml(path).get("sizes")), "x.yaml"),
-    }  # fmt: skip
+    }
 
 
 def fuzz(name, seconds):
@@ -178,7 +178,7 @@ def fuzz(name, seconds):
         CRASHES.mkdir(exist_ok=True)
         prefix = CRASHES / re.sub(r"\W+", "_", name)
         atheris.Setup(["fuzz", f"-max_total_time={seconds}", "-print_final_stats=1", "-rss_limit_mb=2048",
-                       "-timeout=30", "-max_len=8192", f"-artifact_prefix={prefix}-", corpus], once)  # fmt: skip
+                       "-timeout=30", "-max_len=8192", f"-artifact_prefix={prefix}-", corpus], once)
         atheris.Fuzz()
 
 

@@ -59,7 +59,7 @@ def option_of(name: str, field: FieldInfo) -> click.Option:
         return click.Option(
             [flag.removesuffix("s"), name], type=click_type(alternatives(_bare(member))[0], field), multiple=True,
             help=field.description, **words,
-        )  # fmt: skip
+        )
     if kinds == [bool]:
         return click.Option([f"{flag}/--no-{flag[2:]}"], default=field.default, help=field.description)
     kind = click_type(_bare(kinds[0]), field) if len(kinds) == 1 else Union(field)

@@ -157,7 +157,7 @@ def report(name: str, first: Revision, second: Revision, seed: int) -> Iterator[
 @click.argument("b", metavar="B", default="workspace")
 @click.option("--sweep", "names", multiple=True, help="Sweeps to compare.  [default: those in both]")
 @click.option("--folder", type=click.Path(exists=True, file_okay=False), default=ROOT, show_default="here",
-              help="The repository.")  # fmt: skip
+              help="The repository.")
 @seed_option
 def main(a: str, b: str, names: tuple[str, ...], folder: str, seed: int) -> None:
     """Compare A with B: git revisions, experiments of DVC, or `workspace`, the files as they are.

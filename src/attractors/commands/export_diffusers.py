@@ -37,11 +37,11 @@ def main(path: str, out: Path) -> None:
         "_class_name": "DDPMScheduler", "beta_schedule": "linear", "beta_start": model.betas[0].item(),
         "beta_end": model.betas[-1].item(), "clip_sample": True, "num_train_timesteps": model.steps,
         "prediction_type": PREDICTIONS[model.prediction], "variance_type": "fixed_small",
-    })  # fmt: skip
+    })
     write_json(out / "model_index.json", {
         "_class_name": "DDPMPipeline",
         "scheduler": ["diffusers", "DDPMScheduler"], "unet": ["diffusers", "UNet2DModel"],
-    })  # fmt: skip
+    })
     click.echo(f"{out}: {len(weights)} tensors for diffusers' DDPMPipeline")
 
 

@@ -158,13 +158,13 @@ def own_lock() -> Any:
 @click.option("--jobs", type=click.IntRange(1), show_default="as many as fit", help="Batches of stages at a time.")
 @click.option("--cpus-per-run", type=click.IntRange(1), default=1, help="Cores that a stage is given.")
 @click.option("--gpus-per-run", type=click.FloatRange(0), show_default="1 where there are GPUs",
-              help="GPUs for each stage with --device; 0.5: two share one; 0: each picks for itself.")  # fmt: skip
+              help="GPUs for each stage with --device; 0.5: two share one; 0: each picks for itself.")
 @click.option("--address", help="A Ray cluster: auto, HOST:PORT or ray://HOST:PORT.")
 @click.option("--cache", type=click.Path(file_okay=False), help="With --address: a DVC cache that all machines see.",
-              show_default="this checkout's")  # fmt: skip
+              show_default="this checkout's")
 @click.option("--remote", help="With --address, where no file system is shared: the DVC remote for all results.")
 @click.option("--patience", type=click.FloatRange(0), default=10,
-              help="With --address: minutes without a machine for what is left until this gives up.")  # fmt: skip
+              help="With --address: minutes without a machine for what is left until this gives up.")
 @click.option("--allow-versions", is_flag=True, help="Take workers whose Python packages are of other versions.")
 def main(
     stages: tuple[str, ...],

@@ -62,7 +62,7 @@ def filled(root: Path, folder: Path) -> list[dict[str, Any]]:
 @click.option(
     "--to", "folder", type=click.Path(file_okay=False, path_type=Path), default=ROOT / "results",
     show_default="results, which a clone pulls from", help="The folder to write; what it held is replaced.",
-)  # fmt: skip
+)
 def main(folder: Path) -> None:
     """Write the results of the committed lock files as a folder that DVC pulls from, here or on any static host.
 

@@ -107,7 +107,7 @@ def runs_of(names: Sequence[str], folder: Path = ROOT / "sweeps", studies: Path 
                 runs[f"{sweep}-{name}"] = {
                     "sweep": sweep, "size": size, "replicate": replicate, "file": name, "subset": subset,
                     **sweeps[sweep], "basin": backbone(settings[sweep]["basin"]["distance"]),
-                }  # fmt: skip
+                }
     learned = {
         name: dict(sweep) for name, sweep in sweeps.items() if chosen[name]["network"]["name"] not in CLOSED_FORM
     }
@@ -138,7 +138,7 @@ def runs_of(names: Sequence[str], folder: Path = ROOT / "sweeps", studies: Path 
         "learned": learned, "widths": widths, "runs": runs,
         "along": {name: {"dataset": dataset} for name, (dataset, _) in along.items()}, "snapshots": snapshots,
         "pairs": pairs, "studies": studies, "prompts": prompts,
-    }  # fmt: skip
+    }
 
 
 @click.command(

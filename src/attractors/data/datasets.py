@@ -64,7 +64,7 @@ IDX = {
         "FashionMNIST", "f4a8712d7a061bf5bd6d2ca38dc4d50a", downloads.from_debian, "dataset-fashion-mnist",
         f"/usr/share/datasets/fashion-mnist/{IDX_NAME}.gz",
     ),
-}  # fmt: skip
+}
 
 
 def read_idx(content: bytes, name: object, checksum: str) -> np.ndarray:
@@ -182,7 +182,7 @@ def cifar10(places: Places) -> tuple[np.ndarray, int, str]:
         source = f"{CIFAR10.url} md5 {CIFAR10.tgz_md5}"
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         members = [(name, archive.extractfile(f"{CIFAR10.base_folder}/{name}").read(), checksum)  # type: ignore[union-attr]
-                   for name, checksum in CIFAR10.train_list]  # fmt: skip
+                   for name, checksum in CIFAR10.train_list]
     return read_cifar_batches(members), 255, source
 
 
@@ -246,7 +246,7 @@ def lsun_church(places: Places) -> tuple[np.ndarray, int, str]:
 
 SOURCES = {
     "digits": digits, "mnist": mnist, "fashion_mnist": fashion_mnist, "cifar10": cifar10, "lsun_church": lsun_church,
-}  # fmt: skip
+}
 ARCHIVES = (".npz", ".npy", ".safetensors", ".zip", ".pt", ".pth")
 
 

@@ -99,7 +99,7 @@ def range_of(array: np.ndarray, path: object, values: str | None) -> str:
         raise ValueError(f"{path}: images contain NaN or infinity")
     low, high, whole = float(array.min()), float(array.max()), array.dtype.kind in "ui"
     fit = [name for name, (black, white) in RANGES.items()
-           if black - OVERSHOOT * (white - black) <= low and high <= white + OVERSHOOT * (white - black)]  # fmt: skip
+           if black - OVERSHOOT * (white - black) <= low and high <= white + OVERSHOOT * (white - black)]
     if 1 + OVERSHOOT < high <= 2 and not whole:
         fit = []  # beyond every range of floats, and no picture of bytes is so dark
     if low < DARK and "symmetric" in fit and not whole:
@@ -233,7 +233,7 @@ def brought_together(s: Images, s_prime: Images, names: tuple[object, object], v
     spans = [float(np.ptp(part.array)) for part in sets]
     if not vouched and min(spans) < NARROW * max(spans):
         ends = [f"{name} from {part.array.min():.3g} to {part.array.max():.3g}"
-                for name, part in zip(names, sets, strict=True)]  # fmt: skip
+                for name, part in zip(names, sets, strict=True)]
         raise ValueError(
             f"as [-1, 1] {' and '.join(ends)}: one is in half the range of the other; --range says that this is right"
         )

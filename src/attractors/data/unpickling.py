@@ -87,7 +87,7 @@ STAND_INS: Any = [
         "parse_utils.DataOptions", "parse_utils.TrainOptions", "parse_utils.ModelOptions", "pathlib.PosixPath",
         "pathlib._local.PosixPath", "pathlib.WindowsPath",
     )),
-]  # fmt: skip
+]
 
 
 def read_torch(path: str | Path) -> object:

@@ -32,7 +32,7 @@ class Acceleration:
 def chosen(
     device: torch.device, precision: str = "auto", channels_last: bool | None = None, compile: bool | None = None,
     network: str | None = None,
-) -> Acceleration:  # fmt: skip
+) -> Acceleration:
     """Return the Acceleration for a device, where `auto` and None stand for its defaults.
 
     On a CPU the default is the reference. On CUDA it is TF32 and, where a compiler is found, compilation. The exact
@@ -48,7 +48,7 @@ def chosen(
         precision = "tf32" if cuda else "float32"
     compilable = cuda and has_triton() and any(
         shutil.which(name) for name in (os.environ.get("CC", "cc"), "gcc", "clang")
-    )  # fmt: skip
+    )
     compile = compilable if compile is None else compile
     return Acceleration(precision, compile and cuda if channels_last is None else channels_last, compile)
 

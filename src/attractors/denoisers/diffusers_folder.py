@@ -12,7 +12,7 @@ KNOWN = (
     "DPMSolverSinglestepScheduler", "DPMSolverSDEScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler",
     "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler",
     "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler",
-)  # fmt: skip
+)
 # Settings that make another diffusion, or another prediction, of a known scheduler, and what leaves it as it is.
 CHANGES = {"rescale_betas_zero_snr": False, "use_flow_sigmas": False, "snr_shift_scale": None}
 LEARNED = ("learned", "learned_range")

@@ -26,7 +26,7 @@ BETAS = {"beta_start": "beta_min", "beta_end": "beta_max"}  # the authors' optio
 SAMPLING = {
     "variance_type": "fixed_small", "clip_sample": True, "clip_sample_range": 1.0, "thresholding": False,
     "timestep_spacing": "leading", "steps_offset": 0, "use_karras_sigmas": False, "set_alpha_to_one": True,
-}  # fmt: skip
+}
 KINDS = {"weight": "weight", "W": "weight", "bias": "bias", "b": "bias"}
 
 
@@ -53,7 +53,7 @@ def _forward_position(name: str) -> tuple[float, ...] | None:
         return (1, int(level), *place) if way == "down" else (3, -int(level), *place)
     stages = ("temb", "conv_in", "mid", "norm_out", "conv_out")
     return next((order for stage, order in zip(stages, ((-1,), (0,), (2,), (4,), (5,)), strict=True)
-                 if name.startswith(stage)), None)  # fmt: skip
+                 if name.startswith(stage)), None)
 
 
 def forward_order(weights: dict[str, torch.Tensor]) -> list[str]:
@@ -109,10 +109,10 @@ def from_authors(path: str | Path) -> tuple[dict, dict, list[str]]:
         network = {
             "width": options.dim, "multipliers": list(options.dim_mults), "blocks": options.num_res_blocks,
             "attention": list(options.attn_resolutions), "dropout": options.dropout,
-        }  # fmt: skip
+        }
         record = {"size": train.train_size, "step": content["iterations"], "seed": train.global_seed}
         diffusion = {"steps": train.timesteps, **{ours: getattr(train, theirs) for theirs, ours in BETAS.items()
-                                                  if hasattr(train, theirs)}}  # fmt: skip
+                                                  if hasattr(train, theirs)}}
         prediction, weights = train.prediction_type, content["ema"]
         other = {name: getattr(options, name, value) for name, value in OPTIONS.items()}
         weights = {str(name): value for name, value in weights.items() if isinstance(value, torch.Tensor)}
@@ -182,7 +182,7 @@ def schedule_of(schedule: dict, source: object) -> tuple[dict, list[str]]:
     return {
         "prediction": predictions[kind], "steps": schedule.get("num_train_timesteps", 1000),
         "beta_min": schedule.get("beta_start", 1e-4), "beta_max": schedule.get("beta_end", 2e-2),
-    }, notes  # fmt: skip
+    }, notes
 
 
 def from_diffusers(folder: str | Path, image_size: tuple[int, int] | None = None) -> tuple[dict, dict, list[str]]:

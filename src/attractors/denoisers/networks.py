@@ -129,7 +129,7 @@ class LinearNoise(nn.Module):
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "mlp": ResidualMLP, "unet": UNet, "exact": ExactNoise, "linear": LinearNoise,
-}  # fmt: skip
+}
 
 
 def build(

@@ -175,7 +175,7 @@ class UNet(nn.Module):
         self.settings = {
             "width": width, "multipliers": list(multipliers), "blocks": blocks, "attention": list(attention),
             "dropout": dropout,
-        }  # fmt: skip
+        }
         self.time = nn.Sequential(
             initialised(nn.Linear(width, time_width)), nn.SiLU(), initialised(nn.Linear(time_width, time_width))
         )
@@ -200,7 +200,7 @@ class UNet(nn.Module):
                         now + skips.pop(), outputs, time_width, dropout,
                         attend=resolution in attention, upsample=block == blocks and level > 0,
                     )
-                )  # fmt: skip
+                )
                 now = outputs
         self.norm, self.output = norm(now), convolution(now, channels, scale=0)
 

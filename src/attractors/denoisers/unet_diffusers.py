@@ -8,16 +8,16 @@ import torch
 RESIDUAL = {
     "norm_1": "norm1", "convolution_1": "conv1", "time": "time_emb_proj",
     "norm_2": "norm2", "convolution_2": "conv2", "shortcut": "conv_shortcut",
-}  # fmt: skip
+}
 # What UNet2DModel assumes where config.json is silent, and what the U-Net of B.4 has no counterpart for.
 DEFAULTS = {
     "flip_sin_to_cos": True, "freq_shift": 0, "downsample_padding": 1, "norm_eps": 1e-5, "attention_head_dim": 8,
-}  # fmt: skip
+}
 FIXED = {
     "add_attention": True, "attn_norm_num_groups": None, "class_embed_type": None, "num_class_embeds": None,
     "downsample_type": "conv", "upsample_type": "conv", "mid_block_scale_factor": 1,
     "mid_block_type": "UNetMidBlock2D", "resnet_time_scale_shift": "default",
-}  # fmt: skip
+}
 # Names that UNet2DModel wrote for attention before version 0.12, and writes now.
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
@@ -52,7 +52,7 @@ def _modules(settings: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     yield from [
         ("time.0", ["time_embedding.linear_1"]), ("time.2", ["time_embedding.linear_2"]), ("input", ["conv_in"]),
         ("norm", ["conv_norm_out"]), ("output", ["conv_out"]),
-    ]  # fmt: skip
+    ]
     for ours, theirs, number, sampler in _blocks(settings):
         if sampler:
             yield f"{ours}.convolution", [theirs]
@@ -80,7 +80,7 @@ def config_of(settings: dict[str, Any], image_shape: tuple[int, int, int]) -> di
         "in_channels": image_shape[0], "out_channels": image_shape[0],
         "sample_size": image_shape[1] if image_shape[1] == image_shape[2] else list(image_shape[1:]),
         "norm_eps": 1e-6, "norm_num_groups": 32, "time_embedding_type": "positional", "dropout": settings["dropout"],
-    }  # fmt: skip
+    }
 
 
 def sides_of(sample_size: object, given: tuple[int, int] | None) -> tuple[int, int]:
@@ -112,7 +112,7 @@ def settings_of(config: dict, image_size: tuple[int, int] | None = None) -> tupl
         "name": "unet", "width": width, "multipliers": [c / width if c % width else c // width for c in channels],
         "blocks": config.get("layers_per_block", 2), "dropout": config.get("dropout", 0.0),
         "attention": [sides[0] // 2**i for i, kind in enumerate(config["down_block_types"]) if kind.startswith("Attn")],
-    }  # fmt: skip
+    }
     shape = (config["in_channels"], *sides)
     expected = config_of(settings, shape) | FIXED | {"sample_size": config.get("sample_size")}
     for name, value in expected.items():

@@ -25,7 +25,7 @@ BACKBONES = {
         (1, 1, 2, False), (1, 1, 0, False), (1, 1, 0, True),
         (1, 1, 2, False), (1, 1, 0, False), (1, 1, 0, True),
     ],
-}  # fmt: skip
+}
 SMALLEST = 32  # images below this are enlarged to it: AlexNet fails under 31 pixels
 BATCH = 128  # images embedded at a time: fixed, so that an image's embedding never depends on its neighbours
 CENTRE, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # ImageNet's, for images in [-1, 1]

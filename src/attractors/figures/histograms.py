@@ -37,7 +37,7 @@ def findings(run: Run) -> Iterator[Table]:
             rows.append([name, f"{peak.K:.0f}", column, f"{at[column]:.3g}", source, *valley, among])
     if rows:
         columns = ("sweep", "K", "threshold", "distance", "from", "95% interval", "depth, of the lower peak", "p",
-                   "sizes K with a valley of their own")  # fmt: skip
+                   "sizes K with a valley of their own")
         yield Table("Thresholds where spurious samples are most frequent", columns, rows)
 
 

@@ -92,7 +92,7 @@ def draw(line: list[Axes], quantity: str, runs: dict[int, tuple[Measured, tuple[
     image = plane.scatter(
         *(values[order] for values in together[:2]), c=together[2][order], s=4, lw=0, cmap="viridis", vmin=low,
         vmax=high, rasterized=True,
-    )  # fmt: skip
+    )
     plane.figure.colorbar(image, ax=plane, extend="both")
     plane.set(xlabel=AXES[0], ylabel=AXES[1], title=WORDS[quantity])
     log_scale(plane, xscale="log", yscale="log")

@@ -39,7 +39,7 @@ def findings(run: Run) -> Iterator[Table]:
             rows.append([name, f"{peak.K:.0f}", f"{peak.spurious * peak['count']:,.0f}", "", "", ""])
     if rows:
         columns = ("sweep", "K", "spurious samples", "of them in groups of three or more that repeat each other",
-                   "groups", "of them farther from every training image than they are wide")  # fmt: skip
+                   "groups", "of them farther from every training image than they are wide")
         yield Table("Spurious samples where they are most frequent", columns, rows)
 
 
@@ -62,7 +62,7 @@ def tile(axis: Axes, x: float, y: float, side: float, image: np.ndarray, distanc
     axis.imshow(
         image.squeeze(), cmap="gray_r" if image.shape[-1] == 1 else None, vmin=0, vmax=1, interpolation="nearest",
         extent=(x, x + side, y + side * image.shape[0] / image.shape[1], y),
-    )  # fmt: skip
+    )
     if distance is not None:
         axis.text(x + side / 2, y + side + 0.03, f"{distance:.2f}", fontsize=6, ha="center", va="top")
 

@@ -94,7 +94,7 @@ def spectra(axis: Axes, found: dict[str, tuple], kind: str, suffix: str, first: 
 def main(
     study: str, latents: str, folder: str, stability: str, kind: str, noises: int, skip: int, clip: float,
     outs: tuple[str, ...],
-) -> None:  # fmt: skip
+) -> None:
     """Draw the prompts of STUDY, a file as in prompts/."""
     entries = prompts_of(read_yaml(study), study)
     table = read_csv(stability).set_index("prompt")

@@ -63,7 +63,7 @@ def panels(rows: int, columns: int, width: float, height: float, **options: obje
 def grid(
     count: int, width: float, height: float, right: float = 0.1, top: float = 0.3, between: float = 0.25,
     columns: int = 4, **options: object,
-) -> tuple[Figure, np.ndarray]:  # fmt: skip
+) -> tuple[Figure, np.ndarray]:
     """A figure of `count` equal panels in rows of `columns`, and its axes: [rows, columns], those left over hidden.
 
     width, height: of each panel in inches. right, top: margins of the figure, between: from column to column, in
@@ -132,7 +132,7 @@ def _paths(context: click.Context, parameter: click.Parameter, outs: tuple[str, 
 figure_option = click.option(
     "--out", "outs", multiple=True, required=True, callback=_paths,
     help=f"The figure to write ({', '.join(FORMATS)}). May be given several times.",
-)  # fmt: skip
+)
 
 
 def save(figure: Figure, outs: Sequence[str]) -> str:

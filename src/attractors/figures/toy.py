@@ -40,7 +40,7 @@ def findings(run: Run) -> Iterator[Table]:
         rows.append([f"{found['K']}", f"{found['t']:g}", *counts, *near, f"{found['samples']['radius']:.3f}"])
     if rows:
         columns = ("K", "t", "minima, learned", "no training point's own", "minima, exact", "no training point's own",
-                   "samples by a training point", "by chance", "mean distance from the centre")  # fmt: skip
+                   "samples by a training point", "by chance", "mean distance from the centre")
         yield Table("Minima of the energy, and samples", columns, rows)
 
 
@@ -73,7 +73,7 @@ def points(axis: Axes, data: dict[str, np.ndarray]) -> None:
     """Draw the training points in white, as in the paper."""
     few = len(data["memories"]) < 50
     axis.scatter(*data["memories"].T, s=22 if few else 2, color="white", ec="black" if few else "none", lw=0.6,
-                 rasterized=not few, label="training points", zorder=3)  # fmt: skip
+                 rasterized=not few, label="training points", zorder=3)
 
 
 def minima(axis: Axes, places: np.ndarray, shared: np.ndarray) -> None:
@@ -82,18 +82,18 @@ def minima(axis: Axes, places: np.ndarray, shared: np.ndarray) -> None:
     """
     for name, own in (("memorized", shared == 1), ("spurious", shared != 1)):
         axis.scatter(*places[own].T, s=34, marker="D", color=COLOURS[name], ec="white", lw=0.8, zorder=5,
-                     label=f"minimum of E, {name}")  # fmt: skip
+                     label=f"minimum of E, {name}")
 
 
 def clusters(axis: Axes, data: dict[str, np.ndarray], prior: str) -> None:
     """Draw the samples and the centroids of their clusters, labelled with their energies above the grid's minimum."""
     axis.scatter(*data["samples"].T, s=3, color=COLOURS["generalized"], lw=0, rasterized=True, zorder=2,
-                 label="samples")  # fmt: skip
+                 label="samples")
     energies = data[f"centroid_energy_{prior}"] - data[f"energy_{prior}"].min()
     axis.scatter(*data["centroids"].T, s=26, marker="x", color="red", lw=1.3, zorder=4, label="cluster centroids, E")
     for place, energy in zip(data["centroids"], energies, strict=True):
         axis.annotate(f"{energy + 0.0:.2f}".replace("-0.00", "0.00"), 1.24 * place / np.linalg.norm(place),
-                      color="white", ha="center", va="center", fontsize=6, zorder=6)  # fmt: skip
+                      color="white", ha="center", va="center", fontsize=6, zorder=6)
 
 
 def profile(axis: Axes, data: dict[str, np.ndarray], beta: float) -> None:
@@ -104,7 +104,7 @@ def profile(axis: Axes, data: dict[str, np.ndarray], beta: float) -> None:
     for name, colour in (("gaussian_prior", COLOURS["spurious"]), ("exact_prior", COLOURS["memorized"])):
         energy = data[f"energy_{name}"]
         axis.plot(np.linalg.norm(data["x"], axis=1), energy - energy.min(), ".", ms=3, color=colour,
-                  label=ROWS[name].split(" (")[0])  # fmt: skip
+                  label=ROWS[name].split(" (")[0])
     axis.plot(R, circle_energy(R, beta) - circle_energy(R, beta).min(), "k-", lw=1.2, label="$K\\to\\infty$, Eq. 15")
     axis.set(xlim=(0, 2), ylim=(0, 1.9), xlabel="distance from the centre R", ylabel="energy E - min E")
     axis.set_box_aspect(1)
@@ -148,7 +148,7 @@ def main(arrays: tuple[str, ...], outs: tuple[str, ...]) -> None:
         labelled |= dict(zip(labels, handles, strict=True))
     figure.legend(labelled.values(), labelled, loc="outside lower center", ncols=5, frameon=True, facecolor="#BBBBBB")
     figure.colorbar(image, ax=axes, extend="max", shrink=0.4, aspect=30,
-                    label="energy E - min E, $E = -2\\sigma^2 t\\,\\log p$")  # fmt: skip
+                    label="energy E - min E, $E = -2\\sigma^2 t\\,\\log p$")
     click.echo(f"{save(figure, outs)}: energy landscapes of {len(runs)} toy models")
 
 

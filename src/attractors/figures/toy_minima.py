@@ -55,7 +55,7 @@ def counts(axis: Axes, table: pd.DataFrame, learned: list[dict], t: float) -> No
         at_t = [(run["K"], row["learned"][name]) for run in learned for row in run["minima"] if row["t"] == t]
         if at_t:
             axis.plot(*zip(*at_t, strict=True), "o", ms=6, mfc="none", color=colour,
-                      label=f"learned, {'all' if name == 'minima' else name}")  # fmt: skip
+                      label=f"learned, {'all' if name == 'minima' else name}")
     axis.set(xscale="log", xlabel="training set size K", title=f"t = {t:g}", ylim=(-0.3, None))
 
 
@@ -81,10 +81,10 @@ def main(table: str, learned: tuple[str, ...], outs: tuple[str, ...]) -> None:
     for t in sorted({run["t"] for run in learned}):
         runs = [run for run in learned if run["t"] == t]
         axes[-1].plot([run["K"] for run in runs], [run["ripple"]["exact_prior"] for run in runs], "o", ms=6, mfc="none",
-                      color=COLOURS["training"], label=f"learned, t = {t:g}")  # fmt: skip
+                      color=COLOURS["training"], label=f"learned, t = {t:g}")
     axes[-1].axhline(1, color=COLOURS["training"], lw=0.8, ls=":")
     axes[-1].set(xscale="log", yscale="log", xlabel="training set size K", title="flatness of the valley",
-                 ylabel=r"range of $\beta E$ along the circle")  # fmt: skip
+                 ylabel=r"range of $\beta E$ along the circle")
     axes[-1].legend(fontsize=7)
     click.echo(f"{save(figure, outs)}: minima at {len(times)} times")
 

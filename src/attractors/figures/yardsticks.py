@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PAINT = {
     "ratio": "#0072B2", "adaptive": "#56B4E9", "held_out_gap": "#CC79A7", "flipd": "#009E73",
     "path_departure": "#E69F00", "agreement": "#000000",
-}  # fmt: skip
+}
 EQ_9 = "memorized (Eq. 9)"  # the paper's, drawn beside
 ALONG = "-time"  # the sweep NAME-time has what needs trainings of its own
 SHOWN = 4  # sizes whose gaps are drawn by noise level
@@ -90,7 +90,7 @@ def draw_curves(axis: Axes, table: pd.DataFrame, fractions: pd.DataFrame | None)
 def draw_crossings(axis: Axes, crossed: pd.DataFrame, fractions: pd.DataFrame | None) -> None:
     """Draw the K at which each curve crosses its half, with its interval; the names are the key to the curves."""
     rows = [(CURVES[row.yardstick].label, PAINT[row.yardstick], row.K, row.low, row.high)
-            for row in crossed.itertuples() if row.yardstick in CURVES]  # fmt: skip
+            for row in crossed.itertuples() if row.yardstick in CURVES]
     if fractions is not None:
         rows.append((EQ_9, "#555555", half_memorized(fractions), np.nan, np.nan))
     for number, (_, colour, size, low, high) in enumerate(rows):
@@ -114,12 +114,12 @@ def draw_gaps(axis: Axes, gaps: pd.DataFrame) -> None:
     for number, size in enumerate(chosen):
         part, shade = gaps[size == gaps.K], 0.15 + 0.85 * (number + 1) / len(chosen)
         axis.plot(part.noise_level, part.model, "o-", ms=2, lw=1.2, color=COLOURS["memorized"], alpha=shade,
-                  label=f"K = {size}")  # fmt: skip
+                  label=f"K = {size}")
         if number == len(chosen) // 2:
             axis.plot(part.noise_level, part.exact, "--", lw=1, color="black", label=f"exact, K = {size}")
             axis.plot(part.noise_level, part.linear, ":", lw=1.2, color="black", label=f"linear, K = {size}")
     axis.set(title="held-out denoising: relative gap", xlabel=r"noise level $\sigma_t / \sqrt{\bar\alpha_t}$",
-             ylabel="(held-out - training) / held-out")  # fmt: skip
+             ylabel="(held-out - training) / held-out")
     if len(chosen):
         log_scale(axis, xscale="log")
         axis.legend(fontsize=6)
@@ -141,7 +141,7 @@ def draw_training(axis: Axes, table: pd.DataFrame) -> bool:
     """Draw the steps of training at which samples come to resemble the data and become copies; False without them."""
     drawn = False
     for name, colour, label in (("quality_step", "#009E73", "samples near the data"),
-                                ("memorization_step", "#0072B2", "half of the memorization")):  # fmt: skip
+                                ("memorization_step", "#0072B2", "half of the memorization")):
         if len(part := of(table, name)):
             draw_band(axis, part, colour, label)
             drawn = True

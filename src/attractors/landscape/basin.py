@@ -40,7 +40,7 @@ def critical_times(
     model: Diffusion, patterns: torch.Tensor, indices: Sequence[int] | np.ndarray, seed: int, *, delta_d: float,
     delta_p: float = 0.8, trials: int = 20, steps: int = 10, stride: int = 10,
     distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = euclidean, batch: int = 1000,
-) -> Basins:  # fmt: skip
+) -> Basins:
     """Alg. 1 for many patterns: `Basins` of patterns: [P, C, H, W] in [-1, 1].
 
     The search for each pattern ends by itself, when fewer than delta_p of its M = `trials` come back within

@@ -62,7 +62,7 @@ def leading_singular_values(
     operator = LinearOperator(
         (dimensions, dimensions), applied(lambda v: forward_products(score, x, v)),
         rmatvec=applied(lambda v: reverse_products(score, x, v[None])[1]), dtype=np.float64,
-    )  # fmt: skip
+    )
     start = generator(seed, LANCZOS, index).standard_normal(dimensions)
     values = svds(operator, k=count, v0=start, tol=TOLERANCE, return_singular_vectors=False)
     return torch.from_numpy(np.sort(values)[::-1].copy()), used

@@ -40,7 +40,7 @@ def measure(
     members: dict[str, np.ndarray], evaluate: Callable[[np.ndarray], Results],
     precise: Callable[[Results], list[np.ndarray]], chunk: int, target: float = 0.0, state: dict | None = None,
     save: Callable[[dict], None] = lambda state: None, tick: Callable[[int], None] = lambda count: None,
-) -> Measured:  # fmt: skip
+) -> Measured:
     """Measure the members of several groups in turn, until each group is complete or precise enough.
 
     members: the numbers of the patterns of each group, in order; a pattern in several groups is measured once. evaluate

@@ -30,7 +30,7 @@ def inputs(function: Callable) -> Callable:
         click.option("--neighbours", type=click.Path(dir_okay=False), required=True, help="As neighbours writes them."),
         click.option("--synthetic", type=click.Path(), required=True, help="The synthetic set S'."),
         click.option("--subset", type=click.Path(), required=True, help="Images in subset order: S is the first K."),
-    )  # fmt: skip
+    )
 
     for option in reversed(options):
         function = option(function)
@@ -148,11 +148,11 @@ def measure_patterns(
         found = measure(
             patterns.members, evaluate, precise, chunk, standard_error, checkpoint.load(torch.device("cpu")),
             checkpoint.save, bar.update,
-        )  # fmt: skip
+        )
     chosen = select(
         patterns.to_training, patterns.within, **{name: found.counts[name] for name in GROUPS}, seed=patterns.seed,
         size=patterns.size,
-    )  # fmt: skip
+    )
     sample = found.numbers < TRAINING
     arrays = chosen._asdict() | {"training_numbers": found.numbers[~sample] - TRAINING} | (beside or {})
     for name, values in found.results.items():
@@ -161,7 +161,7 @@ def measure_patterns(
     measured = {
         name: {"n": found.counts[name], "limit": len(members), "reached": found.reached[name]}
         for name, members in patterns.members.items()
-    }  # fmt: skip
+    }
     write_arrays(out, arrays, measured=measured, **record)
     checkpoint.remove()
     return found

@@ -55,7 +55,7 @@ def _without(x: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
 def bidiagonal(
     product: Callable[[torch.Tensor], torch.Tensor], transposed: Callable[[torch.Tensor], torch.Tensor],
     starts: torch.Tensor, steps: int,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """Golub-Kahan-Lanczos: return the upper bidiagonal B = U^T J V of each start: [B, m, m] float64; m is `steps`.
 
     The first column of V is the start: [B, N] float64, of unit length; all columns are kept orthogonal to the earlier

@@ -267,5 +267,5 @@ def explore(
             **packed(counts), **{axis: examples(part, arrays, tiles, quantities) for axis, part in chosen.items()},
             "measured": embedded_measurements(found, to_training, within),
             "images": {source: record[f"{source}_sha256"] for source in ("training", "synthetic")},
-        })  # fmt: skip
+        })
     return {"name": name, "metric": record["distance"], "runs": runs, "sprite": sprite.file()}, shares

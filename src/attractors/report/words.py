@@ -26,9 +26,9 @@ def headline(run: Run) -> Table:
             found = read_json(path)
             half, peak = found["half_memorized_K"], found["spurious_peak"]
             rows.append([name, "none" if half is None else f"{half:g}", percent(peak),
-                         *(f"{found[key]:g}" for key in ("spurious_peak_K", "delta_m", "delta_s"))])  # fmt: skip
+                         *(f"{found[key]:g}" for key in ("spurious_peak_K", "delta_m", "delta_s"))])
     columns = ("sweep", "K where memorized samples fall to one half", "most spurious samples", "at K",
-               "delta_m there", "delta_s there")  # fmt: skip
+               "delta_m there", "delta_s there")
     return Table("In short", columns, rows)
 
 
@@ -47,7 +47,7 @@ def claims(run: Run) -> list[Table]:
         )
         for name in run.learned
         if (table := run.table("claims", name, "effect", "low", "high", "p_corrected")) is not None
-    ]  # fmt: skip
+    ]
 
 
 def percent(share: float) -> str:

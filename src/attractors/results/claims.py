@@ -187,7 +187,7 @@ def of_samples(run: Run, name: str, clusters: dict | None, random: np.random.Gen
             "Spurious samples gather at states of their own", "Fig. 3, B.3",
             "share of spurious samples in groups of three or more that are farther from S than wide, less that of "
             "generalized samples that repeat each other most", difference.mean(), error, len(rows) - 1,
-        )  # fmt: skip
+        )
     limits = run.table("thresholds", name)
     peak = int(run.peak(name).K)
     if limits is not None and run.files("neighbours", name, peak):
@@ -198,7 +198,7 @@ def of_samples(run: Run, name: str, clusters: dict | None, random: np.random.Gen
             "Half as many samples show the same spurious fraction", "Fig. 9",
             f"spurious fraction of S' less that of half of it, at K = {peak}; alike within {SAME_SHARE:g}",
             lost.mean(), error, len(lost) - 1,
-        )  # fmt: skip
+        )
         yield Claim(**{**asdict(claim), "p": np.nan, "margin": SAME_SHARE})
 
 
@@ -214,13 +214,13 @@ def of_basins(run: Run, name: str) -> Iterator[Claim]:
                     f"{'Basins' if column == 'log_volume' else 'Critical times'} of {above} samples are larger than of "
                     f"{below} ones", "Fig. 4B",
                     f"mean difference of {words}, positive at {positive} of {sizes} sizes", effect, error, degrees,
-                )  # fmt: skip
+                )
     if found := slope(table, "log_volume", "training"):
         effect, error, degrees = found
         yield by_error(
             "Basins of training images shrink as K grows", "Fig. 4B", "fall of their log-volume per doubling of K",
             -effect, error, degrees,
-        )  # fmt: skip
+        )
 
 
 def of_spectra(run: Run, name: str) -> Iterator[Claim]:
@@ -243,13 +243,13 @@ def of_spectra(run: Run, name: str) -> Iterator[Claim]:
                 yield by_error(
                     f"Around {kind} samples the {more} ({title})", "Fig. 5A", f"{words}, at K = {peak}",
                     sign * effect, error, degrees,
-                )  # fmt: skip
+                )
         if found := slope(part, "median", "training"):
             effect, error, degrees = found
             yield by_error(
                 f"Singular values at training images fall as K grows ({title})", "Fig. 5A",
                 "fall of the median singular value per doubling of K", -effect, error, degrees,
-            )  # fmt: skip
+            )
 
 
 def of_energies(run: Run, name: str) -> Iterator[Claim]:
@@ -265,14 +265,14 @@ def of_energies(run: Run, name: str) -> Iterator[Claim]:
             "The energy of memorized samples starts at that of training images", "Fig. 6",
             f"gap of memorized samples at K = {first.K:.0f} in units of the largest gap of generalized ones; alike "
             f"within {SAME_ENERGY:g}", first.gap / scale, first.gap_se / scale, int(first.degrees),
-        )  # fmt: skip
+        )
         yield Claim(**{**asdict(claim), "p": np.nan, "margin": SAME_ENERGY})
     if found := slope(table, "gap", "memorized"):
         effect, error, degrees = found
         yield by_error(
             "The energy of memorized samples grows with K", "Fig. 6", "rise of their gap per doubling of K", effect,
             error, degrees,
-        )  # fmt: skip
+        )
     peak = int(run.peak(name).K)
     for kind in ("memorized", "generalized"):
         if found := contrast(table[peak == table.K], "gap", kind, "spurious"):
@@ -280,7 +280,7 @@ def of_energies(run: Run, name: str) -> Iterator[Claim]:
             yield by_error(
                 f"In the transition spurious samples have a lower energy than {kind} ones", "Fig. 6",
                 f"gap of {kind} less that of spurious samples at K = {peak}", effect, error, degrees,
-            )  # fmt: skip
+            )
 
 
 def of_controls(run: Run, name: str) -> Iterator[Claim]:
@@ -295,7 +295,7 @@ def of_controls(run: Run, name: str) -> Iterator[Claim]:
                 f"Control: the {form} denoiser has {kind} samples only", "Eqs. 3-5",
                 f"smallest {kind} fraction, at K = {row.K:.0f}, less {least}; K = 2 is left out of the linear one",
                 row[kind] - least, error, int(row["count"]),
-            )  # fmt: skip
+            )
 
 
 def claims(run: Run, name: str, clusters: dict | None, random: np.random.Generator) -> pd.DataFrame:
@@ -306,5 +306,5 @@ def claims(run: Run, name: str, clusters: dict | None, random: np.random.Generat
     parts = [
         of_fractions(run, name, random), of_samples(run, name, clusters, random), of_basins(run, name),
         of_spectra(run, name), of_energies(run, name), of_controls(run, name),
-    ]  # fmt: skip
+    ]
     return verdicts([claim for part in parts for claim in part])

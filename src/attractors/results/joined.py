@@ -40,7 +40,7 @@ class Kind(NamedTuple):
         """The first columns of a row of a table: type, n (measured), total, and how many replicates have it."""
         return {
             "type": self.name, "n": len(self.rows), "total": self.total, "replicates": len(np.unique(self.replicate)),
-        }  # fmt: skip
+        }
 
 
 def kinds(
@@ -140,7 +140,7 @@ def columns(name: str, values: np.ndarray, kind: Kind) -> dict[str, float]:
     found = {
         "": mean, "_std": deviation, "_se": error, "_between": between,
         "_nearest": nearest, "_nearest_se": nearest_error,
-    }  # fmt: skip
+    }
     return {f"{name}{suffix}": float(value) for suffix, value in found.items()}
 
 
@@ -157,7 +157,7 @@ def basin_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) -> p
         rows.append({
             "K": size, **kind.counts, **columns("t_c", t_c.mean(1), kind), **columns("log_volume", logs, kind),
             "unrecovered": float(estimate((t_c == 0).mean(1), kind.weights)[0]),
-        })  # fmt: skip
+        })
     table = pd.DataFrame(rows)
     if record.get("distance") == "l2":  # the ball of a pattern that comes back only from within delta_d
         table["log_volume_floor"] = float(log_volume(record["delta_d"], math.prod(record["image_shape"])))
@@ -179,7 +179,7 @@ def curvature_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) 
             told = {
                 "largest": values[:, 0], "median": np.median(values, 1), "smallest": values[:, -1],
                 "effective_rank": effective_rank(values), "dimension": dimension, "gap": gap,
-            }  # fmt: skip
+            }
             if method == "jacobian":
                 trace = arrays[f"{kind.prefix}jacobian_trace"][kind.rows]
                 told["degrees_of_freedom"] = degrees_of_freedom(trace, record["sigma"], values.shape[1])
@@ -209,7 +209,7 @@ def spectra_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) ->
                 "K": size, **kind.counts, "method": method, "rank": ranks, "mean": mean, "mean_std": deviation,
                 "mean_se": error, "mean_between": error_of_replicates(values, kind.weights, kind.replicate),
                 "mean_nearest": nearest, "mean_nearest_se": nearest_error,
-            }))  # fmt: skip
+            }))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -266,6 +266,6 @@ def with_replicates(table: pd.DataFrame, keys: Sequence[str] = ("type",)) -> tup
             part[f"{name}_se"] = part[f"{name}_sampling"] * np.sqrt(phi.value)
             part[f"{name}_nearest_se"] *= np.sqrt(phi.value)
             rows.append({"quantity": name, **dict(zip(keys, key, strict=True)), "dispersion": phi.value,
-                         "degrees": phi.degrees})  # fmt: skip
+                         "degrees": phi.degrees})
         found.append(part.drop(columns=[f"{name}_between" for name in names]))
     return pd.concat(found).loc[table.index], pd.DataFrame(rows)

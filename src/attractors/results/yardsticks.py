@@ -88,7 +88,7 @@ def run_values(arrays: Arrays, record: dict[str, Any]) -> dict[str, Estimate]:
         found[f"{name}_departure"] = resampled(
             lambda off, spread: off.mean() / spread.mean(),
             arrays[f"{name}_departure"], arrays[f"{name}_spread"], pairs=(0, 0),
-        )  # fmt: skip
+        )
     if "samples_gap_dimension" in arrays:
         found["gap_dimension"] = mean(arrays["samples_gap_dimension"].astype(float))
     if "held_out_flipd" in arrays:
@@ -147,7 +147,7 @@ def estimates(size: int, found: Sequence[dict[str, Estimate]]) -> list[dict[str,
         value = float(values.mean()) if parts else math.nan
         rows.append({
             "K": size, "yardstick": name, "value": value, "low": value - half, "high": value + half, "runs": len(parts),
-        })  # fmt: skip
+        })
     return rows
 
 
@@ -162,7 +162,7 @@ def yardsticks_table(runs: Runs, along: Mapping[int, Arrays]) -> pd.DataFrame:
     table = pd.concat([*parts, pd.DataFrame(rows)], ignore_index=True)
     order = {name: number for number, name in enumerate(dict.fromkeys([*CURVES, *table.yardstick]))}
     return table.sort_values(["yardstick", "K"], key=lambda part: part.map(order) if part.name != "K" else part,
-                             ignore_index=True)  # fmt: skip
+                             ignore_index=True)
 
 
 def half_of(curve: Curve, values: np.ndarray) -> float:
@@ -229,6 +229,6 @@ def gaps_table(runs: Runs) -> pd.DataFrame:
         }
         parts.append(pd.DataFrame({
             "K": size, "time": kept[0]["times"], "noise_level": kept[0]["noise_levels"], **columns, **errors,
-        }))  # fmt: skip
+        }))
     names = ["K", "time", "noise_level", "model", "exact", "linear", "model_training", "model_held_out"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)

@@ -49,7 +49,7 @@ def bounds(field: FieldInfo) -> dict[str, float]:
     return {
         key: getattr(part, key) for key in ("ge", "gt", "le", "lt") for part in parts
         if getattr(part, key, None) is not None
-    }  # fmt: skip
+    }
 
 
 def in_words(field: FieldInfo) -> str:

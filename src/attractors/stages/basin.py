@@ -62,19 +62,19 @@ def main(
     def search_basins(numbers: np.ndarray) -> Results:
         found = critical_times(
             patterns.model, patterns.tensor(numbers), numbers, seed, distance=measure, **search.model_dump()
-        )  # fmt: skip
+        )
         logs = torch.from_numpy(log_volume(found.radius.numpy(), dimensions))
         logs[found.t_c == 0] = math.nan  # no ball
         return {
             "t_c": found.t_c.numpy(), "radius": found.radius.numpy(), "log_volume": logs.nanmean(1).numpy(),
             "searched": found.searched.numpy(),
-        }  # fmt: skip
+        }
 
     found = measure_patterns(
         out, __file__, patterns, search_basins, lambda results: [results["log_volume"][:, None]], CHUNK,
-        settings.standard_error,         f"basin {sweep['name'] if sweep else ''} K={patterns.size}", 
+        settings.standard_error, f"basin {sweep['name'] if sweep else ''} K={patterns.size}",
         distance=settings.distance, times=times, **search.model_dump(),
-    )  # fmt: skip
+    )
     used, together, full = evaluations(found.results["searched"], search.trials, search.steps, times)
     click.echo(
         f"{out}: {summary(patterns, found)}; {used:,} network evaluations, {1 - used / together:.0%} fewer than if all "

@@ -15,9 +15,9 @@ from attractors.tables import read_json, write_csv, write_json
 @click.argument("name")
 @seed_option
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), default="data",
-              help="Folder of neighbours and types.")  # fmt: skip
+              help="Folder of neighbours and types.")
 @click.option("--metrics", type=click.Path(file_okay=False, path_type=Path), default="metrics",
-              help="Folder of tables, to which claims/NAME.csv and claims/NAME.json are added.")  # fmt: skip
+              help="Folder of tables, to which claims/NAME.csv and claims/NAME.json are added.")
 def main(name: str, seed: int, data: Path, metrics: Path) -> None:
     """Test the paper's statements on the tables of the sweep NAME."""
     run, path = Run(metrics, data=data), metrics / "clusters" / f"{name}.json"

@@ -121,7 +121,7 @@ def threshold_columns(name: str, threshold: Threshold) -> dict[str, Any]:
     return {
         name: threshold.value, f"{name}_source": threshold.source, f"{name}_bound": threshold.bound,
         **{f"{name}_valley_{key}": valley.get(key) for key in ("position", "low", "high", "depth", "p_value")},
-    }  # fmt: skip
+    }
 
 
 def beside_table_2(limits: pd.DataFrame, name: str, dataset: str) -> pd.DataFrame:
@@ -194,7 +194,7 @@ def histogram(size: int, counts: np.ndarray, spacing: np.ndarray) -> pd.DataFram
         "K": size, "distance": 10 ** ((BINS[:-1] + BINS[1:]) / 2),
         "to_training": counts.sum(1), "within_synthetic": counts.sum(0),
         "training_spacing": np.histogram(np.log10(np.clip(spacing, 10 ** BINS[0], None)), BINS)[0],
-    })  # fmt: skip
+    })
 
 
 def summary(
@@ -219,7 +219,7 @@ def summary(
         "memorized_first": round(table.memorized.iloc[0], 4), "generalized_last": round(table.generalized.iloc[-1], 4),
         "dispersion": round(phi.value, 2), "dispersion_degrees": phi.degrees,
         **beside,
-    }  # fmt: skip
+    }
 
 
 @stage("classify", sweep=True, settings=Classification)

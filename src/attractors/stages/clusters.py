@@ -55,7 +55,7 @@ def describe(
         "diameter": [square[np.ix_(members, members)].max() for members in clusters],
         "centre_to_training": distances(centres, training).min(1) if clusters else [],
         "closest_to_training": [to_training[members].min() for members in clusters],
-    })  # fmt: skip
+    })
     return table.sort_values(["size", "diameter"], ascending=[False, True], ignore_index=True)
 
 
@@ -131,9 +131,9 @@ def apart(table: pd.DataFrame, count: int) -> float | None:
 @click.option("--lpips", type=click.Path(dir_okay=False), help="LPIPS weights, for a sweep whose distance is LPIPS.")
 @click.option("--limit", type=click.IntRange(3), default=2048, help="Spurious samples: those that repeat most closely.")
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), default="data",
-              help="Folder of subsets, synthetic sets, neighbours and types.")  # fmt: skip
+              help="Folder of subsets, synthetic sets, neighbours and types.")
 @click.option("--metrics", type=click.Path(file_okay=False, path_type=Path), default="metrics",
-              help="Folder of tables.")  # fmt: skip
+              help="Folder of tables.")
 @out_option
 def main(name: str, dataset: str, lpips: str | None, limit: int, data: Path, metrics: Path, out: str) -> None:
     """Cluster the spurious samples of sweep NAME at the K with the most of them, by the distance of the sweep.
@@ -188,7 +188,7 @@ def main(name: str, dataset: str, lpips: str | None, limit: int, data: Path, met
             "generalized": len(others), "generalized_diameter": round(diameter, 4),
             "generalized_in_clusters": int(chance["size"].sum()), "generalized_share": apart(chance, len(others)),
             "looks": looks,
-        })  # fmt: skip
+        })
         tables.append(table.assign(replicate=number))
     table = pd.concat(tables).sort_values(["size", "diameter"], ascending=[False, True], ignore_index=True)
     largest = table.head(40).astype({"size": float}).round(4).to_dict("records")

@@ -57,7 +57,7 @@ def main(
         max(1, batch // dimensions), settings.standard_error,
         f"curvature {sweep['name'] if sweep else ''} K={patterns.size}", methods=list(methods), t0=t0,
         sigma=patterns.model.sigma(t0).item(), batch=batch,
-    )  # fmt: skip
+    )
     click.echo(f"{out}: spectra of {dimensions} values at t={t0} of {summary(patterns, found)}")
 
 

@@ -55,7 +55,7 @@ def main(
         out, __file__, patterns, energies, lambda results: [results["energy"]], CHUNK, settings.standard_error,
         f"energy {sweep['name'] if sweep else ''} K={patterns.size}", {"references": chosen}, t0=t0, nodes=nodes,
         batch=batch,
-    )  # fmt: skip
+    )
     click.echo(f"{out}: energies against {references} references at t={t0} of {summary(patterns, found)}")
 
 

@@ -33,7 +33,7 @@ DROPPED = ("_std", "_between", "_nearest", "_nearest_se")  # ends of the columns
 @stage("join", settings=Joining)
 @click.argument("name")
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), default="data",
-              help="Folder of types, neighbours and measurements.")  # fmt: skip
+              help="Folder of types, neighbours and measurements.")
 @click.option("--metrics", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of tables.")
 def main(name: str, data: Path, metrics: Path, settings: Joining) -> None:
     """Write METRICS/{basin,curvature,spectra,energy}/NAME.csv of the sweep NAME, with one row for each K and type.

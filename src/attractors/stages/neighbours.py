@@ -95,7 +95,7 @@ def main(
         return nearest(
             queries, references, neighbours, self_excluded, budget(settings.memory, device),
             lambda blocks: progress(blocks, label, "block"), squared=backbone is not None, device=device,
-        )  # fmt: skip
+        )
 
     arrays = {}
     for name, references in (("training", s), ("synthetic", s_prime)):

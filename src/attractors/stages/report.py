@@ -84,7 +84,7 @@ def table(paths: Sequence[Path], folder: Path) -> dict[str, Any]:
     return {
         "path": str(relative), "file": file, "uri": data_uri(content, kind), "rows": len(frame), "words": words,
         "columns": list(frame), "cells": frame.to_numpy().tolist() if len(frame) <= SHOWN else None,
-    }  # fmt: skip
+    }
 
 
 def picture(path: Path, folder: Path, title: str) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def entry(
         "label": figure.label, "title": figure.title, "paper": figure.paper, "findings": list(figure.findings(run)),
         "pictures": threads.map(lambda path: picture(path, plots, figure.title), pictures),
         "tables": [table(paths, run.metrics) for paths in tables],
-    }  # fmt: skip
+    }
 
 
 def intervals(limits: pd.DataFrame, column: str) -> Iterator[str]:
@@ -183,19 +183,19 @@ def embedded(value: Any) -> Markup:
 
 @stage("report")
 @click.option("--runs", type=click.Path(dir_okay=False, path_type=Path), default=ROOT / "runs.yaml",
-              show_default="runs.yaml", help="The sweeps to report.")  # fmt: skip
+              show_default="runs.yaml", help="The sweeps to report.")
 @click.option(
     "--metrics", type=click.Path(file_okay=False, path_type=Path), default="metrics", help="Folder of tables."
 )
 @click.option("--plots", type=click.Path(file_okay=False, path_type=Path), default="plots", help="Folder of figures.")
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), default="data",
-              help="Folder of subsets, synthetic sets and neighbours: what the explorer needs.")  # fmt: skip
+              help="Folder of subsets, synthetic sets and neighbours: what the explorer needs.")
 @click.option("--settings", type=click.Path(exists=True, path_type=Path), multiple=True,
               default=["params.yaml", "sweeps", "prompts"],
-              help="Files to show; folders with a file for each sweep.")  # fmt: skip
+              help="Files to show; folders with a file for each sweep.")
 @click.option("--examples", type=click.IntRange(4), help="Samples kept near each threshold.  [default: what fits]")
 @click.option("--library", type=click.Path(dir_okay=False, path_type=Path),
-              help="Write Vega here too, for the pages of `dvc plots` without a network.")  # fmt: skip
+              help="Write Vega here too, for the pages of `dvc plots` without a network.")
 @out_option
 def main(
     runs: Path,
@@ -233,7 +233,7 @@ def main(
     hashes = [(runs.name if path == runs else str(path), file_hash(path)) for path in dict.fromkeys(used)] + [
         (f"{explorer['name']}, K = {part['K']}: {source} images", value)
         for explorer in explorers for part in explorer["runs"] for source, value in part["images"].items()
-    ]  # fmt: skip
+    ]
     environment = Environment(loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined)
     page = environment.get_template("page.html").render(
         learned=learned, figures=entries, sweeps=explorers, headline=headline(run), claims=claims(run),
@@ -244,7 +244,7 @@ def main(
         style=Markup((PAGE / "page.css").read_text("utf-8")), script=Markup((PAGE / "explorer.js").read_text("utf-8")),
         vega=Markup(vega.result().replace("</script", "<\\/script")),
         sweeps_json=embedded({"grid": GRID.tolist(), "per_decade": PER_DECADE, "sweeps": explorers}),
-    )  # fmt: skip
+    )
     for path, content in {out: page, library: vega.result()}.items():
         if path:
             with atomic(path) as temporary:

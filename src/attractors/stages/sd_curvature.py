@@ -96,16 +96,16 @@ def main(
             checkpoint = Checkpoint(
                 out, __file__, device, model=source, kind=kind, guidance=guidance, prompt=entry["prompt"],
                 sample=sample, t0=t0, batch=batch, precision=precision, seed=seed, latents_sha256=file_hash(latents),
-            )  # fmt: skip
+            )
             checkpoints.append(checkpoint)
             values = one_sided_resumable(
                 score, x_0, sample, seed, t0, batch, checkpoint.load(device), checkpoint.save,
                 partial(progress, description=f"{label}, Alg. 3", unit="block"),
-            ).cpu().numpy()  # fmt: skip
+            ).cpu().numpy()
             arrays[f"{kind}_one_sided"] = values
             rows.append({
                 **key, "method": "one_sided", "evaluations": 4 * dimensions, **spectrum_columns(values, True), **errors,
-            })  # fmt: skip
+            })
         if "lanczos" in settings.methods:
             with progress(None, f"{label}, Lanczos", "product") as bar:
                 values, used = leading_singular_values(exact, x_0, leading, seed, sample, t0, bar.update)
@@ -119,23 +119,23 @@ def main(
             rows.append({
                 **key, "method": "quadrature", "evaluations": settings.starts * (2 * nodes - 1),
                 **quadrature_columns(estimate),
-            })  # fmt: skip
+            })
         if "hutchinson" in settings.methods:
             moments = hutchinson(
                 exact, x_0, probes, seed, sample, t0, settings.products,
                 partial(progress, description=f"{label}, Hutchinson", unit="batch"),
-            )  # fmt: skip
+            )
             rows.append({**key, "method": "hutchinson", "evaluations": probes, **moments._asdict()})
     table = pd.DataFrame(rows)
     write_arrays(
         out, arrays, name=name, type=entry["type"], model=source, latents_sha256=file_hash(latents), seed=seed, t0=t0,
         sigma=sigma, sample=sample, guidance=guidance, precision=precision, leading=leading, probes=probes,
-    )  # fmt: skip
+    )
     write_csv(metrics, table)
     for checkpoint in checkpoints:
         checkpoint.remove()
     shown = [c for c in ("kind", "method", "evaluations", "largest", f"rank_{SKIP + 1}", "median", "rms", "score_error")
-             if c in table]  # fmt: skip
+             if c in table]
     click.echo(table[shown].to_string(index=False, float_format="%.4g", na_rep="-"))
     click.echo(f"{out}, {metrics}: curvature of {name} at t={t0}, N={dimensions}")
 

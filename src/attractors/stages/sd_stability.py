@@ -41,7 +41,7 @@ def embeddings(embedding: Embedding, images: np.ndarray, device: torch.device) -
 @click.option(
     "--lpips", type=click.Path(dir_okay=False), default=LPIPS, help="LPIPS weights.",
     show_default="models/lpips/alex.safetensors",
-)  # fmt: skip
+)
 @device_option
 @out_option
 def main(study: dict, folder: Path, lpips: str, device: str, out: str) -> None:
@@ -73,7 +73,7 @@ def main(study: dict, folder: Path, lpips: str, device: str, out: str) -> None:
                 np.linalg.norm(a - b) ** power
                 for peer in entries if peer != name
                 for a, b in zip(mine, np.roll(found[peer][distance], 1, 0), strict=False)
-            ]  # fmt: skip
+            ]
             row |= {distance: pairs.mean(), f"{distance}_min": pairs.min(), f"{distance}_max": pairs.max()}
             row[f"{distance}_other"] = np.mean(other) if other else np.nan
             row[f"{distance}_repetition"] = 1 - row[distance] / row[f"{distance}_other"]

@@ -22,7 +22,7 @@ def main(out: Path) -> None:
     params_settings(params, "params.yaml")
     found = {name: stage_settings(name, kinds, params) for name, kinds in ALONE.items()}
     for folder, names, settings in (("sweeps", [*runs["sweeps"], *(runs.get("along") or [])], sweep_settings),
-                                    ("prompts", runs.get("studies") or {}, study_settings)):  # fmt: skip
+                                    ("prompts", runs.get("studies") or {}, study_settings)):
         for name in names:
             content = read_yaml(ROOT / folder / f"{name}.yaml")
             stages = settings(content, params, f"{folder}/{name}.yaml")

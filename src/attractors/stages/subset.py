@@ -45,7 +45,7 @@ def main(dataset: str, source: Path | None, values: str | None, seed: int, out: 
         dataset, *([source] if source else places(ROOT, dataset)),
         progress=lambda steps: progress(steps, f"read {dataset}", "image"),
         say=lambda line: click.echo(line, err=True), values=values,
-    )  # fmt: skip
+    )
     order = nested_order(len(images), seed)
     images = images[order]
     write_arrays(

@@ -51,12 +51,12 @@ def main(model: str, seed: int, device: str, metrics: str, out: str, settings: T
     values, arrays = compare(
         model.cpu().double(), memories, drawn.cpu().double().numpy(), grid(settings.extent, settings.side),
         settings.t, settings.times, settings.cluster_distance, settings.delta,
-    )  # fmt: skip
+    )
     write_json(metrics, values)
     write_arrays(
         out, arrays, model_sha256=file_hash(path), seed=seed, t=settings.t, sigma=model.sigma,
         extent=settings.extent, side=settings.side, steps=steps, cluster_distance=settings.cluster_distance,
-    )  # fmt: skip
+    )
     click.echo(
         f"{out}, {metrics}: {samples:,} samples, energy and score on a {settings.side}^2 grid at t = {settings.t:g}"
     )

@@ -47,7 +47,7 @@ def main(seed: int, out: str, data: Circle, settings: Minima) -> None:
                 "chance": merging_probability(K, beta),
                 "ripple": ripple(energy(circle_radius(beta) * ring, memories, beta), beta),
             }
-        )  # fmt: skip
+        )
     write_csv(out, pd.DataFrame(rows))
     click.echo(f"{out}: minima of {len(sizes)} training sets at {len(times)} times")
 

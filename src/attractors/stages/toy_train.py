@@ -37,13 +37,13 @@ def main(
     record = {
         "network": described, "size": size, "points": data.points, "seed": seed, "train": settings.model_dump(),
         "step": settings.iterations, "subset_sha256": array_hash(memories),
-    }  # fmt: skip
+    }
     checkpoint = Checkpoint(out, __file__, device, **record)
     weights = train(
         model, torch.from_numpy(memories).float().to(device), settings, seed, checkpoint.load(device), checkpoint.save,
         lambda steps: progress(steps, f"toy K={size}", initial=steps.start, total=steps.stop),
         score_matching_loss,
-    )  # fmt: skip
+    )
     write_model(out, weights, **record)
     checkpoint.remove()
     parameters = sum(p.numel() for p in model.parameters())

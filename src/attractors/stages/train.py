@@ -62,14 +62,14 @@ def run(
         "network": network, "diffusion": diffusion, "image_shape": list(images.shape[1:]), "size": size,
         "seed": seed, "train": settings.model_dump(), "step": settings.iterations, "subset_sha256": array_hash(images),
         **faster.record(),
-    }  # fmt: skip
+    }
     checkpoint, first = Checkpoint(out, __file__, device, **record), rank() == 0
     label = f"train {sweep['name']} K={size}"
     weights = train(
         model, memories.to(device), settings, seed, checkpoint.load(device),
         checkpoint.save if first else lambda state: None,
         lambda steps: progress(steps, label, initial=steps.start, total=steps.stop, disable=not first),
-    )  # fmt: skip
+    )
     if not first:
         return
     write_model(out, weights, **record)

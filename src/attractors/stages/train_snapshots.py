@@ -44,7 +44,7 @@ def main(sweep: dict, subset: str, size: int, skip: int, seed: int, device: str,
     record = {
         "network": network, "diffusion": diffusion, "image_shape": list(images.shape[1:]), "size": size, "skip": skip,
         "seed": seed, "train": settings.model_dump(), "subset_sha256": array_hash(images),
-    }  # fmt: skip
+    }
     wanted = snapshot_steps(settings.iterations, settings.snapshots, CHECK_EVERY)
     checkpoint = Checkpoint(out, __file__, found, **record)
     state = checkpoint.load(found)
@@ -58,7 +58,7 @@ def main(sweep: dict, subset: str, size: int, skip: int, seed: int, device: str,
     train(
         model, memories.to(found), settings, seed, state, save,
         lambda steps: progress(steps, f"train {sweep['name']} K={size}", initial=steps.start, total=steps.stop),
-    )  # fmt: skip
+    )
     kept.append(nn.utils.parameters_to_vector(parameters).detach())
     write_arrays(out, {"steps": np.array(wanted), "weights": torch.stack(kept).cpu().numpy()}, **record)
     checkpoint.remove()

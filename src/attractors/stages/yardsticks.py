@@ -65,7 +65,7 @@ def of_data(s: np.ndarray, noise: np.ndarray, alpha_bar: np.ndarray) -> tuple[Ar
 def of_model(
     model: Diffusion, sets: dict[str, torch.Tensor], noise: dict[str, torch.Tensor], memories: torch.Tensor,
     seed: int, settings: Yardsticks,
-) -> Arrays:  # fmt: skip
+) -> Arrays:
     """Return denoising errors, local dimensions and departures from the exact denoiser.
 
     sets: images by name, `samples`, `training` and, where there are any, `held_out`; noise: of the last two.
@@ -108,7 +108,7 @@ def of_model(
 def main(
     sweep: dict | None, synthetic: str, training: str, values: str | None, size: int | None, model: str | None,
     seed: int, device: Any, out: str, settings: Yardsticks,
-) -> None:  # fmt: skip
+) -> None:
     """Measure by other definitions how much the samples SYNTHETIC and their MODEL memorize of the images TRAINING.
 
     Of every sample: the ratio d1 / d2 and the adaptive distance. Of the model: denoising errors at images of S and at
@@ -131,7 +131,7 @@ def main(
         check_time(settings.t0, denoiser, model)
     arrays = of_samples(s, s_prime, settings, device)
     words = [f"{is_memorized(arrays['ratio']).mean():.3f} memorized by the ratio d1 / d2 < 1/3",
-             f"{(arrays['adaptive'] < 1).mean():.3f} copies by the adaptive distance"]  # fmt: skip
+             f"{(arrays['adaptive'] < 1).mean():.3f} copies by the adaptive distance"]
     if model:
         chosen = {"training": s[: settings.images]} | ({"held_out": others} if len(others) else {})
         first = {"training": 0, "held_out": size}
@@ -141,7 +141,7 @@ def main(
                 for i in range(len(images))
             ])
             for name, images in chosen.items()
-        }  # fmt: skip
+        }
         posterior_arrays, found = of_data(s, noise["training"], denoiser.alpha_bar.cpu().numpy())
         on_device = {name: torch.from_numpy(z).to(device) for name, z in noise.items()}
         chosen = {"samples": s_prime[: settings.samples], **chosen}
@@ -153,7 +153,7 @@ def main(
         record |= found | {"data_dimension": neighbour_dimension(around), "model_sha256": file_hash(model)}
         record |= {"dimensions": math.prod(s.shape[1:])}
         words.append(f"dimension {arrays['samples_flipd'].mean():.1f} (FLIPD) at samples, "
-                     f"{record['data_dimension']:.1f} of the data")  # fmt: skip
+                     f"{record['data_dimension']:.1f} of the data")
     write_arrays(out, arrays, **record)
     click.echo(f"{out}: {len(s_prime):,} samples, K = {size}: {'; '.join(words)}")
 
