@@ -1,13 +1,17 @@
 """Bad input: one line that names the option or file and what would be right, before any work, and nothing written."""
 
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import ROOT
 
 from attractors.arrays import write_arrays
+from attractors.cli import group
+from attractors.cli.settings import checkout_around
 from attractors.data.images import read_images
 
 
@@ -116,11 +120,51 @@ def test_a_subset_holds_the_digits_in_subset_order_scaled_to_minus_one_to_one(su
     np.testing.assert_allclose(read_images(subset)[:, 0], expected, atol=1e-6)
 
 
-def test_help_of_every_stage_explains_its_options():
-    for script in ("subset", "train", "sample", "neighbours", "classify", "clusters", "scale", "fan_out"):
-        result = run(script, "--help")
-        assert result.returncode == 0, script
-        assert "--" in result.stdout, script
+def test_every_file_of_a_stage_or_command_is_in_the_table_of_help_and_says_what_it_does():
+    rooms = {room: {path.stem for path in (ROOT / "src/attractors" / room).glob("[!_]*.py")} for room in
+             ("commands", "stages", "figures")}
+    named = {name: path.parent.name for name, (_, path) in group.modules().items()}
+    assert {name for name, room in named.items() if room == "figures"} == {
+        f"figure_{name}" for name in rooms["figures"] - set(group.NO_FIGURES)
+    }
+    assert {name for name, room in named.items() if room != "figures"} == rooms["commands"] | rooms["stages"]
+    said = CliRunner().invoke(group.main, ["--help"], terminal_width=300).output
+    for rows in group.COMMANDS.values():
+        assert all(f"{name} " in said and about in said for name, about in rows.items())
+    assert CliRunner().invoke(group.main, ["sd-generate", "--help"]).exit_code == 0
+
+
+def test_a_traceback_is_shown_on_demand(tmp_path, monkeypatch):
+    arguments = ["export_diffusers", str(tmp_path / "none"), "--out", str(tmp_path / "out")]
+    assert CliRunner().invoke(group.main, arguments).output == f"Error: {tmp_path / 'none'}: no such file\n"
+    monkeypatch.setenv("ATTRACTORS_DEBUG", "1")
+    output = CliRunner().invoke(group.main, arguments).output
+    assert output.startswith("Traceback") and output.endswith(f"Error: {tmp_path / 'none'}: no such file\n")
+
+
+def test_a_reader_that_closes_the_pipe_is_no_error():
+    code = "import click; from attractors.cli.stage import Stage\n" \
+        "click.command(cls=Stage)(lambda: [click.echo('x' * 99999) for _ in range(99)])()"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT / "src", stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    process.stdout.read(1)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.wait(60)
+
+
+def test_the_checkout_around_the_current_folder_is_the_one_that_commands_act_on(tmp_path):
+    (tmp_path / "src" / "attractors").mkdir(parents=True)
+    (tmp_path / "dvc.yaml").touch()
+    (tmp_path / "deeper").mkdir()
+    command = [sys.executable, ROOT / "src/main.py", "scale", "digits"]
+    environment = os.environ | {"PYTHONPATH": ""}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path / "deeper",
+                            env=environment)
+    assert f"The code of {ROOT} acts on the checkout around this folder, {tmp_path}.\n" in result.stderr
+    assert "neither a scale" in result.stderr and not (tmp_path / "runs.yaml").exists()
+    assert checkout_around(tmp_path / "deeper") == tmp_path and checkout_around(tmp_path.parent) is None
+    assert "The code of" not in run("scale", "desktop").stderr
 
 
 @pytest.mark.parametrize("order", [["sweep"], ["sweep", "params"], ["params", "sweep"]])

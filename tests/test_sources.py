@@ -122,13 +122,13 @@ def test_closure_has_the_packages_around_a_module_and_follows_relative_imports(t
 
 
 def test_hidden_files_are_no_commands(tmp_path, monkeypatch):
-    stages = tmp_path / "stages"
-    stages.mkdir()
-    (stages / "train.py").write_text("\ndef main():\n    pass\n")
-    (stages / ".#train.py").symlink_to("nowhere")
-    (stages / "._train.py").write_bytes(b"\x00\x05\x16\x07\xff")
+    figures = tmp_path / "figures"
+    figures.mkdir()
+    (figures / "mine.py").touch()
+    (figures / ".#mine.py").symlink_to("nowhere")
+    (figures / "._mine.py").write_bytes(b"\x00\x05\x16\x07\xff")
     monkeypatch.setattr(group, "PACKAGE", tmp_path)
-    assert list(group.modules.__wrapped__()) == ["train"]
+    assert [name for name in group.modules.__wrapped__() if name.startswith("figure_")] == ["figure_mine"]
 
 
 def test_a_file_for_every_command_names_what_it_imports(tmp_path):

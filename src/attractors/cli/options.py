@@ -1,77 +1,59 @@
-"""Options of the command line, generated from a section of settings: their types, ranges, defaults and help."""
+"""Options of the command line, one for each field of a section of settings, which pydantic checks."""
 
 from collections.abc import Iterator
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, get_args
 
 import click
 from pydantic import TypeAdapter, ValidationError
-from pydantic.fields import FieldInfo
 
-from attractors.settings.section import Section, alternatives, bounds, in_words
+from attractors.settings.section import Section, in_words, limits
 
 
-class Union(click.ParamType):
-    """A field of several types, such as a distance or the word auto."""
+class Setting(click.ParamType):
+    """The value of a field, or of a member of its list, read from the text of the command line."""
 
-    def __init__(self, field: FieldInfo) -> None:
-        self.words = in_words(field)
-        self.adapter: TypeAdapter = TypeAdapter(field.annotation)  # type: ignore[arg-type]  # no field is without a type
-        self.name = "|".join(
-            "|".join(get_args(part)) if get_origin(part) is Literal else "number"
-            for part in alternatives(field.annotation)
-        )
+    def __init__(self, annotation: Any, schema: dict[str, Any], config: Any) -> None:
+        self.adapter: TypeAdapter = TypeAdapter(annotation, config=config)
+        self.schema, self.name = schema, _metavar(schema)
+
+    def get_metavar(self, *_: Any, **__: Any) -> str:
+        """Return what --help shows in place of the value."""
+        return self.name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the value of the field that a word on the command line stands for, or fail with one line."""
+        """Return the value that a word stands for, or fail with one line. Values of files were checked before."""
         try:
             return self.adapter.validate_strings(value) if isinstance(value, str) else value
         except ValidationError:
-            self.fail(f"{value!r}: it must be {self.words}", param, ctx)
+            self.fail(f"{value!r}: it must be {in_words(self.schema)}", param, ctx)
 
 
-def click_type(annotation: Any, field: FieldInfo) -> click.ParamType:
-    """Return how click reads one value of the type `annotation`, within the field's bounds."""
-    limits = bounds(field)
-    least: Any = limits.get("ge", limits.get("gt"))
-    most: Any = limits.get("le", limits.get("lt"))
-    if get_origin(annotation) is Literal:
-        return click.Choice(get_args(annotation))
-    if annotation is int:
-        return click.IntRange(least, most)
-    if annotation is float and not limits:
-        return click.FLOAT
-    if annotation is float:
-        return click.FloatRange(least, most, min_open="gt" in limits, max_open="lt" in limits)
-    return {bool: click.BOOL, str: click.STRING}[annotation]
+def _metavar(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return "|".join(_metavar(part) for part in schema["anyOf"] if part.get("type") != "null")
+    return schema.get("const") or "|".join(schema.get("enum", ())) or schema["type"].upper()
 
 
-def option_of(name: str, field: FieldInfo) -> click.Option:
+def option_of(section: type[Section], name: str) -> click.Option:
     """Return the option of one field: --steps of steps, --method (which may be repeated) of the list methods."""
-    kinds = alternatives(field.annotation)
-    flag = f"--{name.replace('_', '-')}"
-    words: dict[str, Any] = {}
-    if field.is_required():
-        words["required"] = True
-    elif field.default is not None:
-        words["default"] = field.default
-    if get_origin(kinds[0]) is tuple:
-        (member, *_) = get_args(kinds[0])
-        return click.Option(
-            [flag.removesuffix("s"), name], type=click_type(alternatives(_bare(member))[0], field), multiple=True,
-            help=field.description, **words,
-        )
-    if kinds == [bool]:
-        return click.Option([f"{flag}/--no-{flag[2:]}"], default=field.default, help=field.description)
-    kind = click_type(_bare(kinds[0]), field) if len(kinds) == 1 else Union(field)
-    return click.Option([flag], type=kind, help=field.description, **words)
-
-
-def _bare(annotation: Any) -> Any:
-    return getattr(annotation, "__origin__", annotation) if hasattr(annotation, "__metadata__") else annotation
+    field, schema = section.model_fields[name], section.model_json_schema()["properties"][name]
+    flag, annotation = f"--{name.replace('_', '-')}", field.annotation
+    words: dict[str, Any] = {"required": True} if field.is_required() else {"default": field.default}
+    names = [flag, name]
+    if many := schema.get("type") == "array":
+        names, annotation, schema = [flag.removesuffix("s"), name], get_args(annotation)[0], schema["items"]
+    elif _metavar(schema) == "BOOLEAN":
+        return click.Option([f"{flag}/--no-{flag[2:]}"], help=field.description, **words)
+    else:
+        annotation = Annotated[annotation, *field.metadata] if field.metadata else annotation
+    bounds = " or ".join(filter(None, map(limits, schema.get("anyOf", [schema]))))
+    text = f"{field.description}  [{bounds}]" if bounds else field.description
+    kind = Setting(annotation, schema, section.model_config)
+    return click.Option(names, type=kind, multiple=many, help=text, **words)
 
 
 def options_of(*sections: type[Section]) -> Iterator[click.Option]:
     """Yield the options of all fields of `sections`, in their order."""
     for section in sections:
-        for name, field in section.model_fields.items():
-            yield option_of(name, field)
+        for name in section.model_fields:
+            yield option_of(section, name)

@@ -9,15 +9,16 @@ import click
 from ruamel.yaml import YAML
 
 
-def _checkout() -> Path | None:
-    """The checkout that commands act on: this file's or, once installed, the nearest around the current folder."""
-    for folder in (Path(__file__).resolve().parents[3], Path.cwd(), *Path.cwd().parents):
-        if (folder / "dvc.yaml").is_file() and (folder / "src" / "attractors").is_dir():
-            return folder
+def checkout_around(folder: Path) -> Path | None:
+    """Return the checkout of this project that holds `folder`, or None."""
+    for root in (folder, *folder.parents):
+        if (root / "dvc.yaml").is_file() and (root / "src" / "attractors").is_dir():
+            return root
     return None
 
 
-CHECKOUT = _checkout()
+OF_CODE = checkout_around(Path(__file__).resolve())  # None where the package is installed without its checkout
+CHECKOUT = checkout_around(Path.cwd()) or OF_CODE  # the one that commands act on
 ROOT = CHECKOUT or Path.cwd()  # what paths such as models/lpips are relative to
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of what becomes a path and a word of a shell's command line
 LARGEST, DEEPEST = 2**20, 32  # bytes of a YAML file, and levels of its nesting

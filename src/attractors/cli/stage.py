@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,25 @@ def check_out(params: dict[str, Any]) -> None:
                 raise click.BadParameter(f"{out}: it is read too, and would be overwritten", param_hint="--out")
 
 
+def one_line(error: Exception) -> str | None:
+    """Return the line that a user reads of a mistake, a bad file or too little memory; None for a fault of the code."""
+    if isinstance(error, ValueError | FloatingPointError):
+        return str(error)
+    if isinstance(error, MemoryError | OverflowError) or (
+        isinstance(error, RuntimeError) and TOO_LARGE.search(str(error))
+    ):
+        return f"too large ({' '.join(str(error).split())[:200]})"
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):  # click ends in silence at a closed pipe
+        return f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
+    return None
+
+
 class Stage(click.Command):
     """A command whose mistakes are one line: bad settings exit with 2, bad files and failed runs with 1.
 
-    The products of NumPy and SciPy take one thread: each number of threads rounds sums in its own way, and theirs
-    would otherwise be that of the machine's cores, or of OMP_NUM_THREADS.
+    With ATTRACTORS_DEBUG=1 in the environment the traceback comes before that line. The products of NumPy and SciPy
+    take one thread: each number of threads rounds sums in its own way, and theirs would otherwise be that of the
+    machine's cores, or of OMP_NUM_THREADS.
     """
 
     sections: tuple[type, ...] = ()  # classes of settings, whose fields are options
@@ -54,14 +69,13 @@ class Stage(click.Command):
         check_out(context.params)
         try:
             return super().invoke(context)
-        except (ValueError, FloatingPointError) as error:
-            raise click.ClickException(str(error)) from None
-        except (MemoryError, OverflowError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not TOO_LARGE.search(str(error)):
+        except Exception as error:
+            message = one_line(error)
+            if message is None:
                 raise
-            raise click.ClickException(f"too large ({' '.join(str(error).split())[:200]})") from None
-        except OSError as error:
-            raise click.ClickException(f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")) from None
+            if os.environ.get("ATTRACTORS_DEBUG"):
+                traceback.print_exc()
+            raise click.ClickException(message) from None
 
 
 def _section(context: click.Context, path: Path | str, content: dict[str, Any], top: bool) -> dict[str, Any]:
@@ -73,22 +87,21 @@ def _section(context: click.Context, path: Path | str, content: dict[str, Any], 
     from attractors.settings.section import check
 
     command: Any = context.command
-    name, sections = command.name, (*command.sections, Common)
+    sections = (*command.sections, Common)
     known = {field for section in sections for field in section.model_fields}
     plain = {key: value for key, value in content.items() if top and key in known}
-    section = content.get(name) or {}
+    section = content.get(command.name) or {}
     try:
         check(plain, str(path), *sections, partial=True)
-        check(section, f"{path}: {name}", *sections, partial=True)
+        check(section, f"{path}: {command.name}", *sections, partial=True)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     return {**plain, **section}
 
 
-def _params(
-    context: click.Context, _: click.Parameter, path: str | None
-) -> None:  # click reads what is given before what is not, so --sweep may have been read by now
+def _params(context: click.Context, _: click.Parameter, path: str | None) -> None:
     settings = _section(context, path, read_yaml(path), top=True) if path else {}
+    # What is given is read before what is not, so --sweep may have been read by now; it takes precedence.
     context.default_map = {**settings, **(context.default_map or {})}
 
 
@@ -98,6 +111,12 @@ def _sweep(context: click.Context, _: click.Parameter, path: str | None) -> dict
     content = read_yaml(path)
     context.default_map = {**(context.default_map or {}), **_section(context, path, content, top=False)}
     return {**content, "name": Path(path).stem}
+
+
+def add_options(function: Any, *options: click.Option) -> Any:
+    """Return `function` with more options, which --help shows before those that it has."""
+    function.__click_params__ = [*getattr(function, "__click_params__", []), *reversed(options)]
+    return function
 
 
 def stage(
@@ -118,33 +137,23 @@ def stage(
             from attractors.settings.section import check
 
             @functools.wraps(function)
-            def checked(**values: Any) -> Any:
-                own = {key: values.pop(key) for section in sections.values() for key in section.model_fields}
-                return function(**values, **dict(zip(sections, check(own, name, *sections.values()), strict=True)))
+            def called(**values: Any) -> Any:
+                settings = {key: values.pop(key) for section in sections.values() for key in section.model_fields}
+                return function(**values, **dict(zip(sections, check(settings, name, *sections.values()), strict=True)))
 
-            called = checked
-            generated = list(options_of(*sections.values()))  # after the options of files, in the text of --help
-            called.__click_params__ = generated[::-1] + getattr(function, "__click_params__", [])
+            # after the options of files, in the text of --help
+            called.__click_params__ = [
+                *reversed([*options_of(*sections.values())]), *getattr(function, "__click_params__", []),
+            ]
+        files = {"callback": _params, "expose_value": False, "help": "The file with the defaults of the options below."}
+        file = {"type": click.Path(dir_okay=False), "is_eager": True}
         if sweep or study:
-            called = click.option(
-                "--sweep" if sweep else "--study",
-                type=click.Path(dir_okay=False),
-                callback=_sweep,
-                is_eager=True,
-                required="required" in (sweep, study),
-                help=f"A file as in {'sweeps' if sweep else 'prompts'}/, whose section {name} holds defaults of the "
-                "options below.",
-            )(called)
-        called = click.option(
-            "--params",
-            type=click.Path(dir_okay=False),
-            default=CHECKOUT and CHECKOUT / "params.yaml",
-            callback=_params,
-            is_eager=True,
-            expose_value=False,
-            help="The file with the defaults of the options below.",
-            show_default="params.yaml of the checkout",
-        )(called)
+            about = f"A file as in {'sweeps' if sweep else 'prompts'}/, whose section {name} holds defaults of the " \
+                "options below."
+            option, needed = "--sweep" if sweep else "--study", "required" in (sweep, study)
+            called = click.option(option, callback=_sweep, required=needed, help=about, **file)(called)
+        default, shown = CHECKOUT and CHECKOUT / "params.yaml", "params.yaml of the checkout"
+        called = click.option("--params", default=default, show_default=shown, **file, **files)(called)
         context = {"show_default": True, "max_content_width": 100}
         command = click.command(name, cls=Stage, context_settings=context)(called)
         command.sections = tuple(sections.values())
@@ -154,6 +163,9 @@ def stage(
 
 
 out_option = click.option("--out", type=click.Path(dir_okay=False), required=True, help="The file to write.")
+replicate_option = click.option(
+    "--replicate", type=click.IntRange(0), default=0, help="Number of the replicate; the first is 0."
+)
 
 
 def seed_option(function: Callable) -> Callable:
@@ -161,12 +173,7 @@ def seed_option(function: Callable) -> Callable:
     from attractors.cli.options import option_of
     from attractors.settings.common import Common
 
-    return _with(function, option_of("seed", Common.model_fields["seed"]))
-
-
-replicate_option = click.option(
-    "--replicate", type=click.IntRange(0), default=0, help="Number of the replicate; the first is 0."
-)
+    return add_options(function, option_of(Common, "seed"))
 
 
 def seed_of_replicate(function: Callable) -> Callable:
@@ -180,8 +187,3 @@ def seed_of_replicate(function: Callable) -> Callable:
         return function(seed=seed + replicate, **values)
 
     return replicate_option(seed_option(called))
-
-
-def _with(function: Any, option: click.Option) -> Callable:
-    function.__click_params__ = [*getattr(function, "__click_params__", []), option]
-    return function

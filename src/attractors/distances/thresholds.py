@@ -4,12 +4,13 @@ The paper picks both by eye, for each K, between the two peaks of each histogram
 resampling confirms two peaks, and only between a peak of copies and a peak of distances too large for copies.
 """
 
-import difflib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from numbers import Real
 
 import numpy as np
+
+from attractors.words import suggestion
 
 BINS_PER_DECADE = 100
 RESAMPLES = 500
@@ -82,8 +83,7 @@ def given_thresholds(
         return [value(setting, name)] * len(sizes)
     for key, entry in setting.items():
         if key not in (DEFAULT, sweep) and sweeps and key not in sweeps:
-            close = difflib.get_close_matches(str(key), [*sweeps, sweep, DEFAULT], 1)
-            hint = f"; did you mean {close[0]}?" if close else f"; sweeps are {', '.join(sorted(sweeps))}"
+            hint = suggestion(key, [*sorted({*sweeps, sweep}), DEFAULT], "sweeps are")
             raise ValueError(f"{name} names no sweep {str(key)[:80]!r}{hint}")
         of_sweep(entry, f"{name}.{key}", list(sizes) if key == sweep else None)
     entries = of_sweep(setting.get(sweep, setting.get(DEFAULT, AUTO)), name, None)

@@ -4,12 +4,15 @@ A section is a subclass of `Section`. Its fields make the options of the stage t
 (attractors.cli.stage), and check what a sweep's file and params.yaml hold.
 """
 
-import difflib
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+
+from attractors.words import suggestion
+
+KINDS = {"boolean": "true or false", "string": "text", "object": "a mapping", "integer": "whole number",
+         "number": "number"}
+LIMITS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 
 
 class Section(BaseModel):
@@ -22,62 +25,33 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _plain(cls, value: Any) -> Any:
+    def _plain(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, list | tuple):
-            return tuple(cls._plain(part) for part in value)
+            return tuple(cls._plain(part, info) for part in value)
         if type(value) is float and value.is_integer():
             value = int(value)
         if type(value) is int and not -(2**63) < value < 2**63:
-            raise ValueError("it must fit into 64 bits")
+            raise ValueError(f"{info.field_name} is {str(value)[:20]}; it must be finite and fit into 64 bits")
         return value
 
 
-def alternatives(annotation: Any) -> list[Any]:
-    """Return the types that a field may have, in their order, without None."""
-    if get_origin(annotation) in (Union, UnionType):
-        return [part for entry in get_args(annotation) if entry is not NoneType for part in alternatives(entry)]
-    return [annotation]
+def limits(schema: dict[str, Any]) -> str:
+    """Return the bounds in the JSON schema of a number in words: "at least 1 and at most 10", or nothing."""
+    return " and ".join(f"{words} {schema[key]:,}" for key, words in LIMITS.items() if key in schema)
 
 
-def bounds(field: FieldInfo) -> dict[str, float]:
-    """{"ge", "gt", "le", "lt": the number} of those bounds that a field's values, or the members of its list, have."""
-    found = list(field.metadata)
-    for annotation in alternatives(field.annotation):
-        for part in (annotation, *get_args(annotation)):
-            found += getattr(part, "__metadata__", ())
-    parts = [part for entry in found for part in (entry, *getattr(entry, "metadata", ()))]
-    return {
-        key: getattr(part, key) for key in ("ge", "gt", "le", "lt") for part in parts
-        if getattr(part, key, None) is not None
-    }
-
-
-def in_words(field: FieldInfo) -> str:
-    """Return what a field may hold, as the end of the sentence "it must be ..."."""
-    limits = bounds(field)
-    signs = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-    limit = " and ".join(f"{signs[key]} {value:,}" for key, value in limits.items())
-
-    def words(annotation: Any, many: bool = False) -> str:
-        origin, parts = get_origin(annotation), get_args(annotation)
-        if origin is Annotated:
-            return words(parts[0], many)
-        if origin is Literal:
-            return ", ".join(map(str, parts)) if len(parts) == 1 else f"one of {', '.join(map(str, parts))}"
-        if origin is tuple:
-            return f"a list of {words(parts[0], True)}"
-        name = {bool: "true or false", str: "text", int: "whole number", float: "number"}.get(annotation, "a mapping")
-        if annotation not in (int, float):
-            return name
-        return f"{'' if many else 'a '}{name}{'s' * many}{f' {limit}' if limit else ''}"
-
-    return " or ".join(words(annotation) for annotation in alternatives(field.annotation))
-
-
-def suggestion(name: object, known: list[str]) -> str:
-    """Words to follow "no such setting": the known name that comes closest, or else all of them."""
-    close = difflib.get_close_matches(str(name), known, 1)
-    return f"; did you mean {close[0]}?" if close else f"; it has {', '.join(known) or 'none'}"
+def in_words(schema: dict[str, Any], many: bool = False) -> str:
+    """Return what the JSON schema of a field admits, as the end of the sentence "it must be ..."."""
+    if "anyOf" in schema:
+        return " or ".join(in_words(part, many) for part in schema["anyOf"] if part.get("type") != "null")
+    if "enum" in schema or "const" in schema:
+        return f"one of {', '.join(map(str, schema['enum']))}" if "enum" in schema else str(schema["const"])
+    if schema["type"] == "array":
+        return f"a list of {in_words(schema['items'], True)}"
+    kind = KINDS[schema["type"]]
+    if schema["type"] in ("integer", "number"):
+        kind = f"{kind}s" if many else f"a {kind}"
+    return f"{kind} {limits(schema)}".rstrip()
 
 
 def check(values: object, where: str, *sections: type[Section], partial: bool = False) -> tuple[Section, ...]:
@@ -89,32 +63,24 @@ def check(values: object, where: str, *sections: type[Section], partial: bool = 
     """
     if not isinstance(values, dict):
         raise ValueError(f"{where} must be a mapping of settings; it is {str(values)[:80]}")
-    fields = {name: field for section in sections for name, field in section.model_fields.items()}
+    fields = [name for section in sections for name in section.model_fields]
     for name in values:
         if name not in fields:
-            raise ValueError(f"{where} has no setting {str(name)[:80]!r}{suggestion(name, list(fields))}")
+            raise ValueError(f"{where} has no setting {str(name)[:80]!r}{suggestion(name, fields)}")
     made = []
     for section in sections:
         try:
-            own = {name: value for name, value in values.items() if name in section.model_fields}
-            made.append(section.model_validate(own))
+            made.append(section.model_validate({key: values[key] for key in section.model_fields if key in values}))
         except ValidationError as failure:
             errors = [error for error in failure.errors() if not (partial and error["type"] == "missing")]
             if errors:
-                raise ValueError(f"{where}: {_one_line(errors[0], own, fields)}") from None
+                raise ValueError(f"{where}: {_one_line(errors[0], values, section)}") from None
     return () if partial else tuple(made)
 
 
-def _one_line(error: Any, values: dict[str, Any], fields: dict[str, FieldInfo]) -> str:
-    if not error["loc"]:  # of several settings together
+def _one_line(error: Any, values: dict[str, Any], section: type[Section]) -> str:
+    if error["type"] == "value_error":  # of a validator, which says itself what would be right
         return str(error["msg"]).removeprefix("Value error, ")
     name = str(error["loc"][0])
-    if error["type"] == "missing":
-        return f"{name} is missing; it must be {in_words(fields[name])}"
-    words = in_words(fields[name])
-    if error["type"] == "value_error":  # of a validator, which says itself what would be right
-        message = str(error["msg"]).removeprefix("Value error, ")
-        if "64 bits" not in message:
-            return message
-        words = "finite and fit into 64 bits"
-    return f"{name} is {str(values[name])[:80]}; it must be {words}"
+    state = "missing" if error["type"] == "missing" else str(values[name])[:80]
+    return f"{name} is {state}; it must be {in_words(section.model_json_schema()['properties'][name])}"

@@ -3,7 +3,6 @@
 Only commands that look at whole files import this module, so that a new section makes no other stage stale.
 """
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from attractors.settings.study import Generation, LatentCurvature
 from attractors.settings.toy import Circle, Minima, ScoreMLP, ToyEvaluation, ToyOptimisation
 from attractors.settings.train import Training
 from attractors.settings.yardsticks import Drawing, Snapshots, Yardsticks
+from attractors.words import suggestion
 
 Sections = dict[str, tuple[type[Section], ...]]
 SWEEP: Sections = {
@@ -49,9 +49,8 @@ def refuse_unknown(content: dict[str, Any], known: list[str], path: Path | str) 
     """Raise ValueError, naming the file, for a top-level entry of `content` that is not known."""
     for name in content:
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, 1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-            raise ValueError(f"{path}: no section or setting {str(name)[:80]!r}; {hint}")
+            hint = suggestion(name, known, "there are")
+            raise ValueError(f"{path}: no section or setting {str(name)[:80]!r}{hint}")
 
 
 def params_settings(content: dict[str, Any], path: Path | str) -> None:
