@@ -145,15 +145,16 @@ def stage(
             called.__click_params__ = [
                 *reversed([*options_of(*sections.values())]), *getattr(function, "__click_params__", []),
             ]
-        files = {"callback": _params, "expose_value": False, "help": "The file with the defaults of the options below."}
-        file = {"type": click.Path(dir_okay=False), "is_eager": True}
+        file: Any = {"type": click.Path(dir_okay=False), "is_eager": True}
         if sweep or study:
-            about = f"A file as in {'sweeps' if sweep else 'prompts'}/, whose section {name} holds defaults of the " \
-                "options below."
-            option, needed = "--sweep" if sweep else "--study", "required" in (sweep, study)
+            option, folder = ("--sweep", "sweeps") if sweep else ("--study", "prompts")
+            about = f"A file as in {folder}/, whose section {name} holds defaults of the options below."
+            needed = "required" in (sweep, study)
             called = click.option(option, callback=_sweep, required=needed, help=about, **file)(called)
-        default, shown = CHECKOUT and CHECKOUT / "params.yaml", "params.yaml of the checkout"
-        called = click.option("--params", default=default, show_default=shown, **file, **files)(called)
+        called = click.option(
+            "--params", default=CHECKOUT and CHECKOUT / "params.yaml", show_default="params.yaml of the checkout",
+            callback=_params, expose_value=False, help="The file with the defaults of the options below.", **file,
+        )(called)
         context = {"show_default": True, "max_content_width": 100}
         command = click.command(name, cls=Stage, context_settings=context)(called)
         command.sections = tuple(sections.values())
