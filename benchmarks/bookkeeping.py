@@ -3,8 +3,8 @@
 python benchmarks/bookkeeping.py                  the paper's scale: about 15 minutes of one core
 python benchmarks/bookkeeping.py --scale laptop   the default run's, in two minutes
 
-A stand-in writes a line for each output, which depends on what the stage reads. `sources` and `settings`, whose files
-others read, run as they are. Seconds are of the processor, which other work on the machine lengthens little, and of the
+A stand-in writes a line for each output, which depends on what the stage reads. `inputs`, whose files others read, runs
+as it is. Seconds are of the processor, which other work on the machine lengthens little, and of the
 clock.
 """
 
@@ -31,7 +31,7 @@ from small_scale import checkout, commit, environment, git  # noqa: E402
 from scheduling.books import Books  # noqa: E402
 from scheduling.graph import whole_graph  # noqa: E402
 
-REAL = ("sources", "settings")
+REAL = ("inputs",)
 STAGES = Path(".stages.json")  # {name: its inputs and outputs}: DVC would take seconds to tell a stand-in
 STAND_IN = """\
 import os, sys
@@ -84,7 +84,7 @@ def keep_books(folder):
     with contextlib.chdir(folder):
         started, clock = time.process_time(), time.monotonic()
         books = Books(folder)
-        graph = whole_graph(books.repo, lambda command: False, set())
+        graph = whole_graph(books.repo)
         books.repo.status()
         click.echo(f"  opened, graph and status: {time.process_time() - started:.1f} s of the processor")
 

@@ -26,7 +26,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from attractors.cli.settings import read_yaml  # noqa: E402
-from attractors.commands.fan_out import takes_device  # noqa: E402
 from attractors.commands.scale import read_sweep  # noqa: E402
 from scheduling.graph import kind, whole_graph  # noqa: E402
 
@@ -49,7 +48,7 @@ def paper_graph(scale):
         subprocess.run(["git", "clone", "-q", str(ROOT), folder], check=True)
         subprocess.run([sys.executable, "src/main.py", "scale", scale], cwd=folder, check=True, capture_output=True)
         with contextlib.chdir(folder), Repo(folder) as repo:
-            return whole_graph(repo, takes_device, {"sources"}), read_yaml(f"{folder}/runs.yaml")["runs"]
+            return whole_graph(repo, {"inputs"}), read_yaml(f"{folder}/runs.yaml")["runs"]
 
 
 def seconds_of(name, runs, spectra):

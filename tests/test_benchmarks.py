@@ -139,7 +139,7 @@ def test_the_schedule_counts_every_stage_of_a_model_that_takes_a_device():
     stages = schedule.read_yaml(schedule.ROOT / "models/dvc.yaml")["stages"]
     kinds = [
         name for name, stage in stages.items()
-        if stage.get("foreach") == "${runs}" and schedule.takes_device(stage["do"]["cmd"])
+        if stage.get("foreach") == "${runs}" and stage["do"]["meta"]["gpu"]
     ]
     assert {"train", "sample", "yardsticks"} <= set(kinds)
     runs = {"cifar10-128-2000": {"sweep": "cifar10-128", "dataset": "cifar10", "size": 2000}}

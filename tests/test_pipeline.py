@@ -9,7 +9,13 @@ from conftest import ROOT, pipeline
 from ruamel.yaml import YAML
 from small_scale import checkout, git
 
-from attractors.cli.group import modules
+from attractors.cli.group import main
+from attractors.settings.sweep import ALONE, ALONG, STUDY, SWEEP
+
+FOLDERS = {
+    "${runs}": "${item.sweep}/", "${snapshots}": "${item.sweep}/", "${pairs}": "${item.sweep}/",
+    "${prompts}": "${item.study}/", "${sweeps}": "${key}/", "${studies}": "${key}/",
+}
 
 
 def load(name):
@@ -26,17 +32,11 @@ def _stages():
 
 
 @pytest.mark.parametrize(("name", "stage"), stages(), ids=[name for name, _ in stages()])
-def test_a_stage_depends_on_the_code_of_the_script_it_runs_and_on_no_other(name, stage):
+def test_a_stage_depends_on_its_code_and_settings_and_on_all_files_that_its_command_names(name, stage):
     script = re.search(r"python src/main\.py (\S+)", stage["cmd"]).group(1)
-    listed = [dep for dep in stage["deps"] if dep.startswith("data/sources/") or dep.endswith(".py")]
-    # The report imports every figure by its name, for the words that go with it.
-    figures = [figure for figure in sorted(modules()) if figure.startswith("figure_")] if name == "report" else []
-    own = [] if name == "sources" else [script]
-    assert listed == [f"data/sources/{command}.txt" for command in figures + own]
-
-
-@pytest.mark.parametrize(("name", "stage"), stages(), ids=[name for name, _ in stages()])
-def test_files_named_in_a_command_are_dependencies_or_outputs(name, stage):
+    folder = FOLDERS.get(str(pipeline()[name].get("foreach")), "") if script in SWEEP | ALONG | STUDY else ""
+    listed = [dep for dep in stage["deps"] if dep.startswith("data/inputs/") or dep.endswith(".py")]
+    assert listed == ([] if name == "inputs" else [f"data/inputs/{folder}{script}.json"])
     outs = {
         next(iter(o)) if isinstance(o, dict) else o for key in ("outs", "metrics", "plots") for o in stage.get(key, [])
     }
@@ -47,10 +47,19 @@ def test_files_named_in_a_command_are_dependencies_or_outputs(name, stage):
             assert any(k == word or k.startswith(word + "/") for k in known), word
 
 
+def test_a_stage_may_take_a_gpu_if_its_command_has_the_option_device():
+    for name, stage in stages():
+        command = main.get_command(None, re.search(r"python src/main\.py (\S+)", stage["cmd"]).group(1))
+        has = any(parameter.name == "device" for parameter in command.params)
+        assert stage.get("meta", {}).get("gpu", False) == has, name
+
+
 def test_runs_yaml_is_what_the_laptop_scale_writes():
     from attractors.commands.scale import runs_of
 
     assert load("runs.yaml") == runs_of(["laptop"])
+    rows = re.findall(r"^  (digits\S*: .*)$", (ROOT / "runs.yaml").read_text().partition("runs:")[2], re.MULTILINE)
+    assert len(rows) == 36 and not any("dataset" in row or "neighbours" in row for row in rows)
 
 
 def test_sweeps_whose_files_collide_where_case_does_not_count_are_refused(tmp_path):
@@ -61,29 +70,6 @@ def test_sweeps_whose_files_collide_where_case_does_not_count_are_refused(tmp_pa
     assert runs_of(["digits"], tmp_path)["runs"]
     with pytest.raises(ValueError, match="Digits, digits: sweeps whose files are the same"):
         runs_of(["digits", "Digits"], tmp_path)
-
-
-def test_a_stage_depends_on_all_settings_that_it_reads():
-    from attractors.settings.sweep import ALONE, ALONG, STUDY, SWEEP
-
-    foreach = {
-        "${runs}": "${item.sweep}/",
-        "${snapshots}": "${item.sweep}/",
-        "${pairs}": "${item.sweep}/",
-        "${prompts}": "${item.study}/",
-        "${sweeps}": "${key}/",
-        "${studies}": "${key}/",
-    }
-    loaded = pipeline()
-    for name, stage in stages():
-        listed = [dep for dep in stage["deps"] if dep.startswith("data/settings/")]
-        folder = foreach.get(str(loaded[name].get("foreach")), "")
-        expected = (
-            [f"data/settings/{'' if name in ALONE else folder}{name}.json"]
-            if name in SWEEP | ALONG | STUDY | ALONE
-            else []
-        )
-        assert listed == expected, name
 
 
 def test_parameters_that_dvc_looks_up_itself_exist():
@@ -99,15 +85,15 @@ def graph(tmp_path):
     """A function: name of a scale to {stage: stages that make what it depends on} and its files that no stage makes."""
     from dvc.repo import Repo
 
-    from attractors.commands.scale import main
+    from attractors.commands.scale import main as scale
 
     (tmp_path / "models").mkdir()
     for name in ("dvc.yaml", "models/dvc.yaml", "params.yaml", "sweeps", "prompts"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
 
-    def of(scale):
-        main([scale, "--out", str(tmp_path / "runs.yaml")], standalone_mode=False)
+    def of(name):
+        scale([name, "--out", str(tmp_path / "runs.yaml")], standalone_mode=False)
         with Repo.init(tmp_path, no_scm=True, force=True) as repo:
             edges = repo.index.graph
             made = {out.fs_path for stage in edges for out in stage.outs}
@@ -115,7 +101,7 @@ def graph(tmp_path):
                      if not any(out == dep.fs_path or out.startswith(dep.fs_path + "/") or
                                 dep.fs_path.startswith(out + "/") for out in made)}
             return {
-                stage.name: {s.name for s in edges.successors(stage)} - {"sources", "settings"} for stage in edges
+                stage.name: {s.name for s in edges.successors(stage)} - {"inputs"} for stage in edges
             }, given
 
     return of
@@ -146,11 +132,8 @@ def test_the_weights_a_run_waits_for_are_those_its_metric_reads():
 def test_a_threshold_changes_nothing_that_reads_a_model(graph, scale):
     """From delta_m and delta_s one reaches types, joined tables, groups of samples, figures and the report, no more.
 
-    None of these stages has the option --device, so another threshold takes no GPU.
+    None of these stages may take a GPU.
     """
-    from attractors.commands.fan_out import takes_device
-    from attractors.settings.sweep import ALONE, STUDY, SWEEP
-
     before, _ = graph(scale)
     stages = pipeline()
     sections = (SWEEP | STUDY | ALONE).items()
@@ -172,8 +155,7 @@ def test_a_threshold_changes_nothing_that_reads_a_model(graph, scale):
         entry = stages[kind].get("do", stages[kind])
         models = [dep for dep in entry["deps"] if dep.startswith("models/") and not dep.startswith("models/lpips/")]
         assert models == [], kind
-        assert not takes_device(entry["cmd"]), kind
-    assert takes_device(stages["neighbours"]["do"]["cmd"])  # so that the line above can fail
+        assert "meta" not in entry, kind
 
 
 def test_a_git_that_changes_line_ends_leaves_every_file_as_dvc_knows_it(tmp_path):

@@ -1,12 +1,15 @@
 """What a stage's code is: edits that can change a result change its hash, and no others do."""
 
+import json
+import re
+
 import pytest
 from click.testing import CliRunner
 from conftest import pipeline
 
 from attractors.cli import group
 from attractors.cli.code import closure, code_hash
-from attractors.stages.sources import main
+from attractors.stages.inputs import main
 
 CODE = '''"""About."""
 
@@ -93,7 +96,7 @@ def test_a_file_that_does_not_parse_is_one_line_that_names_it(hashed, source):
 
 
 def names(script, root):
-    return [path.relative_to(root).as_posix() for path in closure(script, root)]
+    return [path.relative_to(root).as_posix() for path in closure([script], root)]
 
 
 def test_closure_follows_imports_of_imports_and_imports_inside_functions(tmp_path):
@@ -131,13 +134,18 @@ def test_hidden_files_are_no_commands(tmp_path, monkeypatch):
     assert [name for name in group.modules.__wrapped__() if name.startswith("figure_")] == ["figure_mine"]
 
 
-def test_a_file_for_every_command_names_what_it_imports(tmp_path):
+def test_a_file_for_every_stage_has_its_settings_and_names_what_it_imports(tmp_path):
     result = CliRunner().invoke(main, ["--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
-    stages = pipeline()
-    needed = {dep for stage in stages.values() for dep in stage.get("do", stage)["deps"] if "/sources/" in dep}
-    assert {f"data/sources/{path.name}" for path in tmp_path.glob("*.txt")} >= needed
-    files = [line.split("  ")[1] for line in (tmp_path / "classify.txt").read_text().splitlines()]
-    assert "attractors/distances/detection.py" in files
-    assert "attractors/distances/__init__.py" in files
-    assert "attractors/denoisers/networks.py" not in files  # classify starts without torch
+    needed = {dep for stage in pipeline().values() for dep in stage.get("do", stage)["deps"] if "/inputs/" in dep}
+    needed = {re.sub(r"\$\{[\w.]+\}/", "digits/", dep).removeprefix("data/inputs/") for dep in needed}
+    absent = {name for name in needed if not (tmp_path / name).is_file()}
+    along = {f"digits/{name}.json" for name in ("train_snapshots", "training_time")}
+    assert absent == along | {f"digits/sd_{name}.json" for name in ("generate", "stability", "curvature")}
+    files = json.loads((tmp_path / "digits/classify.json").read_text())
+    assert files["settings"]["delta_m"] == "auto"
+    assert "attractors/distances/detection.py" in files["code"]
+    assert "attractors/distances/__init__.py" in files["code"]
+    assert "attractors/denoisers/networks.py" not in files["code"]  # classify starts without torch
+    report = json.loads((tmp_path / "report.json").read_text())["code"]
+    assert {"attractors/figures/basin.py", "attractors/report/page.css"} <= report.keys()

@@ -1,8 +1,7 @@
 """Which stages are stale, what each needs, and which go together."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Container, Iterable
 
 import networkx
 from dvc.repo import Repo
@@ -17,31 +16,24 @@ def kind(name: str) -> str:
     return name.partition("@")[0]
 
 
-def attributes(
-    stage: Any, graph: networkx.DiGraph, takes_device: Callable[[str], bool], everywhere: set[str]
-) -> dict[str, Any]:
-    """Return what a scheduler needs of a stage: address, where it may run, whose outputs it reads, uncached files."""
-    device = takes_device(stage.cmd or "")
-    inputs = [name_of(other.addressing) for other in graph.predecessors(stage)]
-    return {
-        "address": stage.addressing,
-        "device": device,
-        "here": not device and set(inputs) <= everywhere,  # it may read what only this machine has
-        "inputs": inputs,
-        "outputs": [out.def_path for out in stage.outs],
-        "uncached": [out.def_path for out in stage.outs if not out.use_cache],
-    }
-
-
-def whole_graph(repo: Repo, takes_device: Callable[[str], bool], everywhere: set[str]) -> networkx.DiGraph:
+def whole_graph(repo: Repo, everywhere: Container[str] = ()) -> networkx.DiGraph:
     """Return all stages by name, edges from a stage to those that need it.
 
-    takes_device: whether a command can use a GPU; everywhere: stages whose outputs do not bind a stage to a machine.
+    everywhere: stages whose outputs every machine has, so that they do not bind a stage to one. A node has the stage's
+    address; device, whether it may take a GPU; here, whether it may read what only this machine has; the stages whose
+    outputs it reads; and its outputs, those that DVC does not cache apart.
     """
     graph = repo.index.graph.reverse()
     named = networkx.relabel_nodes(graph, lambda stage: name_of(stage.addressing))
-    nodes = {name_of(stage.addressing): attributes(stage, graph, takes_device, everywhere) for stage in graph}
-    networkx.set_node_attributes(named, nodes)
+    for stage in graph:
+        device = bool((stage.meta or {}).get("gpu"))
+        inputs = [name_of(other.addressing) for other in graph.predecessors(stage)]
+        named.nodes[name_of(stage.addressing)].update(
+            address=stage.addressing, device=device, inputs=inputs,
+            here=not device and all(name in everywhere for name in inputs),
+            outputs=[out.def_path for out in stage.outs],
+            uncached=[out.def_path for out in stage.outs if not out.use_cache],
+        )
     named.graph["all"] = named  # a part of it knows the whole
     return named
 

@@ -2,9 +2,12 @@
 
 import ast
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
+
+from attractors.files import file_hash
 
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -22,10 +25,11 @@ def tree(path: Path) -> ast.Module:
         raise ValueError(f"{path}{f':{line}' * bool(line)}: does not parse ({getattr(error, 'msg', error)})") from None
 
 
+@cache
 def imports(path: Path, root: Path) -> set[Path]:
-    """The files below `root` that the Python file `path` imports, anywhere in it, from beside itself or from `root`.
+    """Return the files below `root` that the Python file `path` imports, from beside itself or from `root`.
 
-    Importing a module runs the `__init__.py` of every package around it, so these are among them.
+    An import inside a function counts too. Importing a module runs the `__init__.py` of every package around it, so these are among them.
     """
     names = set()
     for node in ast.walk(tree(path)):
@@ -44,20 +48,20 @@ def imports(path: Path, root: Path) -> set[Path]:
     return {file for file in files if file.is_file()}
 
 
-def closure(script: Path, root: Path) -> list[Path]:
-    """`script` and every file below the folder `root` that it imports, directly or through others, by name."""
-    found, queue = set(), [script]
+def closure(scripts: Iterable[Path], root: Path) -> list[Path]:
+    """Return `scripts` and every file below the folder `root` that they import, directly or through others, by name."""
+    known, queue = set(), list(scripts)
     while queue:
-        if (path := queue.pop()) not in found:
-            found.add(path)
-            queue += imports(path, root)
-    return sorted(found)
+        if (path := queue.pop()) not in known:
+            known.add(path)
+            queue += imports(path, root) if path.suffix == ".py" else ()
+    return sorted(known)
 
 
 def content(node: object) -> object:
     """Return a syntax tree as tuples, without docstrings, comments and layout; equal for code that computes the same.
 
-    `ast.dump` would do, were its text not another one in each version of Python: an empty field is left out here.
+    The text of `ast.dump` differs between versions of Python, so it is not used; an empty field is left out here.
     """
     if isinstance(node, list):
         return [content(part) for part in node]
@@ -71,10 +75,13 @@ def content(node: object) -> object:
 
 @cache
 def code_hash(path: Path) -> str:
-    """Return the sha256 of what the Python file `path` computes: docstrings, comments and layout change nothing."""
-    return hashlib.sha256(repr(content(tree(path))).encode()).hexdigest()
+    """Return the sha256 of what the Python file `path` computes, which docstrings, comments and layout do not change.
+
+    Of another file it is the sha256 of its bytes.
+    """
+    return hashlib.sha256(repr(content(tree(path))).encode()).hexdigest() if path.suffix == ".py" else file_hash(path)
 
 
-def code_hashes(script: Path, root: Path) -> dict[str, str]:
-    """Return {path below `root`: `code_hash`} of every file that `script`'s result depends on, by name."""
-    return {path.relative_to(root).as_posix(): code_hash(path) for path in closure(script, root)}
+def code_hashes(scripts: Iterable[Path], root: Path) -> dict[str, str]:
+    """Return {path below `root`: `code_hash`} of every file that the result of `scripts` depends on, by name."""
+    return {path.relative_to(root).as_posix(): code_hash(path) for path in closure(scripts, root)}

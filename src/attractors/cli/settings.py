@@ -21,11 +21,12 @@ OF_CODE = checkout_around(Path(__file__).resolve())  # None where the package is
 CHECKOUT = checkout_around(Path.cwd()) or OF_CODE  # the one that commands act on
 ROOT = CHECKOUT or Path.cwd()  # what paths such as models/lpips are relative to
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of what becomes a path and a word of a shell's command line
+ANCHORED = re.compile(r"&\w+ \{[^{}&*\n]{0,300}\}")
 LARGEST, DEEPEST = 2**20, 32  # bytes of a YAML file, and levels of its nesting
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file without aliases.
+def read_yaml(path: str | Path, anchors: bool = False) -> dict[str, Any]:
+    """Return the mapping in a YAML file without aliases or, with `anchors`, with aliases of short flat mappings alone.
 
     Raises click.BadParameter naming the file for anything else.
     """
@@ -34,11 +35,11 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
             text = file.read(LARGEST + 1).decode()
         if len(text) > LARGEST:
             raise ValueError(f"of more than {LARGEST} bytes")
-        depth = 0
+        depth, plain = 0, anchors and len(ANCHORED.findall(text)) == text.count("&")
         for event in YAML(typ="safe", pure=False).parse(text):
             kind = type(event).__name__
             depth += kind.endswith("StartEvent") - kind.endswith("EndEvent")
-            if kind == "AliasEvent":
+            if kind == "AliasEvent" and not plain:
                 raise ValueError("with an alias, which can stand for any amount of text; write it out")
             if depth > DEEPEST:
                 raise ValueError(f"of more than {DEEPEST} levels")
@@ -62,7 +63,7 @@ def check_names(names: Iterable[Any], path: str | Path) -> None:
 
 def read_runs(path: str | Path) -> dict[str, Any]:
     """Return the content of runs.yaml, whose words all reach a shell. Raises click.BadParameter naming the file."""
-    content = read_yaml(path)
+    content = read_yaml(path, anchors=True)
 
     def words(value: Any) -> list[Any]:
         if isinstance(value, dict):

@@ -20,7 +20,6 @@ import click
 from filelock import FileLock, Timeout
 
 from attractors.cli.checkout import check_checkout
-from attractors.cli.group import modules
 from attractors.cli.settings import ROOT, read_runs
 from attractors.cli.stage import Stage
 from scheduling.processes import LOGS, Processes, log_of
@@ -70,15 +69,6 @@ def set_parameters(parameters: Sequence[str]) -> None:
 def save_experiment() -> str:
     """Run `dvc exp save` and return its last line, which names the experiment."""
     return dvc("exp", "save").splitlines()[-1]
-
-
-def takes_device(command: str) -> bool:
-    """Return whether a stage's command has the option --device."""
-    found = re.search(r"python src/(main\.py (\w+)|\S+\.py)", command)
-    if not found:
-        return False
-    path = modules()[found.group(2)][1] if found.group(2) in modules() else ROOT / "src" / found.group(1).split()[0]
-    return "device_option" in path.read_text("utf-8")
 
 
 def local_lanes(
@@ -205,7 +195,7 @@ def main(
             set_parameters(parameters)
             books = up_to_date_sources()
             opened.callback(books.close)
-            whole = whole_graph(books.repo, takes_device, {"sources"})
+            whole = whole_graph(books.repo, {"inputs"})
             try:
                 graph = stale(whole, books.repo.status(), stages)
             except ValueError as error:
@@ -239,7 +229,7 @@ def up_to_date_sources() -> Books:
     from scheduling.books import Books
 
     books = Books(ROOT)
-    first = {"sources", "settings"}.intersection(stage.addressing for stage in books.repo.index.stages)
+    first = {"inputs"}.intersection(stage.addressing for stage in books.repo.index.stages)
     if books.repo.status(sorted(first)):
         books.close()
         dvc("repro", *sorted(first))

@@ -1,6 +1,8 @@
 """Choose the scale: which sweeps and case studies, and so which runs, `dvc repro` makes."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,19 +62,14 @@ def read_sweep(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     return content, sweep_settings(content, params, path)
 
 
-def runs_of(names: Sequence[str], folder: Path = ROOT / "sweeps", studies: Path = ROOT / "prompts") -> dict:
-    """Return what runs.yaml holds for scales, sweeps or case studies `names`. Raises ValueError.
+def chosen_files(names: Sequence[str], folder: Path, studies: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Return the files of the sweeps and of the case studies that `names` stand for, by name. Raises ValueError.
 
-    datasets; their orders by name, one for each replicate that has training sets of its own; backbones of LPIPS that
-    are needed; sweeps by name; those of them that are learned (all but the controls in closed form); datasets with
-    several learned sweeps, as networks of several widths are; runs by name, with the name of their files, K or K-R for
-    replicate R from 1, and the backbones that their neighbours and basin stages read; sweeps along training, whose two
-    networks for each K, on disjoint images, are snapshots, and pairs together; studies by name; their prompts by name.
     A study or a sweep along training by itself comes with the laptop's sweeps.
     """
     known, cases = names_in(folder), names_in(studies)
-    chosen, settings, chosen_cases, along = {}, {}, {}, {}
     alone = {name for name, path in known.items() if "train_snapshots" in read_yaml(path)} | set(cases)
+    chosen = {}
     for name in names if set(names) - alone else [*names, "laptop"]:
         for sweep in SCALES.get(name, [name]):
             if sweep not in known | cases:
@@ -80,65 +77,85 @@ def runs_of(names: Sequence[str], folder: Path = ROOT / "sweeps", studies: Path 
                     f"{name}: neither a scale ({', '.join(SCALES)}) nor a sweep ({', '.join(sorted(known))}) "
                     f"nor a case study ({', '.join(sorted(cases))})"
                 )
-            if sweep in cases:
-                chosen_cases[sweep] = read_yaml(cases[sweep])
-                check_names([sweep, *prompts_of(chosen_cases[sweep], cases[sweep])], cases[sweep])
-                study_settings(chosen_cases[sweep], {}, cases[sweep])
-            else:
-                content, found = read_sweep(known[sweep])
-                if "train_snapshots" in found:
-                    along[sweep] = content["dataset"], found["train_snapshots"]["sizes"]
-                else:
-                    chosen[sweep], settings[sweep] = content, found
+            chosen[sweep] = (cases | known)[sweep]
     if twins := sorted(one for one in chosen if one.lower() in [other.lower() for other in chosen if other != one]):
         raise ValueError(f"{', '.join(twins)}: sweeps whose files are the same where case does not count; rename one")
-    sweeps = {
-        sweep: {"dataset": content["dataset"], "neighbours": backbone(settings[sweep]["neighbours"]["distance"])}
-        for sweep, content in chosen.items()
-    }
-    runs, subsets = {}, {}
-    for sweep, content in chosen.items():
-        grid = settings[sweep]["classify"]
-        for size, models in zip(grid["sizes"], grid["replicates"], strict=True):
+    return ({name: path for name, path in chosen.items() if name in known},
+            {name: path for name, path in chosen.items() if name not in known})
+
+
+def runs_of(names: Sequence[str], folder: Path = ROOT / "sweeps", studies: Path = ROOT / "prompts") -> dict:
+    """Return what runs.yaml holds for scales, sweeps or case studies `names`. Raises ValueError.
+
+    datasets; subsets, the orders of their images, one for each replicate that has training sets of its own; backbones
+    of LPIPS that are needed; sweeps, each with its dataset and the backbones that its stages neighbours and basin read;
+    those of them that are learned (all but the controls in closed form); datasets with several learned sweeps, as
+    networks of several widths are; runs, each with what its sweep has and the name of its files, K, or K-R for
+    replicate R from 1; sweeps along training, whose two networks for each K, on disjoint images, are snapshots, and
+    pairs together; studies and their prompts.
+    """
+    files, cases = chosen_files(names, folder, studies)
+    runs, subsets, sweeps, learned, along, snapshots, pairs = {}, {}, {}, {}, {}, {}, {}
+    for sweep, path in files.items():
+        content, settings = read_sweep(path)
+        dataset = content["dataset"]
+        if "train_snapshots" in settings:
+            along[sweep], subsets[dataset] = {"dataset": dataset}, {"dataset": dataset, "replicate": 0}
+            for size in settings["train_snapshots"]["sizes"]:
+                pairs[f"{sweep}-{size}"] = pair = {"sweep": sweep, "size": size, "subset": dataset}
+                for part in (0, 1):
+                    rest = {"file": f"{size}-{part}", "replicate": part, "skip": part * size}
+                    snapshots[f"{sweep}-{size}-{part}"] = pair | rest
+            continue
+        sweeps[sweep] = {"sweep": sweep, "dataset": dataset, "subset": dataset}
+        sweeps[sweep] |= {stage: backbone(settings[stage]["distance"]) for stage in ("neighbours", "basin")}
+        if content["network"]["name"] not in CLOSED_FORM:
+            learned[sweep] = sweeps[sweep]
+        for size, models in zip(settings["classify"]["sizes"], settings["classify"]["replicates"], strict=True):
             for replicate in range(models):
-                name, own = numbered(size, replicate), replicate if content.get("new_subsets") else 0
-                dataset, subset = content["dataset"], numbered(content["dataset"], own)
-                subsets[subset] = {"dataset": dataset, "replicate": own}
-                runs[f"{sweep}-{name}"] = {
-                    "sweep": sweep, "size": size, "replicate": replicate, "file": name, "subset": subset,
-                    **sweeps[sweep], "basin": backbone(settings[sweep]["basin"]["distance"]),
-                }
-    learned = {
-        name: dict(sweep) for name, sweep in sweeps.items() if chosen[name]["network"]["name"] not in CLOSED_FORM
-    }
-    pairs = {
-        f"{sweep}-{size}": {"sweep": sweep, "size": size, "subset": dataset}
-        for sweep, (dataset, grid) in along.items()
-        for size in grid
-    }
-    snapshots = {
-        f"{name}-{part}": {**pair, "file": f"{pair['size']}-{part}", "replicate": part, "skip": part * pair["size"]}
-        for name, pair in pairs.items()
-        for part in (0, 1)
-    }
-    subsets |= {dataset: {"dataset": dataset, "replicate": 0} for dataset, _ in along.values()}
-    datasets = sorted({content["dataset"] for content in chosen.values()})
-    several = {name for name in datasets if sum(sweep["dataset"] == name for sweep in learned.values()) > 1}
-    widths = {name: {"dataset": name} for name in sorted(several)}
-    prompts = {
-        f"{study}-{name}": {"study": study, "prompt": name}
-        for study, content in chosen_cases.items()
-        for name in prompts_of(content, cases[study])
-    }
-    backbones = {run[stage] for run in runs.values() for stage in ("neighbours", "basin")} - {"none"}
-    backbones |= {"alex"} if chosen_cases else set()  # for their stability
-    studies = {study: {"model": content["model"]} for study, content in chosen_cases.items()}
+                name, order = numbered(size, replicate), replicate if content.get("new_subsets") else 0
+                subset = numbered(dataset, order)
+                subsets[subset] = {"dataset": dataset, "replicate": order}
+                own = {"size": size, "replicate": replicate, "file": name, "subset": subset}
+                runs[f"{sweep}-{name}"] = sweeps[sweep] | own
+    datasets = sorted({sweep["dataset"] for sweep in sweeps.values()})
+    several = [name for name in datasets if sum(sweep["dataset"] == name for sweep in learned.values()) > 1]
+    models, prompts = {}, {}
+    for study, path in cases.items():
+        content = read_yaml(path)
+        check_names([study, *prompts_of(content, path)], path)
+        study_settings(content, {}, path)
+        models[study] = {"model": content["model"]}
+        prompts |= {f"{study}-{name}": {"study": study, "prompt": name} for name in prompts_of(content, path)}
+    backbones = {sweep[stage] for sweep in sweeps.values() for stage in ("neighbours", "basin")} - {"none"}
+    backbones |= {"alex"} if cases else set()  # for their stability
     return {
-        "datasets": datasets, "subsets": subsets, "lpips": sorted(backbones), "sweeps": sweeps,
-        "learned": learned, "widths": widths, "runs": runs,
-        "along": {name: {"dataset": dataset} for name, (dataset, _) in along.items()}, "snapshots": snapshots,
-        "pairs": pairs, "studies": studies, "prompts": prompts,
+        "datasets": datasets, "subsets": subsets, "lpips": sorted(backbones), "sweeps": sweeps, "learned": learned,
+        "widths": {name: {"dataset": name} for name in several}, "runs": runs, "along": along, "snapshots": snapshots,
+        "pairs": pairs, "studies": models, "prompts": prompts,
     }
+
+
+@cache
+def scalar(value: str | int) -> str:
+    """Return a word or number as YAML, in quotes only where it would be read as something else without."""
+    return str(value) if YAML(typ="safe", pure=False).load(f"[{value}]") == [value] else json.dumps(value)
+
+
+def lines_of(content: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of runs.yaml, which says nothing twice: an entry refers to its sweep and adds what is its own."""
+    anchors = {name: f"sweep{number}" for number, name in enumerate(content["sweeps"], 1)}
+    for section, entries in content.items():
+        if not entries or isinstance(entries, list):
+            yield f"{section}: " + ("{}" if entries == {} else f"[{', '.join(map(scalar, entries))}]")
+            continue
+        yield f"{section}:"
+        for name, entry in entries.items():
+            sweep = content["sweeps"].get(entry.get("sweep"), {}) if section in ("learned", "runs") else {}
+            words = [f"{key}: {scalar(value)}" for key, value in entry.items() if sweep.get(key) != value]
+            words = [f"<<: *{anchors[entry['sweep']]}", *words] if sweep else words
+            mark = f"&{anchors[name]} " if section == "sweeps" else ""
+            yield f"  {scalar(name)}: {mark}{{{', '.join(words)}}}"
 
 
 @click.command(
@@ -155,11 +172,9 @@ def main(names: tuple[str, ...], out: str) -> None:
         content = runs_of(names)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="NAMES") from None
-    yaml = YAML()
-    yaml.width, yaml.default_flow_style = 240, None
-    with atomic(out) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(f"# Written by: python src/main.py scale {' '.join(names)}\n")
-        yaml.dump(content, file)
+    lines = (f"# Written by: python src/main.py scale {' '.join(names)}", *lines_of(content))
+    with atomic(out) as partial:
+        partial.write_text("".join(f"{line}\n" for line in lines), "utf-8", newline="\n")
     prompts = f", {len(content['prompts'])} prompts of {', '.join(content['studies'])}" if content["studies"] else ""
     click.echo(f"{out}: {len(content['runs'])} runs of {', '.join(content['sweeps'])}{prompts}; next: dvc repro")
 
