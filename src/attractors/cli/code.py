@@ -29,7 +29,8 @@ def tree(path: Path) -> ast.Module:
 def imports(path: Path, root: Path) -> set[Path]:
     """Return the files below `root` that the Python file `path` imports, from beside itself or from `root`.
 
-    An import inside a function counts too. Importing a module runs the `__init__.py` of every package around it, so these are among them.
+    An import inside a function counts too. Importing a module runs the `__init__.py` of every package around it, so
+    these are among them.
     """
     names = set()
     for node in ast.walk(tree(path)):
