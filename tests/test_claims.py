@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from conftest import ROOT
 from scipy.spatial.distance import cdist
 from scipy.stats import t as student
 
@@ -182,11 +181,3 @@ def test_the_command_writes_the_table_and_counts_verdicts(tmp_path):
     table = read_csv(tmp_path / "metrics/claims/x.csv", "effect", "low", "high")
     assert table.verdict.tolist() == [HOLDS] * 4
     assert "4 holds" in result.output
-
-
-def test_readme_quotes_the_verdicts_of_the_committed_run():
-    table = read_csv(ROOT / "metrics" / "claims" / "digits.csv", "effect")
-    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
-    for row in table.itertuples():
-        (quoted,) = [line for line in lines if line.startswith(f"| {row.claim} |")]
-        assert quoted.endswith(f"| {row.verdict} |")

@@ -1,4 +1,4 @@
-"""A figure is registered once: what README and dvc.yaml say of it is held against the registry."""
+"""A figure is registered once: what dvc.yaml says of it is held against the registry."""
 
 import os
 import re
@@ -18,7 +18,7 @@ STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
 
 
 @pytest.mark.parametrize("figure", figures(), ids=lambda figure: figure.stage)
-def test_every_figure_has_its_stage_its_place_in_the_report_and_its_row_in_readme(figure):
+def test_every_figure_has_its_stage_and_its_place_in_the_report(figure):
     entry = STAGES["stages"][figure.stage]
     entry = entry.get("do", entry)
     assert f"src/main.py {figure.stage} " in entry["cmd"]
@@ -28,7 +28,6 @@ def test_every_figure_has_its_stage_its_place_in_the_report_and_its_row_in_readm
         for key, path in (("plots", f"plots/{picture}.png"), ("outs", f"figures/{picture}.pdf")):
             assert path in [re.sub(r"\$\{\w+\}", "{}", out) for out in written[key]]
     assert set(figure.stages) <= set(pipeline())
-    assert figure.row in (ROOT / "README.md").read_text().splitlines()
 
 
 @pytest.mark.parametrize(("suffix", "begins"), [(".png", b"\x89PNG"), (".pdf", b"%PDF-1"), (".svg", b"<?xml")])
@@ -49,10 +48,9 @@ def test_a_suffix_without_a_format_is_refused_before_anything_is_read():
     assert "plots/toy_minima: a figure ends in .png, .pdf, .svg" in result.output
 
 
-def test_readme_and_dvc_have_no_figure_that_is_not_registered():
+def test_dvc_has_no_figure_that_is_not_registered():
     registered = {figure.stage for figure in figures()}
     assert {name for name in STAGES["stages"] if name.startswith("figure_")} == registered
-    assert set(re.findall(r"`(figure_\w+)` \|", (ROOT / "README.md").read_text())) == registered
 
 
 def test_the_registry_is_read_without_what_draws():

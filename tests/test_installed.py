@@ -1,6 +1,5 @@
 """The installable library: its requirements, its command and its public names."""
 
-import re
 import tomllib
 
 import pytest
@@ -30,28 +29,3 @@ def test_public_names_are_those_of_their_modules():
         assert getattr(attractors, name) is not None
     with pytest.raises(AttributeError, match="nothing"):
         _ = attractors.nothing
-
-
-def test_ten_lines_of_the_readme_classify_two_sets(tmp_path, monkeypatch, capsys):
-    """The example of the README, with distances of pixels in place of LPIPS, whose weights are not here."""
-    import numpy as np
-
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
-    assert len([line for line in code.splitlines() if line.strip()]) <= 10
-    random = np.random.default_rng(0)
-    training = random.integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
-    np.savez(tmp_path / "training.npz", images=training)
-    np.savez(
-        tmp_path / "samples.npz", images=np.concatenate([training[:3], random.integers(0, 256, (5, 8, 8, 3), np.uint8)])
-    )
-    monkeypatch.chdir(tmp_path)
-
-    class Pixels:
-        def batches(self, images):
-            import torch
-
-            yield torch.from_numpy(images).flatten(1)
-
-    monkeypatch.setattr(attractors, "read_embedding", lambda path: Pixels(), raising=False)
-    exec(compile(code, "README.md", "exec"), {})
-    assert "'memorized': " in capsys.readouterr().out.replace("np.str_", "")

@@ -5,7 +5,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT
 
 from attractors.commands.scale import SCALES, read_sweep
 from attractors.data.subsets import size_grid
@@ -179,12 +178,3 @@ def test_controls_have_the_names_by_which_figures_and_claims_find_them():
         for name in controls.intersection(scale):
             assert name.rpartition("-")[0] in scale
             assert read_sweep(SWEEPS / f"{name}.yaml")[0]["network"]["name"] == name.rpartition("-")[2]
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/desk/README.md"])
-@pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist"])
-def test_the_fractions_on_the_pages_are_those_of_the_tables_beside_them(page, dataset):
-    table, text = pd.read_csv(ROOT / f"docs/desk/{dataset}_fractions.csv"), (ROOT / page).read_text("utf-8")
-    for kind in ("memorized", "spurious", "generalized"):
-        values = " | ".join(f"{value:.3f}".removeprefix("0") for value in table[kind])
-        assert f"| {kind} | {values} |" in text

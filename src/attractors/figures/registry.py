@@ -1,7 +1,7 @@
 """The figures of the project. Each registers itself once, as FIGURE in the module that draws it.
 
-From there come its stage in dvc.yaml, its place and words in the report, and its row in README's table. The registry is
-read without importing what draws.
+From there come its stage in dvc.yaml, its place and words in the report, and its row in the table of docs/stages.md.
+The registry is read without importing what draws.
 """
 
 import re
@@ -54,7 +54,7 @@ class Figure:
 
     @property
     def row(self) -> str:
-        """Its row in README's table of figures."""
+        """Its row in the table of figures of docs/stages.md."""
         name = f"{self.number}: {self.title}".replace(f": {self.title[0]}", f": {self.title[0].lower()}")
         stages = ", ".join(f"`{stage}`" for stage in (*self.stages, self.stage))
         files = [f"plots/{picture.removesuffix('{}')}{'' if '{' in picture else '.png'}" for picture in self.pictures]
