@@ -28,7 +28,7 @@ def resume_path(out: Path | str, script: Path | str, device: torch.device, suffi
     identity (JSON values: settings, seed, hashes of inputs), the code of the stage `script` by the same hashes by which
     DVC runs it again, the kind of device, torch's version and its number of threads.
     """
-    code = code_hashes(Path(script).resolve(), SOURCE)
+    code = code_hashes([Path(script).resolve()], SOURCE)
     identity |= {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": device.type, "code": code}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
     return Path(out).parent / ".resume" / f"{key}{suffix}"
