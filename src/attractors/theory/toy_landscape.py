@@ -213,7 +213,7 @@ def compare(
         "samples": samples,
         "labels": labels,
         "centroids": places["centroid"],
-        **{f"{name}_minima": found for name, (found, _) in minima[t].items()},
+        **{f"{name}_minima": points for name, (points, _) in minima[t].items()},
         **{f"{name}_minima_memories": shared for name, (_, shared) in minima[t].items()},
         "x": x,
         "score": score,

@@ -18,7 +18,7 @@ def cosines(x: np.ndarray, y: np.ndarray, centre: np.ndarray | float = 0.0) -> n
 def nearest_cosines(x: np.ndarray, images: np.ndarray, centre: np.ndarray | float = 0.0) -> np.ndarray:
     """Return the largest cosine of each of x: [n, ...] with any of images: [K, ...]: [n] float64 in [-1, 1].
 
-    centre: as of `cosines`. Raises ValueError where there are no images.
+    centre is subtracted as in `cosines`. Raises ValueError where there are no images.
     """
     if not len(images):
         raise ValueError("no images to compare samples with")

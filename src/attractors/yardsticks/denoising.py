@@ -24,8 +24,8 @@ def denoising_errors(
 ) -> np.ndarray:
     """Return the mean over pixels of |E[x_0 | x_t] - x_0|^2 by the model, at each time and image: [L, n] float64.
 
-    images, noise: [n, C, H, W]; an image has the same noise at every time. times: [L], 0-based. batch: network
-    evaluations at a time.
+    images, noise: [n, C, H, W]; an image gets the same noise at every time. times: [L], 0-based. batch is the number of
+    network evaluations at a time.
     """
     errors = np.empty((len(times), len(images)))
     for row, t in enumerate(times):

@@ -12,19 +12,21 @@ NEIGHBOURS = 20  # of the estimate for data; Levina and Bickel average over 10 t
 def flipd(trace: np.ndarray, squared_norm: np.ndarray, sigma: float, dimensions: int) -> np.ndarray:
     """Return FLIPD = N + sigma_t^2 (tr grad s + |s|^2) at sqrt(alpha_bar_t) x (Kamkari et al. 2024): [n].
 
-    trace: [n] of the Jacobian of the score s, and squared_norm: [n] of |s|^2, both in units of x_t. sigma: sigma_t.
-    It is the slope of log p against ln sigma as the noise vanishes, plus N: d on a flat manifold of d dimensions that
-    is wide beside sigma_t, 0 at an isolated memory. Estimates may lie outside of 0 to N.
+    trace: [n] is the trace of the Jacobian of the score s, squared_norm: [n] is |s|^2, both in units of x_t, and sigma
+    is sigma_t. FLIPD is N plus the slope of log p against ln sigma as the noise vanishes. It equals d on a flat
+    manifold of d dimensions that is wide compared with sigma_t, and 0 at an isolated memory. Estimates may lie outside
+    [0, N].
     """
     return dimensions + sigma**2 * (np.asarray(trace, np.float64) + np.asarray(squared_norm, np.float64))
 
 
 def neighbour_dimension(distances: np.ndarray) -> float:
-    """Return the maximum likelihood estimate of the dimension of data (Levina and Bickel 2004) over all of n points.
+    """Return the maximum likelihood estimate of the dimension of data (Levina and Bickel 2004) over all n points.
 
-    distances: [n, k] > 0 to the k >= 2 nearest other points, ascending. It is the inverse of the mean of
-    ln(T_k / T_j) over j < k and over the points, which MacKay and Ghahramani (2005) average in place of its inverse.
-    Points of which some neighbour is a copy, or missing, are left out; nan where none is left.
+    distances: [n, k] > 0 are those to the k >= 2 nearest other points, ascending. The estimate is the inverse of the
+    mean of ln(T_k / T_j) over j < k and over the points; averaging over the points before inverting follows MacKay and
+    Ghahramani (2005). Points with a neighbour that is a copy, or missing, are left out. The result is nan where no
+    point is left.
     """
     distances = np.asarray(distances, np.float64)
     kept = distances[(distances > 0).all(1) & np.isfinite(distances).all(1)]

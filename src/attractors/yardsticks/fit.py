@@ -1,7 +1,7 @@
-"""Where the learned score departs from the exact one: on noised training images, or where sampling leads (Song 2025).
+"""Where the learned score departs from the exact one: at noised training images, or along sampling paths (Song 2025).
 
-Song et al. 2025 call the first the supervision region: there a model is taught the exact score of S_K. Sampling leads
-out of it, and how the model extrapolates there decides what it draws.
+Song et al. 2025 call the neighbourhood of noised training images the supervision region, because a model is taught the
+exact score of S_K there. Sampling leaves this region, and how the model extrapolates beyond it decides what it draws.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ class Denoiser(Protocol):
 
 
 class Recorder:
-    """A model that keeps the states x_t which a sampler asks it about, at some times: `states` [n, ...] by time."""
+    """A model that keeps the states x_t at which a sampler evaluates it, for chosen times: `states[t]` is [n, ...]."""
 
     def __init__(self, model: Diffusion, times: Iterable[int]) -> None:
         self.model, self.times, self.states = model, set(times), {}
@@ -37,12 +37,13 @@ class Recorder:
 
 
 def path_states(model: Diffusion, noise: Iterable[torch.Tensor], times: Sequence[int]) -> list[torch.Tensor]:
-    """Return the states x_t of ancestral sampling (B.4) at some times: a tensor [n, C, H, W] for each, in their order.
+    """Return the states x_t of ancestral sampling (B.4) at chosen times: a tensor [n, C, H, W] for each, in the order
+    of times.
 
-    noise: as of `samplers.ancestral`. times: 0-based.
+    noise is what `samplers.ancestral` takes. times: 0-based.
     """
     recorder = Recorder(model, times)
-    ancestral(recorder, noise)  # type: ignore[arg-type]  # it asks a model for no more than a Recorder has
+    ancestral(recorder, noise)  # type: ignore[arg-type]  # it uses only what a Recorder has
     return [recorder.states[t] for t in times]
 
 
@@ -55,17 +56,19 @@ def departures(
     Multiplied by N alpha_bar_t / sigma_t^4 this is |s - s_exact|^2 of Song et al. 2025, since the scores differ by
     sqrt(alpha_bar_t) / sigma_t^2 times what the estimates differ by. states: L tensors [n, ...], one for each of times.
     """
-    found = np.empty((len(times), len(states[0])))
+    squares = np.empty((len(times), len(states[0])))
     for row, (t, x) in enumerate(zip(times, states, strict=True)):
         for start in range(0, len(x), batch):
             part = x[start : start + batch]
             off = (model.denoised(part, t) - exact.denoised(part, t)).double().square()
-            found[row, start : start + batch] = off.flatten(1).mean(1).cpu().numpy()
-    return found
+            squares[row, start : start + batch] = off.flatten(1).mean(1).cpu().numpy()
+    return squares
 
 
 class Constant:
-    """The denoiser that always returns the same image: [C, H, W], to measure by it how much another one's vary."""
+    """The denoiser that always returns the same image: [C, H, W]. Departures from it measure how much another one
+    varies.
+    """
 
     def __init__(self, image: torch.Tensor) -> None:
         self.image = image

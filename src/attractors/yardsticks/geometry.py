@@ -15,9 +15,9 @@ def score_geometry(
 ) -> dict[str, np.ndarray]:
     """Return {"trace", "squared_norm": [n] float64, "singular_values": [n, N]} of the score at sqrt(alpha_bar_t) x_0.
 
-    images: [n, C, H, W], at whose means at time t (0-based) the score and its Jacobian are taken. Up to N = `full`
-    pixels the Jacobian is computed as a whole; beyond, its trace is Hutchinson's estimate from `probes` random
-    directions (`seed`), and there are no singular values. batch: network evaluations at a time.
+    images: [n, C, H, W] are the x_0; t is 0-based. Up to N = `full` pixels the whole Jacobian is computed. Beyond, its
+    trace is Hutchinson's estimate from `probes` random directions (`seed`), and the result has no singular values.
+    batch is the number of network evaluations at a time.
     """
     dimensions = math.prod(images.shape[1:])
     norms, traces, spectra = [], [], []
@@ -31,7 +31,7 @@ def score_geometry(
             traces.append(J.diagonal(dim1=1, dim2=2).sum(1))
             spectra.append(torch.linalg.svdvals(J))
         else:
-            found = [hutchinson(model, x_0[i : i + 1], probes, seed, start + i, t).trace for i in range(len(x_0))]
-            traces.append(torch.tensor(found, dtype=torch.float64))
-    told = {"trace": traces, "squared_norm": norms} | ({"singular_values": spectra} if spectra else {})
-    return {name: torch.cat(parts).cpu().numpy() for name, parts in told.items()}
+            estimates = [hutchinson(model, x_0[i : i + 1], probes, seed, start + i, t).trace for i in range(len(x_0))]
+            traces.append(torch.tensor(estimates, dtype=torch.float64))
+    parts_of = {"trace": traces, "squared_norm": norms} | ({"singular_values": spectra} if spectra else {})
+    return {name: torch.cat(parts).cpu().numpy() for name, parts in parts_of.items()}

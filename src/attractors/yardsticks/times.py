@@ -1,8 +1,8 @@
 """When along the diffusion a sample chooses its class, and when it chooses its memory (Biroli et al. 2024).
 
-Times are those of the variance-preserving process of `denoisers.diffusion`, as positions along alpha_bar: 0-based, and
-between two times where an event falls between them. Biroli et al. write the process as an Ornstein-Uhlenbeck one, whose
-exp(-2 t) is alpha_bar here.
+Times are positions along alpha_bar of the variance-preserving process of `denoisers.diffusion`: 0-based, and fractional
+where an event falls between two steps. Biroli et al. write the process as an Ornstein-Uhlenbeck process, whose exp(-2
+t) is alpha_bar.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 def crossing_time(values: np.ndarray, level: float = 0.0) -> float:
     """Return the position at which values: [T] first cross `level` downwards, interpolated linearly, in [0, T - 1].
 
-    0 where the first value is below the level already, and T - 1 where none falls to it.
+    The result is 0 where the first value is already below the level, and T - 1 where no value falls to it.
     """
     below = np.flatnonzero(np.asarray(values) <= level)
     if not len(below):
@@ -31,8 +31,8 @@ def largest_variance(images: np.ndarray) -> float:
 def speciation_time(variance: float, alpha_bar: np.ndarray) -> float:
     """Return the speciation time, where alpha_bar(t) Lambda = 1 (Biroli et al. 2024: t_S = ln(Lambda) / 2), in steps.
 
-    variance: Lambda, the largest eigenvalue of the covariance of the data. alpha_bar: [T], descending. Below this time
-    a sample has chosen its class; above it, the noise hides the direction of largest variance.
+    variance is Lambda, the largest eigenvalue of the covariance of the data. alpha_bar: [T], descending. At times below
+    it a sample has chosen its class; at times above it the noise hides the direction of largest variance.
     """
     return crossing_time(np.log(alpha_bar * max(variance, np.finfo(float).tiny)))
 
@@ -65,10 +65,10 @@ def posterior(
 
 
 def collapse_time(odds: np.ndarray) -> float:
-    """Return the collapse time as a position along odds: [T, n], as of `posterior`; the times must be ascending.
+    """Return the collapse time as a position along odds: [T, n], from `posterior` at ascending times.
 
-    Biroli et al. 2024 place the collapse where the own memory's term in p_t equals the sum of all others, Z_1 =
-    Z_{2...n}, as in the random energy model: where the mean log-odds vanish. With two memories they never do, since
-    both keep at least half of the weight on average; the result is then the last position.
+    Biroli et al. 2024 place the collapse where an image's own term in p_t equals the sum of all other terms, Z_1 =
+    Z_{2...n}, as in the random energy model. That is where the mean log-odds vanish. With two memories they never
+    vanish, because an image keeps at least half of the weight on average; the result is then the last position.
     """
     return crossing_time(odds.mean(1))

@@ -1,7 +1,7 @@
-"""When in training samples come to resemble the data, and when they become copies (Bonnaire et al. 2025).
+"""When during training samples come to resemble the data, and when they become copies (Bonnaire et al. 2025).
 
-Bonnaire et al., and Favero et al. 2025, find that the step of the first does not depend on K, and that the step of the
-second grows in proportion to K.
+Bonnaire et al. and Favero et al. 2025 find that the step at which samples resemble the data does not depend on K, and
+that the step at which they become copies grows in proportion to K.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy as np
 def snapshot_steps(iterations: int, count: int, every: int) -> list[int]:
     """Return at most `count` different steps, evenly spaced in their logarithm from `every` to `iterations`.
 
-    They are ascending multiples of `every`, after which training offers its state, except for `iterations`, the last.
+    All are ascending multiples of `every`, at which training offers its state, except the last, which is `iterations`.
     """
     steps = np.rint(np.geomspace(min(every, iterations), iterations, count) / every).astype(int) * every
     return sorted({int(step) for step in steps if 0 < step < iterations} | {iterations})
@@ -21,8 +21,8 @@ def snapshot_steps(iterations: int, count: int, every: int) -> list[int]:
 def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
     """Return the Frechet distance between Gaussians fitted to two sets of images: >= 0, in units of pixels squared.
 
-    |mean_x - mean_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^(1/2)), as FID is, of pixels instead of features. x: [n, ...],
-    y: [m, ...]. Covariances are divided by n and m. The trace of the root is the sum of the singular values of
+    It is |mean_x - mean_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^(1/2)), like FID but of pixels instead of features. x: [n,
+    ...], y: [m, ...]. Covariances are divided by n and m. The trace of the root is the sum of the singular values of
     C_x^(1/2) C_y^(1/2).
     """
     a, b = (np.asarray(part, np.float64).reshape(len(part), -1) for part in (x, y))
@@ -40,7 +40,8 @@ def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
 def onset(steps: Sequence[int], values: np.ndarray, level: float) -> float:
     """Return the step at which values: [m] first reach `level` from below, interpolated in the logarithm of steps.
 
-    steps: [m] >= 1, ascending. The first step where the first value is there already; nan where none is.
+    steps: [m] >= 1, ascending. The result is the first step where the first value has already reached the level, and
+    nan where no value does.
     """
     values = np.asarray(values, np.float64)
     reached = np.flatnonzero(values >= level)
@@ -56,16 +57,15 @@ def onset(steps: Sequence[int], values: np.ndarray, level: float) -> float:
 def memorization_onset(steps: Sequence[int], shares: np.ndarray) -> float:
     """Return the step at which the memorized fraction: [m] reaches half of its largest value.
 
-    The result is nan where no tenth of the samples is ever memorized.
-
-    Bonnaire et al. 2025 scale the fraction by that at the end of training before they compare sizes.
+    The result is nan where never a tenth of the samples is memorized. Bonnaire et al. 2025 divide the fraction by its
+    value at the end of training before they compare sizes.
     """
     most = float(np.max(shares))
     return onset(steps, shares, most / 2) if most >= 0.1 else float("nan")
 
 
 def quality_onset(steps: Sequence[int], distances: np.ndarray) -> float:
-    """Return the step at which a distance to held-out images: [m] > 0 has fallen half of its way, in logarithms.
+    """Return the step at which a distance to held-out images: [m] > 0 has fallen half of the way, in logarithms.
 
     Half of the way is the geometric mean of the first and the least distance.
     """
@@ -74,9 +74,10 @@ def quality_onset(steps: Sequence[int], distances: np.ndarray) -> float:
 
 
 def growth(sizes: np.ndarray, steps: np.ndarray) -> float:
-    """Return the exponent of steps ~ K^exponent by least squares in logarithms: 1 in proportion to K, 0 if constant.
+    """Return the exponent of steps ~ K^exponent by least squares in logarithms: 1 for proportion to K, 0 for a
+    constant.
 
-    sizes, steps: [m]; those that are not finite are left out; nan with fewer than two.
+    sizes, steps: [m]. Pairs that are not finite are left out; the result is nan with fewer than two pairs.
     """
     sizes, steps = np.asarray(sizes, float), np.asarray(steps, float)
     kept = np.isfinite(steps) & (steps > 0)
