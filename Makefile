@@ -19,7 +19,7 @@ INSTALL = $(if $(UV)$(CPU),uv pip install --python $(BIN)/python $(if $(CPU),--t
 
 CORE := .venv/installed-core$(if $(LOCKED),-locked)
 
-.PHONY: pull release repro sweep test bench gpu scaling lint environment lock docs notebook clean
+.PHONY: pull release repro sweep test bench gpu scaling lint check environment lock docs notebook clean
 
 pull: $(CORE)
 	@test -d results -o -f .dvc/config.local || { echo "There is no results/ here: make repro computes them, or see" \
@@ -51,7 +51,7 @@ bench: .venv/installed-bench
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 # On a machine with a CUDA device: its tests, the speeds of all networks and one run, in one table and nine minutes.
-# Speeds are compared with diffusers where it is installed: .venv/bin/pip install -r requirements-bench.txt
+# Speeds are compared with diffusers where it is installed: .venv/bin/pip install -e '.[bench]'
 gpu: .venv/installed-dev
 	$(BIN)/python benchmarks/gpu.py $(ARGS)
 
@@ -62,30 +62,35 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Before a commit, in under a minute: lint, types, and the fast tests of the files that differ from the branch main or,
+# on main itself, from its last commit. tests/changed.py says which tests those are.
+check: lint
+	@tests=$$($(BIN)/python tests/changed.py) && if [ -n "$$tests" ]; then $(BIN)/python -m pytest -n 2 --dist loadfile $$tests; fi
+
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 	$(if $(CPU),$(if $(UV),,$(BIN)/python -m pip install --quiet uv))
 
-# Installs what requirements-NAME.txt lists; `core` is requirements.txt. The lock has the versions of core and dev.
+# Installs the extra NAME of pyproject.toml; `core` is requirements.txt. The lock has the versions of core and dev.
 environment: .venv/installed-dev
 $(CORE): requirements.txt requirements.lock pyproject.toml | .venv/bin/python
 	$(INSTALL) $(if $(LOCKED),--require-hashes --requirement requirements.lock,--requirement requirements.txt)
 	$(INSTALL) --no-deps --editable .
 	touch $@
 
-.venv/installed-dev: requirements-dev.txt $(CORE)
-	$(if $(LOCKED),,$(INSTALL) --requirement requirements-dev.txt)
+.venv/installed-dev: $(CORE)
+	$(if $(LOCKED),,$(INSTALL) --editable '.[dev]')
 	touch $@
 
-.venv/installed-%: requirements-%.txt $(CORE)
-	$(INSTALL) --requirement $<
+.venv/installed-%: $(CORE)
+	$(INSTALL) --editable '.[$*]'
 	touch $@
 
 # Records the installed versions, with hashes for every system and Python that the project supports. Needs uv.
 lock: .venv/installed-dev
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+.*//' > .venv/versions
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --constraint .venv/versions \
-		--output-file requirements.lock requirements-dev.txt
+		--extra dev --output-file requirements.lock pyproject.toml
 
 # The pages in docs/ and an API reference, in site/.
 docs: .venv/installed-docs
