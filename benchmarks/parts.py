@@ -51,7 +51,7 @@ def have(peer):
 
 
 def missing(part, peer, goal):
-    return Row(part, peer, None, goal, "peer not installed: pip install -r requirements-bench.txt")
+    return Row(part, peer, None, goal, "peer not installed: pip install -e '.[bench]'")
 
 
 def pictures(count, shape, seed=0):

@@ -3,7 +3,7 @@
 python benchmarks/run.py [--only PART]... [--quick] [--device cuda]
 
 Both sides of a comparison run in turn (A B A B ...) with the same number of threads; a ratio is the median over
-rounds. Peers: lpips, scikit-learn, faiss-cpu and diffusers (requirements-bench.txt), and the literal transcriptions of
+rounds. Peers: lpips, scikit-learn, faiss-cpu and diffusers (the extra bench), and the literal transcriptions of
 transcriptions.py. Images are smooth noise, except for neighbours: no other speed depends on what they show.
 """
 

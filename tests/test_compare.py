@@ -140,7 +140,9 @@ def test_a_revision_against_the_workspace(repository):
     assert said.exit_code == 0, said.output
     assert "The same samples under other thresholds" in said.output
     assert "Thresholds that moved" in said.output
-    line = next(line for line in said.output.splitlines() if "spurious fraction" in line)
+    assert "== x ==\n\nMore than noise: peak of the spurious fraction; K of that peak; " in said.output
+    assert "; fractions at K = 16.\n" in said.output
+    line = next(line for line in said.output.splitlines() if line.strip().startswith("peak of the spurious fraction"))
     assert line.endswith("more than noise")
     assert "no more" not in line
     assert "p of a chi-squared test of samples alone, for there are no replicates" in said.output

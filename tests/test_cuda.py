@@ -117,7 +117,7 @@ def folder(tmp_path_factory):
 def study(folder):
     """Inputs of the stages of Stable Diffusion, beside the others: a tiny pipeline, and images of two prompts."""
     if importlib.util.find_spec("diffusers") is None or importlib.util.find_spec("transformers") is None:
-        pytest.skip("needs diffusers and transformers: pip install -r requirements-stable-diffusion.txt")
+        pytest.skip("needs diffusers and transformers: pip install -e '.[stable-diffusion]'")
     build(folder / "pipeline")
     (folder / "study.yaml").write_text(STUDY.format(model=folder / "pipeline"))
     for prompt in ("hippo", "none"):

@@ -2,6 +2,7 @@
 
 import tomllib
 
+import changed
 import pytest
 from conftest import ROOT
 
@@ -17,8 +18,18 @@ def listed(path):
 
 def test_requirements_are_the_same_in_both_lists():
     assert PROJECT["dependencies"] == listed(ROOT / "requirements.txt")
-    files = {path.stem.removeprefix("requirements-"): path for path in ROOT.glob("requirements-*.txt")}
-    assert PROJECT["optional-dependencies"] == {name: listed(path) for name, path in files.items()}
+
+
+@pytest.mark.parametrize(
+    ("names", "tests"),
+    [(["tests/test_b.py"], ["b"]), (["src/attractors/data/images.py"], ["a", "b"]), (["src/scheduling/dag.py"], ["c"]),
+     (["src/attractors/data/image.py", "dvc.yaml"], []), ([], [])],
+)
+def test_make_check_runs_the_tests_that_name_what_changed(names, tests):
+    texts = {"a": "from attractors.data import (\n    archives,\n    images,\n)",
+             "b": "import attractors.data.images as x", "c": "from scheduling.dag import order"}
+    files = {f"tests/test_{name}.py": text for name, text in texts.items()}
+    assert changed.tests_of(names, files) == [f"tests/test_{name}.py" for name in tests]
 
 
 def test_public_names_are_those_of_their_modules():

@@ -23,7 +23,7 @@ from attractors.results.joined import basin_table, energy_table, kinds
 from attractors.results.run import Run
 from attractors.tables import write_csv
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs requirements-browser.txt")
+playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra browser")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the PATH")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync",
@@ -273,7 +273,7 @@ def test_a_click_on_the_fractions_chooses_a_size(page):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(browser, run, scheme, width):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs requirements-browser.txt").Axe()
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs the extra browser").Axe()
     page, _ = opened(browser, run[0] / "report.html", color_scheme=scheme, viewport={"width": width, "height": 800})
     found = axe.run(page).response["violations"]
     assert not [(v["impact"], v["id"], [n["html"][:120] for n in v["nodes"]][:3]) for v in found]

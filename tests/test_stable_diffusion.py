@@ -14,8 +14,8 @@ import pytest
 import torch
 from conftest import ROOT
 
-pytest.importorskip("diffusers", reason="needs diffusers: pip install -r requirements-stable-diffusion.txt")
-pytest.importorskip("transformers", reason="needs transformers: pip install -r requirements-stable-diffusion.txt")
+pytest.importorskip("diffusers", reason="needs diffusers: pip install -e '.[stable-diffusion]'")
+pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[stable-diffusion]'")
 
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
@@ -435,7 +435,7 @@ def test_a_gated_model_says_what_to_do(monkeypatch):
 
 def test_without_the_extra_the_line_says_what_to_install(monkeypatch, folder):
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    with pytest.raises(ValueError, match=r"needs diffusers and transformers; pip install -r requirements-stable-diff"):
+    with pytest.raises(ValueError, match=r"needs diffusers and transformers; pip install -e '\.\[stable-diffusion"):
         read_pipeline(folder)
 
 

@@ -102,7 +102,7 @@ class Cluster:
         try:
             import ray
         except ImportError:
-            raise ValueError("--address needs Ray: pip install -r requirements-cluster.txt") from None
+            raise ValueError("--address needs Ray: pip install -e '.[cluster]'") from None
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         reachable(address)
         try:

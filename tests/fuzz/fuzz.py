@@ -1,6 +1,6 @@
 """A coverage-guided fuzzer of every reader of files from elsewhere, each for a bounded time.
 
-python tests/fuzz/fuzz.py [--seconds 60] [READER...]      (pip install -r requirements-fuzz.txt)
+python tests/fuzz/fuzz.py [--seconds 60] [READER...]      (pip install -e '.[fuzz]')
 
 A reader may refuse a file with ValueError or a click exception of one line. Whatever else gets out is a crash, and so
 are more than 2 GB of memory and more than 30 seconds. Inputs that crashed are kept in fuzz_crashes/.

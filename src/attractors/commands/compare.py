@@ -7,6 +7,7 @@ from typing import Any
 import click
 import numpy as np
 import pandas as pd
+from ruamel.yaml import YAML
 
 from attractors.cli.checkout import below_git, check_checkout, locked
 from attractors.cli.settings import ROOT
@@ -58,8 +59,8 @@ class Revision:
         """Return the files in a folder, sorted; none where the folder does not exist."""
         if self.files is None:
             return sorted(str(path.relative_to(self.folder)) for path in (self.folder / folder).glob("*"))
-        found = self.files.find(self.prefix + folder) if self.files.isdir(self.prefix + folder) else []
-        return sorted(path.removeprefix(self.prefix) for path in found)
+        files = self.files.find(self.prefix + folder) if self.files.isdir(self.prefix + folder) else []
+        return sorted(path.removeprefix(self.prefix) for path in files)
 
     def table(self, kind: str, name: str) -> Any:
         """Return the table metrics/kind/name.csv, or None.
@@ -83,8 +84,10 @@ class Revision:
         return None if text is None else text.encode()
 
     def sweeps(self) -> list[str]:
-        """Return the names of the sweeps that were classified."""
-        return [Path(path).stem for path in self.paths("metrics/fractions") if path.endswith(".csv")]
+        """Return the names of the sweeps that were classified: learned ones first, then controls."""
+        names = [Path(path).stem for path in self.paths("metrics/fractions") if path.endswith(".csv")]
+        learned = YAML(typ="safe").load(self.text("runs.yaml") or "{}").get("learned", {})
+        return sorted(names, key=lambda name: (name not in learned, name))
 
     def samples(self, name: str) -> str | None:
         """Return the hash of the neighbours from which a sweep's types were found, or None where dvc.lock has none."""
@@ -103,52 +106,54 @@ def shown(table: pd.DataFrame) -> str:
     return table.to_string(index=False, formatters=numbers)
 
 
-def quantities(first: pd.DataFrame, second: pd.DataFrame, seed: int) -> str:
-    """Return lines of text on the spurious peak and the transition in two tables of fractions."""
-    table = compare_quantities(first, second, generator(seed, BOOTSTRAP))
-    words = {True: "no more than noise", False: "more than noise", None: "no interval"}
-    rows = {"": table.quantity}
-    for side in "AB":
-        ends = zip(table[side], table[f"{side}_low"], table[f"{side}_high"], strict=True)
-        rows[side] = ["{} ({} to {})".format(*map(written, part)) for part in ends]
-    ends = zip(table.change, table.low, table.high, strict=True)
-    rows["B - A"] = ["{} ({} to {})".format(*map(written, part)) for part in ends]
-    rows["verdict"] = table.noise.map(words)
+def quantities(table: pd.DataFrame) -> str:
+    """Return the table of `compare_quantities` as lines of text."""
+    def ends(columns: tuple[str, str, str]) -> list[str]:
+        return ["{} ({} to {})".format(*map(written, part)) for part in table[list(columns)].to_numpy()]
+
+    verdicts = table.noise.map({True: "no more than noise", False: "more than noise", None: "no interval"})
+    sides = {side: ends((side, f"{side}_low", f"{side}_high")) for side in "AB"}
+    rows = {"": table.quantity, **sides, "B - A": ends(("change", "low", "high")), "verdict": verdicts}
     return pd.DataFrame(rows).to_string(index=False)
 
 
 def report(name: str, first: Revision, second: Revision, seed: int) -> Iterator[str]:
-    """Yield the paragraphs of the comparison of one sweep in two revisions."""
+    """Yield the paragraphs of the comparison of one sweep in two revisions: the verdict, then the tables behind it."""
     tables = [side.replicates(name) for side in (first, second)]
     same = first.samples(name) is not None and first.samples(name) == second.samples(name)
     yield f"== {name} =="
     if same and tables[0].equals(tables[1]):
         yield "Nothing changed: the same samples in the same classes."
     else:
+        compared = compare_quantities(*tables, generator(seed, BOOTSTRAP))
+        fractions = compare_fractions(*tables)
+        more = [words for words, noise in zip(compared.quantity, compared.noise, strict=True) if noise is False]
+        if sizes := [*fractions.K[fractions.p < 0.05]]:
+            more.append(f"fractions at K = {', '.join(map(str, sizes))}")
+        yield f"More than noise: {'; '.join(more)}." if more else "No difference in types is more than noise."
         if same:
             yield "The same samples under other thresholds: differences are exact; intervals and p are of new samples."
-        yield quantities(tables[0], tables[1], seed)
-        fractions = compare_fractions(*tables)
+        yield quantities(compared)
         phi = dispersion_of_both(*map(counts_of, tables))
-        told = (
+        test = (
             f"an F test; replicates differ {phi.value:.3g} times as much as samples, {phi.degrees} degrees of freedom"
             if phi.degrees
             else "a chi-squared test of samples alone, for there are no replicates"
         )
-        yield f"Fractions; p of {told}; corrected for {len(fractions)} sizes\n{shown(fractions)}"
+        yield f"Fractions; p of {test}; corrected for {len(fractions)} sizes\n{shown(fractions)}"
     limits = [side.table("thresholds", name) for side in (first, second)]
-    if None not in [None if table is None else 0 for table in limits]:
-        columns = ["K", *(f"{delta}{part}" for delta in ("delta_m", "delta_s") for part in ("", "_source"))]
-        both = limits[0][columns].merge(limits[1][columns], on="K", suffixes=("_A", "_B"))
-        moved = (both.delta_m_A != both.delta_m_B) | (both.delta_s_A != both.delta_s_B)
-        order = ["K", *(f"{column}_{side}" for column in columns[1:] for side in "AB")]
-        yield f"Thresholds that moved\n{shown(both[moved][order])}" if moved.any() else "No threshold moved."
+    if all(table is not None for table in limits):
+        columns = [f"{delta}{part}" for delta in ("delta_m", "delta_s") for part in ("", "_source")]
+        both = limits[0][["K", *columns]].merge(limits[1][["K", *columns]], on="K", suffixes=("_A", "_B"))
+        moved = both[(both.delta_m_A != both.delta_m_B) | (both.delta_s_A != both.delta_s_B)]
+        order = ["K", *(f"{column}_{side}" for column in columns for side in "AB")]
+        yield f"Thresholds that moved\n{shown(moved[order])}" if len(moved) else "No threshold moved."
     basins = [side.table("basin", name) for side in (first, second)]
     if all(table is not None for table in basins):
         if basins[0].equals(basins[1]):
             yield "No log-volume changed."
         else:
-            means = compare_means(basins[0], basins[1], "log_volume")
+            means = compare_means(*basins, "log_volume")
             yield f"Mean log-volumes; p of a t test, corrected for {means.p.notna().sum()}\n{shown(means)}"
 
 
@@ -162,8 +167,8 @@ def report(name: str, first: Revision, second: Revision, seed: int) -> Iterator[
 def main(a: str, b: str, names: tuple[str, ...], folder: str, seed: int) -> None:
     """Compare A with B: git revisions, experiments of DVC, or `workspace`, the files as they are.
 
-    For each sweep in both: the peak of the spurious fraction and the K of the transition with bootstrap intervals,
-    fractions at each K, thresholds, log-volumes.
+    For each sweep in both, controls last: what differs by more than noise, then the peak of the spurious fraction and
+    the K of the transition with bootstrap intervals, fractions at each K, thresholds, log-volumes.
     """
     check_checkout(Path(folder))
     first, second = Revision(a, folder), Revision(b, folder)

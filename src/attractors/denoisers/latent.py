@@ -18,7 +18,7 @@ from attractors.denoisers.unet_diffusers import sides_of
 from attractors.devices import arithmetic
 from attractors.randomness import LATENT, generator
 
-EXTRA = "pip install -r requirements-stable-diffusion.txt"
+EXTRA = "pip install -e '.[stable-diffusion]'"
 KINDS = ("conditional", "unconditional", "guided")
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 
