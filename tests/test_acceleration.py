@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from attractors.arrays import read_arrays, write_arrays
 from attractors.denoisers import training
 from attractors.denoisers.acceleration import Acceleration, accelerate, chosen
+from attractors.denoisers.distributed import rank, shard, total
 from attractors.denoisers.models import new_model
-from attractors.denoisers.processes import rank, shard, total
 from attractors.denoisers.training import train
 from attractors.denoisers.unet import UNet
 from attractors.settings.train import Training

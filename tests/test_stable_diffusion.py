@@ -131,7 +131,7 @@ def test_an_unconditional_latent_pipeline_is_read_too(tmp_path, tiny):
     model = pipeline.diffusion("unconditional", None)
     assert torch.allclose(model.noise_prediction(noise, 3), unet(noise, 3).sample, atol=1e-6)
     assert pipeline.decode(generate(model, noise, 2, pipeline.offset)).shape == (1, 3, 8, 8)
-    with pytest.raises(ValueError, match="without text"):
+    with pytest.raises(ValueError, match="it has no text"):
         pipeline.diffusion("guided", PROMPT, 7.5)
 
 
@@ -381,7 +381,7 @@ def test_pixel_models_of_this_repository_go_through_the_same_stages(tmp_path):
     assert np.allclose(found["unconditional_one_sided"], expected, rtol=1e-5)
     assert np.allclose(found["unconditional_lanczos"], jacobian(model, x_0, T)[0][0, :2], rtol=1e-3)
     errors = run("sd_curvature", *arguments, "--kind", "guided", "--out", out, code=1)
-    assert "without text" in errors
+    assert "it has no text" in errors
 
 
 # Mistakes
@@ -398,7 +398,7 @@ def test_missing_weights_are_one_line_offline(tmp_path):
     real = ROOT / "prompts" / "stable_diffusion.yaml"
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
     line = one_line(run("sd_generate", "--study", real, *out, code=1, **offline))
-    assert "CompVis/stable-diffusion-v1-4: not to be had; offline, give a downloaded folder" in line
+    assert "CompVis/stable-diffusion-v1-4: cannot be downloaded; offline, give a downloaded folder" in line
     line = one_line(run("sd_generate", "--study", study(tmp_path / "s.yaml", "./nowhere"), *out, code=1))
     assert "./nowhere: no such folder" in line
     assert not (tmp_path / "x.safetensors").exists()

@@ -19,34 +19,34 @@ def linear_betas(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 2e
 
 
 def noise_level(alpha_bar: torch.Tensor) -> torch.Tensor:
-    """Return sigma_t / sqrt(alpha_bar_t), the standard deviation of the noise in units of the image: shaped like
-    alpha_bar.
-    """
+    """Return sigma_t / sqrt(alpha_bar_t), the noise's standard deviation in units of the image: like alpha_bar."""
     return ((1 - alpha_bar) / alpha_bar).sqrt()
 
 
 def times(t: Time, x: torch.Tensor) -> torch.Tensor:
     """Return t as a time for each of x: [B, ...], on the device of x: [B] int64.
 
-    A number is written there by the device itself: copying it from the host would make the host wait.
+    The device itself fills in a number, because the host would have to wait for a copy.
     """
-    if isinstance(t, torch.Tensor):
-        return t.to(x.device).expand(len(x))
-    return torch.full((len(x),), t, device=x.device)
+    return t.to(x.device).expand(len(x)) if isinstance(t, torch.Tensor) else torch.full((len(x),), t, device=x.device)
 
 
 def expand(coefficients: torch.Tensor, t: Time, x: torch.Tensor) -> torch.Tensor:
-    """Return coefficients[t] in the type of x, shaped to multiply x: [B, ...]. t: [B], 0-dimensional or a number,
-    0-based.
-    """
+    """Return coefficients[t] in the type of x, shaped to multiply x: [B, ...]. t: [B], 0-dimensional or a number."""
     if isinstance(t, torch.Tensor):
         t = t.reshape(-1)  # to index by a 0-dimensional tensor, the host would wait for its value
     return coefficients[t].to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
 
 
+def scale_and_sigma(t: Time, x: torch.Tensor, alpha_bar: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (sqrt(alpha_bar_t), sigma_t), the weights of image and noise in x_t, shaped to multiply x: [B, ...]."""
+    return expand(alpha_bar.sqrt(), t, x), expand((1 - alpha_bar).sqrt(), t, x)
+
+
 def forward_process(x_0: torch.Tensor, noise: torch.Tensor, t: Time, alpha_bar: torch.Tensor) -> torch.Tensor:
     """Return x_t of the forward process, Eq. 41 integrated to time t: [B, ...], from x_0 and noise of that shape."""
-    return expand(alpha_bar.sqrt(), t, x_0) * x_0 + expand((1 - alpha_bar).sqrt(), t, x_0) * noise
+    scale, sigma = scale_and_sigma(t, x_0, alpha_bar)
+    return scale * x_0 + sigma * noise
 
 
 class Diffusion(nn.Module):
@@ -79,29 +79,30 @@ class Diffusion(nn.Module):
 
     def target(self, x_0: torch.Tensor, noise: torch.Tensor, t: Time) -> torch.Tensor:
         """Return what the network should predict at x_t, given x_0 and noise: [B, ...] and t: [B]."""
-        if self.prediction == "noise":
-            return noise
-        if self.prediction == "image":
-            return x_0
-        return expand(self.alpha_bar.sqrt(), t, x_0) * noise - expand((1 - self.alpha_bar).sqrt(), t, x_0) * x_0
+        if self.prediction != "velocity":
+            return noise if self.prediction == "noise" else x_0
+        scale, sigma = scale_and_sigma(t, x_0, self.alpha_bar)
+        return scale * noise - sigma * x_0
+
+    def image(self, x: torch.Tensor, noise: torch.Tensor, t: Time) -> torch.Tensor:
+        """Return x_0 = (x - sigma_t noise) / sqrt(alpha_bar_t), the image that x: [B, ...] holds beside this noise."""
+        scale, sigma = scale_and_sigma(t, x, self.alpha_bar)
+        return (x - sigma * noise) / scale
 
     def noise_prediction(self, x: torch.Tensor, t: Time) -> torch.Tensor:
         """Return the model's prediction of the noise in x: [B, ...] at t: [B] or a number, 0-based."""
         output = self.network(x, times(t, x))
         if self.prediction == "noise":
             return output
-        scale, sigma = expand(self.alpha_bar.sqrt(), t, x), expand((1 - self.alpha_bar).sqrt(), t, x)
+        scale, sigma = scale_and_sigma(t, x, self.alpha_bar)
         return (x - scale * output) / sigma if self.prediction == "image" else scale * output + sigma * x
 
     def denoised(self, x: torch.Tensor, t: Time) -> torch.Tensor:
         """Return the model's estimate of x_0 from x: [B, ...] at t: [B] or a number, 0-based."""
         if self.prediction == "image":
             return self.network(x, times(t, x))
-        noise = self.noise_prediction(x, t)
-        return (x - expand((1 - self.alpha_bar).sqrt(), t, x) * noise) / expand(self.alpha_bar.sqrt(), t, x)
+        return self.image(x, self.noise_prediction(x, t), t)
 
     def score(self, x: torch.Tensor, t: Time) -> torch.Tensor:
-        """Return the score grad log p_t(x) = -noise_prediction / sigma_t (D.1) at x: [B, ...] and t: [B] or a
-        number.
-        """
-        return -self.noise_prediction(x, t) / expand((1 - self.alpha_bar).sqrt(), t, x)
+        """Return the score grad log p_t(x) = -noise_prediction / sigma_t (D.1) at x: [B, ...], t: [B] or a number."""
+        return -self.noise_prediction(x, t) / scale_and_sigma(t, x, self.alpha_bar)[1]

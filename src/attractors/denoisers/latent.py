@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from attractors.denoisers.diffusers_folder import check_scheduler, hub_snapshot
-from attractors.denoisers.diffusion import Diffusion, expand, forward_process
+from attractors.denoisers.diffusion import Diffusion, forward_process
 from attractors.denoisers.models import read_model
 from attractors.denoisers.unet_diffusers import sides_of
 from attractors.devices import arithmetic
@@ -20,7 +20,6 @@ from attractors.randomness import LATENT, generator
 
 EXTRA = "pip install -e '.[stable-diffusion]'"
 KINDS = ("conditional", "unconditional", "guided")
-PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 
 
 class Prompted(nn.Module):
@@ -34,10 +33,7 @@ class Prompted(nn.Module):
     texts: torch.Tensor | None
 
     def __init__(
-        self,
-        unet: nn.Module,
-        texts: torch.Tensor | None = None,
-        weights: Sequence[float] = (1.0,),
+        self, unet: nn.Module, texts: torch.Tensor | None = None, weights: Sequence[float] = (1.0,),
         precision: str = "float32",
     ) -> None:
         super().__init__()
@@ -70,11 +66,9 @@ class Pixels:
         Raises ValueError for a kind other than unconditional, for a prompt, and for a precision other than float32.
         """
         if kind != "unconditional" or prompt:
-            raise ValueError(f"{self.source}: a model without text; its prompt is empty and its kind unconditional")
+            raise ValueError(f"{self.source}: it has no text; its prompt is empty and its kind unconditional")
         if precision != "float32":
-            raise ValueError(
-                f"{self.source}: --precision {precision} is for latent pipelines; pixel models take float32"
-            )
+            raise ValueError(f"{self.source}: --precision {precision} is for latent pipelines; this takes float32")
         return self.model
 
     @torch.inference_mode()
@@ -113,9 +107,7 @@ class Latents:
         unet, device = self.pipeline.unet, self.pipeline.unet.device
         if not hasattr(self.pipeline, "encode_prompt"):
             if kind != "unconditional" or prompt:
-                raise ValueError(
-                    f"{self.source}: a pipeline without text; its prompt is empty and its kind unconditional"
-                )
+                raise ValueError(f"{self.source}: it has no text; its prompt is empty and its kind unconditional")
             network = Prompted(unet, precision=precision)
         elif kind == "guided":
             texts = torch.cat([self.embed(prompt or "", device), self.embed("", device)])
@@ -127,9 +119,7 @@ class Latents:
 
     @torch.inference_mode()
     def decode(self, x: torch.Tensor) -> torch.Tensor:
-        """Decode latents to images [B, 3, H, W] in [-1, 1], one at a time, so that no image depends on others in the
-        batch.
-        """
+        """Return the images of latents: [B, 3, H, W] in [-1, 1]. Each is decoded by itself, whatever its batch."""
         vae = getattr(self.pipeline, "vae", None) or self.pipeline.vqvae
         scaled = x / vae.config.scaling_factor + (getattr(vae.config, "shift_factor", None) or 0)
         return torch.cat([vae.decode(latent[None]).sample for latent in scaled]).clamp(-1, 1)
@@ -173,9 +163,8 @@ def _schedule(pipeline: Any, source: str) -> Any:
     scheduler = dict(pipeline.scheduler.config)
     check_scheduler({"_class_name": type(pipeline.scheduler).__name__, **scheduler}, source)
     if pipeline.scheduler.config.get("prediction_type", "epsilon") not in ("epsilon", "v_prediction"):
-        raise ValueError(
-            f"{source}: predicts {pipeline.scheduler.config.prediction_type}; epsilon or v_prediction needed"
-        )
+        predicted = pipeline.scheduler.config.prediction_type
+        raise ValueError(f"{source}: it predicts {predicted}; epsilon or v_prediction is needed")
     return DDIMScheduler.from_config(pipeline.scheduler.config)
 
 
@@ -190,17 +179,16 @@ def _load(source: str) -> Any:
         raise ValueError(f"{source}: needs diffusers and transformers; {EXTRA}") from None
     for logging in (diffusers_logging, transformers_logging):
         logging.disable_progress_bar()
-        logging.set_verbosity(logging.CRITICAL)  # what goes wrong is told once, below
+        logging.set_verbosity(logging.CRITICAL)  # errors are reported once, below
     folder = hub_snapshot(Path(source))
     if not folder.is_dir() and (source.count("/") != 1 or source[0] in "/.~"):
-        raise ValueError(f"{source}: no such folder, and no id either, which is owner/name")
+        raise ValueError(f"{source}: neither a folder nor an id, which is owner/name")
     if folder.is_dir() and not (folder / "model_index.json").is_file():
-        raise ValueError(f"{source}: holds no model_index.json, so no diffusers pipeline")
+        raise ValueError(f"{source}: not a diffusers pipeline: it holds no model_index.json")
+    place = folder if folder.is_dir() else source
     try:
-        pipeline = DiffusionPipeline.from_pretrained(
-            folder if folder.is_dir() else source, use_safetensors=True, safety_checker=None
-        )
-    except Exception as error:  # of a dozen kinds, by the library that finds out
+        pipeline = DiffusionPipeline.from_pretrained(place, use_safetensors=True, safety_checker=None)
+    except Exception as error:  # diffusers, transformers and huggingface_hub each raise kinds of their own
         reasons: list[BaseException] = [error]
         while (reason := reasons[-1].__cause__ or reasons[-1].__context__) is not None:
             reasons.append(reason)
@@ -211,7 +199,7 @@ def _load(source: str) -> Any:
         first = " ".join(str(error).split())[:200] or type(error).__name__
         if folder.is_dir():
             raise ValueError(f"{source}: not a whole pipeline with safetensors weights ({first})") from None
-        raise ValueError(f"{source}: not to be had; offline, give a downloaded folder instead ({first})") from None
+        raise ValueError(f"{source}: cannot be downloaded; offline, give a downloaded folder ({first})") from None
     if not hasattr(pipeline, "unet") or not (hasattr(pipeline, "vae") or hasattr(pipeline, "vqvae")):
         raise ValueError(f"{source}: a {type(pipeline).__name__}; a U-Net on an autoencoder's latents is needed")
     return pipeline
@@ -237,10 +225,7 @@ def ddim_times(total: int, steps: int, offset: int = 1) -> list[int]:
 
 @torch.inference_mode()
 def generate(
-    model: Diffusion,
-    noise: torch.Tensor,
-    steps: int,
-    offset: int = 1,
+    model: Diffusion, noise: torch.Tensor, steps: int, offset: int = 1,
     progress: Callable[[list[int]], Iterable[int]] = lambda times: times,
 ) -> torch.Tensor:
     """Generate from x_T = noise: [B, ...] by DDIM (D.2), on the time grid of Stable Diffusion's release; return x_0.
@@ -251,6 +236,5 @@ def generate(
     stride, x = model.steps // steps, noise
     for t in progress(ddim_times(model.steps, steps, offset)):
         predicted = model.noise_prediction(x, t)
-        scale, sigma = expand(model.alpha_bar.sqrt(), t, x), expand((1 - model.alpha_bar).sqrt(), t, x)
-        x = forward_process((x - sigma * predicted) / scale, predicted, max(t - stride, 0), model.alpha_bar)
+        x = forward_process(model.image(x, predicted, t), predicted, max(t - stride, 0), model.alpha_bar)
     return x

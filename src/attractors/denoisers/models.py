@@ -14,16 +14,13 @@ from attractors.settings.network import diffusion_settings, network_settings
 
 
 def new_model(
-    network: Mapping[str, Any],
-    diffusion: Mapping[str, Any],
-    image_shape: tuple[int, ...],
-    seed: int,
+    network: Mapping[str, Any], diffusion: Mapping[str, Any], image_shape: tuple[int, ...], seed: int,
     memories: torch.Tensor,
 ) -> Diffusion:
     """Return an untrained Diffusion.
 
     network and diffusion are sections of the sweep's file; image_shape is (C, H, W).
-    memories: [K, C, H, W] are the training images; only the closed forms use them, for their weights.
+    memories: [K, C, H, W] are the training images, which the closed forms keep as weights.
     Raises ValueError for an unknown or invalid setting.
     """
     described, process = network_settings(network), diffusion_settings(diffusion)

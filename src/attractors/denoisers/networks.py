@@ -38,9 +38,8 @@ class ResidualBlock(nn.Module):
 class ResidualMLP(nn.Module):
     """The MLP of A.2 on images of any shape: time features joined to the input, residual blocks and Swish.
 
-    One thing is added to A.2: the network gets the image twice, once as it is and once magnified where the noise is
-    low. At low noise the memories differ in details of the size of the noise, which would otherwise be too small to
-    see.
+    One thing is added to A.2: the network gets the image a second time, magnified where the noise is low. There the
+    memories differ in details of the size of the noise, which the network would otherwise not resolve.
     """
 
     time_features: torch.Tensor
@@ -127,9 +126,7 @@ class LinearNoise(nn.Module):
         return ((sigma / (alpha_bar * variances + sigma**2) * along) @ axes.T).reshape(x.shape)
 
 
-NETWORKS: dict[str, type[nn.Module]] = {
-    "mlp": ResidualMLP, "unet": UNet, "exact": ExactNoise, "linear": LinearNoise,
-}
+NETWORKS: dict[str, type[nn.Module]] = {"mlp": ResidualMLP, "unet": UNet, "exact": ExactNoise, "linear": LinearNoise}
 
 
 def build(

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 
-from attractors.denoisers.diffusion import Diffusion, Time, expand, times
+from attractors.denoisers.diffusion import Diffusion, Time, forward_process, times
 from attractors.randomness import SAMPLING, generator
 
 NOISE_STEPS, NOISE_BYTES = 50, 2**26  # the most steps, and bytes, of noise that are drawn at a time
@@ -33,7 +33,8 @@ def ancestral(
     x = next(noise).contiguous()
     for t in progress(range(model.steps - 1, -1, -1)):
         x_0 = model.denoised(x, t).clamp_(-1, 1)
-        x = (from_x_0[t] * x_0).add_(x, alpha=from_x_t[t]).add_(next(noise), alpha=deviation[t])
+        mean = torch.add(from_x_0[t] * x_0, x, alpha=from_x_t[t])  # from_x_0 x_0 + from_x_t x, rounded once
+        x = torch.add(mean, next(noise), alpha=deviation[t])  # mean + deviation noise
     return x
 
 
@@ -71,19 +72,21 @@ def sample_noise(
 
 
 @torch.inference_mode()
-def ddim(model: Diffusion, x: torch.Tensor, t: Time, steps: int) -> torch.Tensor:
+def ddim(
+    model: Diffusion, x: torch.Tensor, t: Time, steps: int, clip: bool = False,
+    progress: Callable[[range], Iterable[int]] = lambda steps: steps,
+) -> torch.Tensor:
     """Map x: [B, ...] at time t: [B] or a number, 0-based, back to t = 0 by deterministic DDIM (Phi of Alg. 1).
 
     It evaluates the network N' = `steps` times, at times floor(t i / N') for i = N', ..., 1. The last step returns the
-    model's estimate of x_0, without clipping. Where t < N', times repeat, and a repeated time leaves x unchanged.
+    model's estimate of x_0. Where t < N', times repeat, and a repeated time leaves x unchanged. With clip, every
+    estimate of x_0 is clipped to [-1, 1], as the ancestral sampler does. progress wraps range(N').
     """
     t = times(t, x)
-    for i in range(steps):
-        now = (t * (steps - i)) // steps
-        later = (t * (steps - i - 1)) // steps
+    for i in progress(range(steps)):
+        now, later = (t * (steps - i)) // steps, (t * (steps - i - 1)) // steps
         noise = model.noise_prediction(x, now)
-        x_0 = (x - expand((1 - model.alpha_bar).sqrt(), now, x) * noise) / expand(model.alpha_bar.sqrt(), now, x)
-        if i == steps - 1:
-            return x_0
-        x = expand(model.alpha_bar.sqrt(), later, x) * x_0 + expand((1 - model.alpha_bar).sqrt(), later, x) * noise
-    return x
+        x_0 = model.image(x, noise, now)
+        x_0 = x_0.clamp(-1, 1) if clip else x_0
+        x = forward_process(x_0, noise, later, model.alpha_bar)
+    return x_0

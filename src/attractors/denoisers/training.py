@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from attractors.denoisers.diffusion import Diffusion, expand, forward_process, noise_level
-from attractors.denoisers.processes import rank, shard, total
+from attractors.denoisers.diffusion import Diffusion, forward_process, noise_level, scale_and_sigma
+from attractors.denoisers.distributed import rank, shard, total
 from attractors.randomness import DROPOUT, SHUFFLING, TRAINING, generator, integer
 from attractors.settings.train import Optimisation, Training
 
@@ -40,15 +40,14 @@ def noise_times(count: int, alpha_bar: torch.Tensor, settings: Training, random:
     """Draw the times of one batch: [count], 0-based.
 
     With noise_levels `uniform` they are uniform, as in Ho et al. With `lognormal`, ln(sigma / sqrt(alpha_bar)) ~
-    N(noise_mean, noise_deviation^2) as in Karras et al., rounded to the nearest of the T levels. By default low noise,
-    where attractors get their width, has more weight than theirs.
+    N(noise_mean, noise_deviation^2) as in Karras et al., rounded to the nearest of the T levels. The defaults draw low
+    noise, where attractors get their width, more often than theirs.
     """
     if settings.noise_levels == "uniform":
         return torch.randint(len(alpha_bar), (count,), generator=random, device=alpha_bar.device)
     levels = noise_level(alpha_bar).log()
-    drawn = torch.randn(count, generator=random, device=alpha_bar.device).double()
-    drawn = settings.noise_mean + settings.noise_deviation * drawn
-    return torch.bucketize(drawn, (levels[1:] + levels[:-1]) / 2)
+    normal = torch.randn(count, generator=random, device=alpha_bar.device).double()
+    return torch.bucketize(settings.noise_mean + settings.noise_deviation * normal, (levels[1:] + levels[:-1]) / 2)
 
 
 def flatten(parameters: Sequence[nn.Parameter]) -> torch.Tensor:
@@ -75,37 +74,29 @@ def default_generator(device: torch.device) -> Any:
 
 
 def denoising_loss(model: Diffusion, x_0: torch.Tensor, settings: Training, random: torch.Generator) -> torch.Tensor:
-    """Return the loss L_simple of Ho et al.: |prediction - target|^2 averaged over pixels, at x_0: [B, ...] and random
-    times.
+    """Return the loss L_simple of Ho et al. at x_0: [B, ...] and random times: |prediction - target|^2 over pixels.
 
-    A prediction of the image is compared as the velocity that it stands for, v = (sqrt(alpha_bar) x - x_0) / sigma:
-    its error is divided by sigma, or by SMALLEST_SIGMA where sigma is smaller. Unweighted, high noise,
-    where the image is least certain, would outweigh low noise, where its details are decided.
-
-    Where several processes train one model, each draws times and noise for the whole batch and returns the part of the
-    average that its own images contribute.
+    A prediction of the image is compared as the velocity v = (sqrt(alpha_bar) x - x_0) / sigma that it implies: its
+    error is divided by sigma, or by SMALLEST_SIGMA where sigma is smaller. Without these weights, high noise, where the
+    image is least certain, would outweigh low noise, where its details are decided. Where several processes train one
+    model, each draws times and noise for the whole batch and returns what its images contribute to the average.
     """
     t = noise_times(len(x_0), model.alpha_bar, settings, random)
     noise = torch.randn(x_0.shape, generator=random, device=x_0.device)
-    mine = shard(len(x_0))
-    share, x_0, noise, t = len(x_0[mine]) / len(x_0), x_0[mine], noise[mine], t[mine]
+    part = shard(len(x_0))
+    share, x_0, noise, t = len(x_0[part]) / len(x_0), x_0[part], noise[part], t[part]
     if not share:  # more processes than images
         return torch.stack([p.sum() for p in model.parameters()]).sum() * 0
     error = model.network(forward_process(x_0, noise, t, model.alpha_bar), t) - model.target(x_0, noise, t)
     if model.prediction == "image":
-        error = error / expand((1 - model.alpha_bar).sqrt(), t, x_0).clamp(min=SMALLEST_SIGMA)
+        error = error / scale_and_sigma(t, x_0, model.alpha_bar)[1].clamp(min=SMALLEST_SIGMA)
     return error.square().mean() * share
 
 
 def train(
-    model: nn.Module,
-    images: torch.Tensor,
-    settings: Optimisation,
-    seed: int,
-    state: dict[str, Any] | None = None,
+    model: nn.Module, images: torch.Tensor, settings: Optimisation, seed: int, state: dict[str, Any] | None = None,
     save: Callable[[dict[str, Any]], object] = lambda state: None,
-    progress: Callable[[range], Iterable[int]] = lambda steps: steps,
-    loss: Loss = denoising_loss,
+    progress: Callable[[range], Iterable[int]] = lambda steps: steps, loss: Loss = denoising_loss,
 ) -> dict[str, torch.Tensor]:
     """Train `model` on images: [K, ...] in [-1, 1]; return the averaged weights as a state dict.
 
@@ -138,10 +129,8 @@ def train(
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         for step in steps:
             if step % CHECK_EVERY == 0 or step == start:
-                indices = torch.from_numpy(
-                    batch_indices(step, (step // CHECK_EVERY + 1) * CHECK_EVERY, count, batch, seed)
-                )
-                first, indices = step, indices.to(device)
+                first, stop = step, (step // CHECK_EVERY + 1) * CHECK_EVERY
+                indices = torch.from_numpy(batch_indices(first, stop, count, batch, seed)).to(device)
             random.manual_seed(integer(seed, TRAINING, step))
             dropout.manual_seed(integer(seed, DROPOUT, rank() << 40 | step))
             x_0 = images[indices[step - first]]
@@ -155,9 +144,8 @@ def train(
             average.lerp_(weights, 1 - min(settings.ema, (1 + step) / (10 + step)))
             if (step + 1) % CHECK_EVERY == 0 or step + 1 == settings.iterations:
                 if not math.isfinite(value := total(value.detach()).item()):
-                    raise FloatingPointError(
-                        f"the loss is {value} at step {step + 1}: lower learning_rate (now {settings.learning_rate:g})"
-                    )
+                    advice = f"lower learning_rate (now {settings.learning_rate:g})"
+                    raise FloatingPointError(f"the loss is {value} at step {step + 1}: {advice}")
                 if hasattr(steps, "set_postfix"):
                     steps.set_postfix(loss=f"{value:.4f}", refresh=False)
                 save({"step": step + 1, "weights": weights, "average": average, "optimiser": optimiser.state_dict()})

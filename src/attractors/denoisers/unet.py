@@ -131,9 +131,7 @@ class Block(nn.Module):
         self.upsample = Upsample(outputs) if upsample else nn.Identity()
 
     def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        """Map x: [B, inputs, H, W] and time: [B, time_width] to [B, outputs, H, W], or twice the resolution with
-        up-sampling.
-        """
+        """Map x: [B, inputs, H, W] and time: [B, time_width] to [B, outputs, H, W], or [B, outputs, 2H, 2W]."""
         return self.upsample(self.attention(self.residual(x, time)))
 
 
@@ -149,15 +147,9 @@ class UNet(nn.Module):
     """
 
     def __init__(
-        self,
-        image_shape: tuple[int, int, int],
-        alpha_bar: torch.Tensor,
-        width: int = 128,
-        multipliers: Sequence[float] = (1, 2, 2, 2),
-        blocks: int = 2,
-        attention: Sequence[int] = (16,),
-        dropout: float = 0.0,
-        patch: int = 1,
+        self, image_shape: tuple[int, int, int], alpha_bar: torch.Tensor, width: int = 128,
+        multipliers: Sequence[float] = (1, 2, 2, 2), blocks: int = 2, attention: Sequence[int] = (16,),
+        dropout: float = 0.0, patch: int = 1,
     ) -> None:
         super().__init__()
         if image_shape[1] != image_shape[2] or image_shape[1] % (patch * 2 ** (len(multipliers) - 1)):
@@ -189,18 +181,12 @@ class UNet(nn.Module):
             if level < levels - 1:
                 self.down.append(Downsample(now))
                 skips.append(now)
-        self.middle = nn.ModuleList(
-            [Block(now, now, time_width, dropout, attend=True), Block(now, now, time_width, dropout)]
-        )
+        self.middle = nn.ModuleList([Block(now, now, time_width, dropout, attend) for attend in (True, False)])
         self.up = nn.ModuleList()
         for level, (outputs, resolution) in reversed(list(enumerate(zip(widths, sizes, strict=True)))):
             for block in range(blocks + 1):
-                self.up.append(
-                    Block(
-                        now + skips.pop(), outputs, time_width, dropout,
-                        attend=resolution in attention, upsample=block == blocks and level > 0,
-                    )
-                )
+                attend, upsample = resolution in attention, block == blocks and level > 0
+                self.up.append(Block(now + skips.pop(), outputs, time_width, dropout, attend, upsample))
                 now = outputs
         self.norm, self.output = norm(now), convolution(now, channels, scale=0)
 

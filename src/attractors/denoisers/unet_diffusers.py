@@ -39,12 +39,8 @@ def _blocks(settings: dict[str, Any]) -> Iterator[tuple[str, str, int, bool]]:
         for number in range(blocks + 1):
             yield f"up.{level * (blocks + 1) + number}", f"up_blocks.{level}", number, False
         if level < levels - 1:
-            yield (
-                f"up.{level * (blocks + 1) + blocks}.upsample",
-                f"up_blocks.{level}.upsamplers.0.conv",
-                0,
-                True,
-            )
+            prefix = f"up.{level * (blocks + 1) + blocks}.upsample"
+            yield prefix, f"up_blocks.{level}.upsamplers.0.conv", 0, True
 
 
 def _modules(settings: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:

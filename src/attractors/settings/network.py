@@ -1,6 +1,6 @@
 """The sections `network` and `diffusion` of a sweep: which denoiser, and what its output means."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -54,8 +54,8 @@ def network_settings(values: object, where: str = "network") -> Section:
     name = values.get("name")
     if not isinstance(name, str) or name not in NETWORKS:
         raise ValueError(f"{where}.name is {str(name)[:80]!r}; it must be one of {', '.join(NETWORKS)}")
-    (found,) = check(values, f"{where} {name}", NETWORKS[name])
-    return found
+    (settings,) = check(values, f"{where} {name}", NETWORKS[name])
+    return settings
 
 
 class Process(Section):
@@ -77,6 +77,14 @@ def diffusion_settings(values: object, where: str = "diffusion") -> Process:
     """Return the settings of the section `diffusion`. Raises ValueError for what is unknown or out of range."""
     if not isinstance(values, dict):
         raise ValueError(f"{where} is {str(values)[:80]}; it must be a mapping of settings")
-    (found,) = check(values, where, Process)
-    assert isinstance(found, Process)
-    return found
+    (settings,) = check(values, where, Process)
+    assert isinstance(settings, Process)
+    return settings
+
+
+def model_settings(sweep: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the sections network and diffusion of a sweep, defaults included. Raises ValueError naming the sweep."""
+    where = f"sweep {sweep['name']}: "
+    network = network_settings(sweep.get("network"), f"{where}network")
+    diffusion = diffusion_settings(sweep.get("diffusion") or {}, f"{where}diffusion")
+    return {"network": network.model_dump(mode="json"), "diffusion": diffusion.model_dump(mode="json")}

@@ -10,11 +10,11 @@ from attractors.cli.stage import out_option, seed_of_replicate, stage
 from attractors.data.images import read_images
 from attractors.denoisers import acceleration
 from attractors.denoisers.checkpoints import Checkpoint
+from attractors.denoisers.distributed import rank, started_by_torchrun
 from attractors.denoisers.models import new_model, write_model
-from attractors.denoisers.processes import rank, started_by_torchrun
 from attractors.denoisers.training import train
 from attractors.settings.acceleration import Computation
-from attractors.settings.network import diffusion_settings, network_settings
+from attractors.settings.network import model_settings
 from attractors.settings.train import Training
 
 
@@ -32,36 +32,24 @@ def main(
     A killed run continues where it stopped, and ends with the same bytes. On several GPUs, which share the same batch:
     torchrun --nproc-per-node N src/main.py train ...
     """
-    device = find_device(device)
-    with started_by_torchrun(device):
-        network = sweep.get("network")
-        name = network.get("name") if isinstance(network, dict) else None
-        faster = acceleration.chosen(device, **computation.model_dump(), network=name)
-        run(sweep, subset, size, seed, device, out, faster, settings)
+    place = find_device(device)
+    with started_by_torchrun(place):
+        run(sweep, subset, size, seed, place, out, settings, computation)
 
 
 def run(
-    sweep: dict,
-    subset: str,
-    size: int,
-    seed: int,
-    device: torch.device,
-    out: str,
-    faster: acceleration.Acceleration,
-    settings: Training,
+    sweep: dict, subset: str, size: int, seed: int, device: torch.device, out: str, settings: Training,
+    computation: Computation,
 ) -> None:
     """Train one run on one device, alone or as one of several processes."""
-    images = read_images(subset, size)
-    where = f"sweep {sweep['name']}: "
-    network = network_settings(sweep.get("network"), f"{where}network").model_dump(mode="json")
-    diffusion = diffusion_settings(sweep.get("diffusion") or {}, f"{where}diffusion").model_dump(mode="json")
+    described, images = model_settings(sweep), read_images(subset, size)
+    faster = acceleration.chosen(device, **computation.model_dump(), network=described["network"]["name"])
     memories = torch.from_numpy(images)
-    model = new_model(network, diffusion, images.shape[1:], seed, memories).to(device)
+    model = new_model(**described, image_shape=images.shape[1:], seed=seed, memories=memories).to(device)
     acceleration.accelerate(model.network, faster)
     record = {
-        "network": network, "diffusion": diffusion, "image_shape": list(images.shape[1:]), "size": size,
-        "seed": seed, "train": settings.model_dump(), "step": settings.iterations, "subset_sha256": array_hash(images),
-        **faster.record(),
+        **described, "image_shape": list(images.shape[1:]), "size": size, "seed": seed, "train": settings.model_dump(),
+        "step": settings.iterations, "subset_sha256": array_hash(images), **faster.record(),
     }
     checkpoint, first = Checkpoint(out, __file__, device, **record), rank() == 0
     label = f"train {sweep['name']} K={size}"

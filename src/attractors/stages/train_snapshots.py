@@ -13,7 +13,7 @@ from attractors.data.images import read_images
 from attractors.denoisers.checkpoints import Checkpoint
 from attractors.denoisers.models import new_model
 from attractors.denoisers.training import CHECK_EVERY, train
-from attractors.settings.network import diffusion_settings, network_settings
+from attractors.settings.network import model_settings
 from attractors.settings.yardsticks import Snapshots
 from attractors.yardsticks.training_time import snapshot_steps
 
@@ -31,23 +31,21 @@ def main(sweep: dict, subset: str, size: int, skip: int, seed: int, device: str,
     OUT holds `weights` [m, P], all parameters of the network in one row for each of `steps` [m]; the last row is what
     `train` would have written. A killed run continues where it stopped, and ends with the same bytes.
     """
-    found = find_device(device)
-    images = read_images(subset, skip + size)[skip:]
-    where = f"sweep {sweep['name']}: "
-    network = network_settings(sweep.get("network"), f"{where}network").model_dump(mode="json")
-    diffusion = diffusion_settings(sweep.get("diffusion") or {}, f"{where}diffusion").model_dump(mode="json")
-    memories = torch.from_numpy(np.ascontiguousarray(images))
-    model = new_model(network, diffusion, images.shape[1:], seed, memories).to(found)
+    device, described = find_device(device), model_settings(sweep)
+    images = np.ascontiguousarray(read_images(subset, skip + size)[skip:])
+    memories = torch.from_numpy(images)
+    model = new_model(**described, image_shape=images.shape[1:], seed=seed, memories=memories).to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters or not settings.iterations:
-        raise ValueError(f"{where}a network of kind {network['name']} is not trained, so it has no snapshots")
+        kind = described["network"]["name"]
+        raise ValueError(f"sweep {sweep['name']}: a network of kind {kind} is not trained, so it has no snapshots")
     record = {
-        "network": network, "diffusion": diffusion, "image_shape": list(images.shape[1:]), "size": size, "skip": skip,
+        **described, "image_shape": list(images.shape[1:]), "size": size, "skip": skip,
         "seed": seed, "train": settings.model_dump(), "subset_sha256": array_hash(images),
     }
     wanted = snapshot_steps(settings.iterations, settings.snapshots, CHECK_EVERY)
-    checkpoint = Checkpoint(out, __file__, found, **record)
-    state = checkpoint.load(found)
+    checkpoint = Checkpoint(out, __file__, device, **record)
+    state = checkpoint.load(device)
     kept = list(state.pop("snapshots")) if state else []
 
     def save(reached: dict) -> None:
@@ -56,7 +54,7 @@ def main(sweep: dict, subset: str, size: int, skip: int, seed: int, device: str,
         checkpoint.save({**reached, "snapshots": torch.stack(kept) if kept else torch.empty(0)})
 
     train(
-        model, memories.to(found), settings, seed, state, save,
+        model, memories.to(device), settings, seed, state, save,
         lambda steps: progress(steps, f"train {sweep['name']} K={size}", initial=steps.start, total=steps.stop),
     )
     kept.append(nn.utils.parameters_to_vector(parameters).detach())
