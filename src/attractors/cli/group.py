@@ -31,8 +31,7 @@ COMMANDS = {
         "release": "Write the folder of results that others pull.",
     },
     "Stages": {
-        "settings": "Every setting of each stage.",
-        "sources": "Hashes of the code that each stage depends on.",
+        "inputs": "Each stage's settings, and hashes of the code that it depends on.",
         "subset": "A dataset in the one random order whose first K images are S_K.",
         "train": "Train the denoiser of one run.",
         "sample": "Draw the synthetic set S' of one run.",
