@@ -22,7 +22,8 @@ def public() -> str:
     """Return the page of the names that `import attractors` gives."""
     import attractors
 
-    entries = [f"::: attractors.{home}.{name}\n" for name, home in attractors._HOMES.items() if not name.isupper()]
+    options = "    options:\n      show_root_full_path: false\n"
+    entries = [f"::: attractors.{home}.{name}\n{options}" for name, home in attractors._HOMES.items() if name.islower()]
     return "\n".join([f"# What `import attractors` gives\n\n{attractors.__doc__}\n", *entries])
 
 
@@ -39,12 +40,12 @@ def commands() -> str:
     """Return the page of all commands, with the help of each as a terminal shows it."""
     from attractors.cli.group import main
 
-    context = click.Context(main, info_name="attractors", max_content_width=100, terminal_width=100)
+    context = click.Context(main, info_name="attractors", max_content_width=80, terminal_width=80)
     parts = ["# Commands\n", f"```\n{main.get_help(context)}\n```\n"]
     for name in main.list_commands(context):
         command = main.get_command(context, name)
         assert command is not None
-        with click.Context(command, info_name=name, parent=context, terminal_width=100, max_content_width=100) as inner:
+        with click.Context(command, info_name=name, parent=context, terminal_width=80, max_content_width=80) as inner:
             parts.append(f"## {name}\n\n```\n{command.get_help(inner)}\n```\n")
     return "\n".join(parts)
 
@@ -72,9 +73,9 @@ def on_files(files: Files, config: Any) -> Files:
     pages = {f"reference/{name}.md": reference(name, folder) for name, folder in PACKAGES.items()}
     for name, content in (pages | {"reference/attractors.md": public(), "commands.md": commands()}).items():
         files.append(File.generated(config, name, content=content))
-    for picture in ("plots/transition.png", "plots/scaling.png", "plots/schedule.png"):  # which pages show
-        if (SOURCE.parent / picture).is_file():
-            files.append(File.generated(config, picture, abs_src_path=str(SOURCE.parent / picture)))
+    for path in ("plots/transition.png", "plots/scaling.png", "plots/schedule.png", "results/index.html"):
+        if (SOURCE.parent / path).is_file():
+            files.append(File.generated(config, path, abs_src_path=str(SOURCE.parent / path)))
     return files
 
 
@@ -83,4 +84,4 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if page.file.src_uri.startswith(("reference/", "commands")):
         return markdown
     markdown = markdown.replace("\nFIGURES\n", f"\n{figures()}\n")
-    return mathml(re.sub(r"\]\(\.\./plots/", "](plots/", markdown))
+    return mathml(re.sub(r"\]\(\.\./(plots|results)/", r"](\1/", markdown))
