@@ -77,7 +77,7 @@ def test_a_state_is_found_by_what_decides_the_result_and_by_nothing_else(tmp_pat
     before = path()
     monkeypatch.setattr(checkpoints, "code_hashes", lambda *_: {"a.py": "1"})
     assert path() != before  # the notion of the code is the one by which DVC runs stages again
-    assert [(script.name, root) for script, root in asked] == [("train.py", ROOT / "src")]
+    assert [(script.name, root) for [script], root in asked] == [("train.py", ROOT / "src")]
 
 
 def test_sampling_killed_three_times_ends_with_the_bytes_of_an_undisturbed_run(tmp_path):

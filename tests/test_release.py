@@ -3,15 +3,19 @@
 import functools
 import http.server
 import json
-import subprocess
+import re
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from conftest import ROOT
+from dvc.cli import main
+from dvc.config import NoRemoteError
 from dvc.repo import Repo
 from ruamel.yaml import YAML
+from small_scale import commit, git
 
 from attractors.commands import release
 
@@ -103,12 +107,46 @@ def test_what_the_lock_no_longer_names_is_gone_and_foreign_folders_are_left_alon
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".release")] == []
 
 
-def test_the_remote_of_a_clone_lies_in_the_clone():
-    configuration = subprocess.run(
-        [sys.executable, "-m", "dvc", "remote", "list"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout
-    assert configuration.split() == ["results", str(ROOT / "results"), "(default)"]
-    attributes = subprocess.run(
-        ["git", "check-attr", "text", "results/files/md5/00/1"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout
+def files(folder):
+    return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()} if folder.exists() else set()
+
+
+def test_by_revision_and_by_address_everything_stays_in_the_checkout(tmp_path, monkeypatch):
+    """DVC reads .dvc/config of a revision as if the repository lay at /: a relative address would mean /results."""
+    shared = (ROOT / ".dvc/config").read_text()
+    assert "url" not in shared and "remote" not in shared
+    (command,) = re.findall(r"\|\| \$\(BIN\)/dvc (remote add .*)", (ROOT / "Makefile").read_text())
+    made, outside = tmp_path / "made", files(Path("/results"))
+    made.mkdir()
+    monkeypatch.chdir(made)
+    git(made, "init", "-q")
+    Repo.init(str(made)).close()
+    (made / ".dvc/config").write_text(shared)
+    (made / "in").write_text("1")
+    (made / ".gitignore").write_text("/out\n")
+    copy = f"{sys.executable} -c \"import shutil; shutil.copy('in', 'out')\""
+    with (made / "dvc.yaml").open("w") as file:
+        YAML().dump({"stages": {"out": {"cmd": copy, "deps": ["in"], "outs": ["out"]}}}, file)
+    with Repo(str(made)) as repo:
+        repo.reproduce()
+    commit(made)
+    with pytest.raises(NoRemoteError), Repo(str(made)) as repo:  # in one line, and nothing is written
+        repo.push(all_branches=True)
+    assert main(command.split()) == 0  # as make pull does
+    git(made, "checkout", "-q", "-b", "other")
+    (made / "in").write_text("2")
+    with Repo(str(made)) as repo:
+        repo.reproduce()
+        commit(made)
+        assert repo.push(all_branches=True) == 2
+        assert repo.push(all_branches=True) == 0
+    assert len(files(made / "results")) == 2 and files(Path("/results")) == outside
+    git(made, "clone", "-q", "--bare", made, tmp_path / "bare.git")
+    address = f"file://{tmp_path}/bare.git"
+    Repo.get(address, "out", out=str(tmp_path / "got"), rev="other", remote="results",
+             remote_config={"url": str(made / "results")})
+    assert (tmp_path / "got").read_text() == "2"
+    with pytest.raises(FileNotFoundError, match="No storage files available"):
+        Repo.get(address, "out", out=str(tmp_path / "none"))
+    attributes = git(ROOT, "check-attr", "text", "results/files/md5/00/1")
     assert attributes.strip().endswith("text: unset"), "git must not change line ends of objects"
