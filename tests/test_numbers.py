@@ -63,6 +63,7 @@ def tables():
         "claims": claims,
         "verdicts": {name: Counter(row.verdict for row in rows.values()) for name, rows in claims.items()},
         "thresholds": {name: csv(path.format("thresholds")).set_index("K") for name, path in SETS.items()},
+        "limits": {name: csv(path.format("thresholds")).delta_m.agg(["min", "max"]) for name, path in SETS.items()},
         "summary": json.loads((ROOT / "metrics/summary/digits.json").read_text()),
         "crossings": by(csv("metrics/crossings/digits.csv"), "yardstick"),
         "dispersion": dispersion.groupby("table").agg(["min", "max"]).T,
@@ -107,15 +108,12 @@ def claims():
 
 
 def fractions(name):
-    """The fractions of every type at every K, with intervals where there are replicates."""
-    table = tables()[name]
-    lines = [row("K", *map(str, table.index)), "|---" * (len(table) + 1) + "|",
-             row("networks", *map(str, table.replicates))]
-    for kind in ("memorized", "spurious", "generalized"):
-        lines.append(row(kind, *(f"{value:.3f}" for value in table[kind])))
-        lines.append(row("", *("" if at.replicates == 1 else f"{at[f'{kind}_low']:.3f} to {at[f'{kind}_high']:.3f}"
-                               for _, at in table.iterrows())))
-    return lines
+    """The fractions of every type, a row for each K, with intervals where there are replicates."""
+    kinds = ("memorized", "spurious", "generalized")
+    lines = [row("K", "networks", *kinds), "|---|---|---|---|---|"]
+    return lines + [row(str(size), f"{at.replicates:.0f}", *(f"{at[kind]:.3f}" if at.replicates == 1 else
+                                                             ranged(at, kind, ".3f") for kind in kinds))
+                    for size, at in tables()[name].iterrows()]
 
 
 BLOCKS = {"results": results, "claims": claims} | {
