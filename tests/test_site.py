@@ -1,4 +1,4 @@
-"""make docs: the site is built without warnings, finds public names and commands, draws equations, and fetches nothing."""
+"""make docs: a site without warnings that finds public names and commands, draws equations, and fetches nothing."""
 
 import json
 import os
