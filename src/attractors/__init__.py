@@ -7,6 +7,8 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "audit": "auditing.audit",
+    "CopyFractions": "auditing.metric",
     "read_images": "data.images",
     "read_embedding": "distances.lpips_embedding",
     "nearest": "distances.neighbours",
@@ -15,7 +17,7 @@ _HOMES = {
     "fractions": "distances.detection",
     "TYPES": "distances.detection",
 }
-__all__ = list(_HOMES)
+__all__ = [name for name in _HOMES if name != "CopyFractions"]  # which needs torchmetrics
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 NO_FIGURES = ("__init__", "registry", "style")  # files of figures/ that the figures share; each other file is a figure
 COMMANDS = {
     "Your own samples": {
+        "audit": "Does a model copy its training data? A page, tables and an exit code.",
         "neighbours": "The nearest training images and the nearest other samples of every sample.",
         "classify": "The type of every sample (memorized, spurious, generalized), and tables of fractions.",
         "clusters": "Groups of samples that repeat each other.",

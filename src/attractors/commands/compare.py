@@ -125,7 +125,7 @@ def report(name: str, first: Revision, second: Revision, seed: int) -> Iterator[
     if same and tables[0].equals(tables[1]):
         yield "Nothing changed: the same samples in the same classes."
     else:
-        compared = compare_quantities(*tables, generator(seed, BOOTSTRAP))
+        compared = compare_quantities(tables[0], tables[1], generator(seed, BOOTSTRAP))
         fractions = compare_fractions(*tables)
         more = [words for words, noise in zip(compared.quantity, compared.noise, strict=True) if noise is False]
         if sizes := [*fractions.K[fractions.p < 0.05]]:
@@ -153,7 +153,7 @@ def report(name: str, first: Revision, second: Revision, seed: int) -> Iterator[
         if basins[0].equals(basins[1]):
             yield "No log-volume changed."
         else:
-            means = compare_means(*basins, "log_volume")
+            means = compare_means(basins[0], basins[1], "log_volume")
             yield f"Mean log-volumes; p of a t test, corrected for {means.p.notna().sum()}\n{shown(means)}"
 
 
