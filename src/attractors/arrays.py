@@ -34,7 +34,7 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], **record: A
 
 
 def rows_header(name: str, shape: tuple[int, ...], record: dict[str, Any]) -> bytes:
-    """Return what comes before the numbers in the file that `write_arrays` gives one array [n, ...] of float32.
+    """Return the bytes before the numbers in a file of `write_arrays` with one array [n, ...] of float32.
 
     The numbers follow in C order, so that they can be written row by row.
     """
@@ -99,7 +99,7 @@ def array_shape(path: str | Path, name: str) -> tuple[int, ...]:
 
 
 def read_rows(path: str | Path, name: str, rows: np.ndarray) -> np.ndarray:
-    """Some rows, in the given order, of one array in a file that `write_arrays` wrote; no other row is read."""
+    """Return some rows, in the given order, of one array in a file that `write_arrays` wrote; no other row is read."""
     with _opened(path) as file:
         array = file.get_slice(name)
         try:

@@ -1,7 +1,8 @@
-"""The device that a stage computes on, and the one policy of precision and determinism that holds there.
+"""The device on which a stage computes, and the one policy of precision and determinism.
 
 Every stage that takes --device opens it with `open_device`, which makes the process compute in full float32 by
-deterministic kernels. What may run faster says so: `arithmetic` is the only place that allows less.
+deterministic kernels. Code that may run faster asks for it with `arithmetic`, the only function that allows less
+precision.
 """
 
 import os
@@ -34,7 +35,8 @@ def open_device(name: str) -> torch.device:
 
 
 def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Copy an array to the device, to CUDA by way of pinned memory, so that the host does not wait for the copy."""
+    """Copy an array to the device. CUDA gets it by way of pinned memory, so that the host does not wait for the copy.
+    """
     tensor = torch.from_numpy(array)
     if device.type != "cuda":
         return tensor.to(device)
@@ -55,7 +57,7 @@ def full_precision(deterministic: bool) -> None:
 
 
 def allow_tf32(allowed: bool) -> tuple[bool, bool]:
-    """Set whether products and convolutions may take TF32; return what was set before."""
+    """Set whether products and convolutions may use TF32, and return the previous setting."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
     return before

@@ -27,7 +27,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk is met in the middle of a file
+        error.filename = error.filename or str(path)  # a full disk raises an error without a name
         raise
     finally:
         partial.unlink(missing_ok=True)

@@ -10,9 +10,9 @@ LATENT, PROBES, LANCZOS, SELECTION, YARDSTICKS, REPLICATES = range(10, 16)
 def generator(seed: int, stream: int, index: int = 0) -> np.random.Generator:
     """Return the numpy generator number `index` of a stream.
 
-    seed, stream and index are whole numbers from 0, with index below 2^56. The generator is counter-based (Philox):
-    streams that differ in any of the three integers never overlap. The 32-bit seeds of a Mersenne twister would collide
-    for some two among 200,000 samples.
+    seed, stream and index are whole numbers from 0, with index below 2^56. The generator is counter-based (Philox), so
+    streams that differ in any of the three integers never overlap. Among 200,000 samples with 32-bit seeds of a
+    Mersenne twister, some two would have the same seed.
     """
     return np.random.Generator(np.random.Philox(key=[seed, (stream << 56) | index]))
 

@@ -17,21 +17,21 @@ CHUNK = 512  # dimensions that one float32 sum of a projection runs over; the ch
 UNDERFLOW = 2.0**-100  # more than float32 can lose of a squared distance because a term is too small for it
 BLOCK, GROUP = 512, 16  # references multiplied at a time, and those of which the nearest is taken for the first radius
 PANEL = 2**16  # references of which the bounds are in memory at a time
-GATHERED = 16  # operations of a matrix product in the time of a gathered one, for each of its dimensions
-FOUND = 3000  # the same for finding a pair among the bounds
-PREPARED = 50  # axes whose projection takes the time of everything else that is done with each row of features
-SAVED = 50  # operations of a matrix product in the time that is saved by looking at the least bounds of groups
+GATHERED = 16  # a gathered product takes the time of so many operations of a matrix product, for each dimension
+FOUND = 3000  # so does finding a pair among the bounds
+PREPARED = 50  # projecting on so many axes takes the time of all other work on a row of features
+SAVED = 50  # looking at the least bounds of groups saves the time of so many operations
 
 
 class Axes(NamedTuple):
-    """Orthonormal columns, and how far from orthonormal rounding left them."""
+    """Orthonormal columns, with a bound on how far rounding leaves them from orthonormal."""
 
     columns: torch.Tensor  # [D, d] float32
-    excess: float  # at least |W^T W - I|, the spectral norm, of these very columns W
+    excess: float  # at least the spectral norm |W^T W - I| of these columns W
 
 
 class Vectors(NamedTuple):
-    """Vectors v whose distances, less their errors, are at most those of the features."""
+    """Vectors v whose distances, reduced by their errors, are at most the distances of the features."""
 
     values: torch.Tensor  # [n, d + 3] float32: v in d + 1 dimensions, |v|^2 shrunken for `lower_bounds`, and 1
     errors: torch.Tensor  # [n] float64: how far rounding may have moved v
@@ -39,11 +39,12 @@ class Vectors(NamedTuple):
 
 
 def principal_axes(sample: torch.Tensor, count: int) -> torch.Tensor:
-    """Return about the `count` leading principal axes of a sample: orthonormal columns [D, count], the leading first.
+    """Return about the `count` leading principal axes of a sample: orthonormal columns [D, count], the leading axis
+    first.
 
     sample: [r, D] float32 with a mean of about zero and r >= count. This is a randomized singular value decomposition
     (Halko et al. 2011) with one power iteration, from the same start every time. Any orthonormal columns give correct
-    bounds; good ones give tight bounds.
+    bounds; principal axes give tight ones.
     """
     start = torch.randn(len(sample), count, generator=torch.Generator().manual_seed(0))
     columns = torch.linalg.qr(sample.T @ start)[0]
@@ -53,7 +54,7 @@ def principal_axes(sample: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def with_excess(columns: torch.Tensor) -> Axes:
-    """Return columns: [D, d] float32, about orthonormal, as Axes."""
+    """Return Axes from columns: [D, d] float32 that are about orthonormal."""
     product = sum(part.double().T @ part.double() for part in columns.split(4096))
     error = product - torch.eye(columns.shape[1], dtype=torch.float64)
     return Axes(columns, error.norm().item() * (1 + 1e-6) + 1e-12)
@@ -64,12 +65,15 @@ def cheapest_axes(
 ) -> Axes | None:
     """Return the axes with which a search costs least, or None where products of whole features cost less.
 
-    sample: [r, D], references whose principal axes are taken. queries: [s, D] and others: [t, D], queries and other
-    references with which the search is tried. share: the neighbours that are wanted, of all references. per_axis: what
-    one axis costs for each pair in projecting the features. most: the largest number of axes. All features are float32.
-    Costs are in operations of a matrix product for each pair. How many references survive is measured: those whose
-    bound is within the nearest of `others`, in proportion to the share. Three times as many are expected, since
-    `others` are few and therefore far, and the first radius of a search is larger than the final one.
+    sample: [r, D] are references whose principal axes are taken. The search is tried with queries: [s, D] and other
+    references, others: [t, D]. All features are float32. share is the number of wanted neighbours divided by that of
+    all references. per_axis is the cost of projecting the features on one axis, for each pair. most is the largest
+    number of axes.
+
+    Costs are in operations of a matrix product for each pair. The number of surviving references is measured: those
+    whose bound is within the distance to the nearest of `others`, in proportion to the share. Three times as many are
+    expected in the search, because `others` are few and therefore far, and because a search begins with a larger radius
+    than it ends with.
     """
     dimensions, counts = sample.shape[1], [count for count in COUNTS if count <= min(most, sample.shape[1] // 4)]
     if not counts:
@@ -94,8 +98,8 @@ def useful_axes(
 ) -> Axes | None:
     """Return axes for `by_axes`, or None where it would not be faster than products of whole features.
 
-    The arguments are those of `by_axes`. The trial costs a few hundredths of these products at most, and nothing where
-    the dimensions are few.
+    The arguments are those of `by_axes`. The trial costs at most a few hundredths of these products, and nothing where
+    the features have few dimensions.
     """
     (n, dimensions), m = queries.shape, len(references)
     sampled = int(min(SAMPLE, memory // (24 * dimensions), (n * m) ** 0.5 / 8, m // 2))
@@ -104,7 +108,7 @@ def useful_axes(
         return None
 
     def spread(source: Any, count: int, offset: float) -> torch.Tensor:
-        """Return `count` rows from all parts of the source, and others for another offset between 0 and 1."""
+        """Return `count` rows from all parts of the source; another offset between 0 and 1 gives other rows."""
         index = ((np.arange(count) + offset) * (len(source) / count)).astype(np.int64)
         return shifted(source[index], 0, count, shift)
 
@@ -139,14 +143,18 @@ def vectors(x: torch.Tensor, axes: Axes) -> Vectors:
 def facing(values: torch.Tensor) -> torch.Tensor:
     """Return rows whose products with `Vectors.values` are lower bounds of squared distances: [n, d + 3] float32.
 
-    values: those of the queries. The products are |v|^2 + |v'|^2 - 2 v.v' with shrunken norms. The error of a product
-    of w terms in float32 is at most w u / (1 - w u) times the sum of their sizes, which is at most 2 (|v|^2 + |v'|^2).
+    values are those of the queries. The products are |v|^2 + |v'|^2 - 2 v.v' with shrunken norms. The error of a
+    product of w terms in float32 is at most w u / (1 - w u) times the sum of their sizes, which is at most 2 (|v|^2 +
+    |v'|^2).
     """
     return torch.cat([values[:, :-2] * -2, values[:, -1:], values[:, -2:-1]], 1)
 
 
 def gathered_products(x: torch.Tensor, y: torch.Tensor, row: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Return the products of x[row] with y[other] alone: [p] float32. row: [p] int64, ascending; other: [p] int64."""
+    """Return the products of pairs of rows, x[row] and y[other]: [p] float32.
+
+    row: [p] int64, ascending; other: [p] int64.
+    """
     ends = torch.searchsorted(row, torch.arange(len(x) + 1))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
@@ -190,7 +198,7 @@ def by_axes(  # noqa: PLR0915
     furthest, slack = short.errors.amax(), shrinkage(dimensions)
 
     def bounds_of(row: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return bounds of the distances of whole features, squared, from below and from above: two [p] float64."""
+        """Return lower and upper bounds of the squared distances of whole features: two [p] float64."""
         products = torch.empty(len(row))
         for start in range(0, m, columns):
             here = ((other >= start) & (other < start + columns)).nonzero()[:, 0]
@@ -228,7 +236,7 @@ def by_axes(  # noqa: PLR0915
             row, rank = near.isfinite().nonzero(as_tuple=True)
             of, group = group[row, rank] // minima.shape[2], group[row, rank] % minima.shape[2]
             other = of * BLOCK + members[row, of, :, group].argmin(1) * minima.shape[2] + group
-            # Where not all references are in memory, to read these few alone is faster.
+            # Where not all references are in memory, reading these few alone is faster.
             few = columns < m
             high = squares(queries, references, row + query, other, memory) if few else bounds_of(row, other)[1]
             radius = first_k(row, high, other, k, size)[0][:, -1]
@@ -236,7 +244,7 @@ def by_axes(  # noqa: PLR0915
         limit = limit.clamp(max=torch.finfo(torch.float32).max).float()
         bounds = buffer[:size, : (block + 1) * BLOCK]
         pairs = torch.from_numpy(np.flatnonzero((bounds <= limit[:, None]).numpy()))  # torch's is several times slower
-        for part in pairs.split(max(1, memory // 512)) if len(pairs) else ():  # split gives one part of none
+        for part in pairs.split(max(1, memory // 512)) if len(pairs) else ():  # split would yield one empty part
             row, other = part // bounds.shape[1], part % bounds.shape[1] + first
             low, high = bounds_of(row, other)
             near = low <= radius[row]

@@ -13,10 +13,11 @@ def sharpness(images: np.ndarray) -> np.ndarray:
 
 
 def contrast(images: np.ndarray, training: np.ndarray) -> dict[str, float]:
-    """Return how sharp images are and how far from the mean training image, as ratios to the training images.
+    """Return how sharp images are and how far they lie from the mean training image, relative to the training images.
 
     images: [n, C, H, W], n > 0. training: [K, C, H, W]. `sharpness` and `from_mean` are medians over the images divided
-    by those over the training images: both are about 1 for images like these, and less for averages of several.
+    by those over the training images. Both are about 1 for images like the training images and lower for averages of
+    several.
     """
     mean = training.astype(np.float64).mean(0)
     far, farther = (np.sqrt(np.square(x - mean).sum((1, 2, 3))) for x in (images, training))

@@ -1,4 +1,4 @@
-"""Memorized, spurious or generalized: the detection metrics of Eqs. 9-11 and how sure their fractions are."""
+"""Memorized, spurious or generalized: the types of Eqs. 9-11, and intervals of their fractions."""
 
 import numpy as np
 
@@ -16,8 +16,8 @@ def classify(
     """Return the types of n samples by Eqs. 9-11, as codes into TYPES: [n] int8.
 
     distance_to_training and distance_to_synthetic: [n] are the distances to the nearest image of S and to the nearest
-    other sample of S'. A sample is memorized at or below delta_m, or else spurious at or below delta_s, or else
-    generalized. memorized: [n] bool, by another rule, is taken in place of Eq. 9.
+    other sample of S'. A sample is memorized if the first is at most delta_m, else spurious if the second is at most
+    delta_s, and else generalized. memorized: [n] bool replaces Eq. 9 by another rule.
     """
     if memorized is None:
         memorized = distance_to_training <= delta_m  # Eq. 9
@@ -31,9 +31,10 @@ def fractions(codes: np.ndarray) -> np.ndarray:
 
 
 def wilson(share: np.ndarray, count: float, z: float = 1.96) -> tuple[np.ndarray, np.ndarray]:
-    """Return Wilson's interval of a share of `count` draws, as (low, high); z = 1.96 makes it 95%.
+    """Return Wilson's interval of a share of `count` independent draws, as (low, high); z = 1.96 makes it 95%.
 
-    count may be a fraction: the number of independent draws to which draws that are not independent amount.
+    For draws that are not independent, count is the number of independent draws that have the same variance. It need
+    not be whole.
     """
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))

@@ -1,7 +1,7 @@
 """LPIPS (B.2, C.1) as an embedding: the squared Euclidean distance of two embeddings is the LPIPS distance.
 
-Zhang et al. compare unit-normalised feature maps f, layer by layer: sum_l mean_hw sum_c w_lc (f_lc - f'_lc)^2.
-With every w >= 0 this equals |e - e'|^2, where e is made of the f_lc sqrt(w_lc / (H_l W_l)) of all layers side by side.
+Zhang et al. compare unit-normalised feature maps f, layer by layer: sum_l mean_hw sum_c w_lc (f_lc - f'_lc)^2. With
+every w >= 0 this equals |e - e'|^2, where e concatenates f_lc sqrt(w_lc / (H_l W_l)) over all layers.
 """
 
 import hashlib

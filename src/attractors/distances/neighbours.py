@@ -8,7 +8,7 @@ import torch
 from attractors.distances.axes import by_axes, useful_axes
 from attractors.distances.pairs import first_k, lower_bounds, shifted, shrunken_norms, squares
 
-SMALLEST, PARTS = 512, 8  # references in a block, and blocks in which those of a set among themselves are divided
+SMALLEST, PARTS = 512, 8  # least references in a block; blocks in which a set is compared with itself
 SPARE = 5  # candidates kept beyond k, to be ranked by their exact distances
 
 
@@ -68,7 +68,7 @@ def nearest(  # noqa: PLR0915
             norms[start] = shrunken_norms(y)
         bounds = lower_bounds(x, y, x_norms, norms[start])
         if self_excluded:
-            at = (own - start).clamp(0, len(y) - 1)[:, None]  # of itself, where it is among these
+            at = (own - start).clamp(0, len(y) - 1)[:, None]  # the position of the query itself in this block
             bounds.scatter_(1, at, bounds.gather(1, at).where(at + start != own[:, None], float("inf")))
         return bounds
 
@@ -115,7 +115,7 @@ def nearest(  # noqa: PLR0915
         index = candidate[row, rank]
         found, index = first_k(row, squares(queries, references, row + query, index, memory), index, k, len(x))
         doubtful = (bound[:, -1] <= found[:, -1]).nonzero()[:, 0] if keep < m else row[:0]
-        for part in doubtful.split(max(1, rows // 8)) if len(doubtful) else ():  # split gives one part of none
+        for part in doubtful.split(max(1, rows // 8)) if len(doubtful) else ():  # split would yield one empty part
             here = part.to(device)
             found[part], index[part] = within(found[part, -1], x[here], x_norms[here], own[here])
         distances[query : query + len(x)] = (found if squared else found.sqrt()).float()

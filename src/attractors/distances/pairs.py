@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 U = 2.0**-24  # the unit roundoff of float32
-CACHED = 2**20  # bytes of differences at a time: what a processor keeps close
+CACHED = 2**20  # bytes of differences at a time, which fit in a processor's cache
 
 
 def _rows(source: torch.Tensor | np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -75,7 +75,7 @@ def first_k(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the k pairs of each row with the least (square, index): two [rows, k].
 
-    Where a row has fewer, the rest is inf and -1.
+    A row with fewer pairs is filled with inf and -1.
     """
     order = index.argsort(stable=True)
     order = order[square[order].argsort(stable=True)]

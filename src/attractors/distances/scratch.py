@@ -1,4 +1,4 @@
-"""Rows of numbers that stay on disk while a process runs: features of more images than fit in memory."""
+"""Rows of numbers that stay on disk while a process runs, for features of more images than fit in memory."""
 
 import tempfile
 from collections.abc import Iterable
@@ -9,10 +9,10 @@ import numpy as np
 
 
 class Scratch:
-    """A table of float32: [n, D], written once from `blocks` of rows, then read by slice or index.
+    """A table of float32: [n, D], written once from `blocks` of rows and read by slice or index.
 
-    The file has no name, so it disappears when the process ends, for whatever reason. Nothing stays in memory between
-    reads. folder must have room for n x D x 4 bytes.
+    The file has no name, so that it disappears however the process ends. Nothing stays in memory between reads. folder
+    must have room for n x D x 4 bytes.
     """
 
     def __init__(self, blocks: Iterable[np.ndarray], shape: tuple[int, int], folder: str | Path) -> None:

@@ -48,14 +48,13 @@ RATIO = "ratio"  # of delta_m: memorized where d1 / d2 < 1/3, as in `yardsticks.
 def given_thresholds(
     setting: object, name: str, sweep: str, sizes: Sequence[int], sweeps: Collection[str] = ()
 ) -> list[float | str | None]:
-    """Return what the setting of a threshold gives for each K of a sweep: the threshold, or None where it is automatic.
+    """Return the threshold that a setting gives for each K of a sweep, or None for each K where it is automatic.
 
-    setting is a distance >= 0 for all sweeps and K, `auto`, for delta_m `ratio`, which is returned as it is, or a
-    mapping from names of sweeps to one of these or to a mapping from K to one of these. `default` in a mapping stands
-    for everything that it does not name, and is `auto` where it is missing. name is the setting's name in messages.
-    sizes are the sweep's K. sweeps are the names that a mapping may contain besides `sweep`, so that a misspelt name is
-    an error; where there are none, any name is allowed. Raises ValueError for anything else, naming the entry:
-    "delta_m.digits.64 is -1; ...".
+    setting is one of these, or a mapping from names of sweeps to one of these or to a mapping from K to one of these: a
+    distance >= 0, `auto`, or (for delta_m) `ratio`, which is returned as it is. `default` in a mapping stands for
+    everything that the mapping does not name, and is `auto` where it is missing. name is the setting's name in
+    messages, and sizes are the sweep's K. sweeps are the names that a mapping may contain besides `sweep`; without any,
+    every name is allowed. Raises ValueError for anything else, naming the entry: "delta_m.digits.64 is -1; ...".
     """
     rules = [AUTO, RATIO] if name == "delta_m" else [AUTO]
 
@@ -91,10 +90,10 @@ def given_thresholds(
 
 
 def equivalent_distance(to_training: np.ndarray, memorized: np.ndarray) -> float:
-    """Return the distance within which as many samples have their nearest image of S as another rule calls memorized.
+    """Return the distance delta at which d1 <= delta holds for as many samples as another rule calls memorized.
 
-    to_training: [n] distances to S. memorized: [n] bool, by that rule. Where it calls none memorized, the result lies
-    just below the least distance.
+    to_training: [n] are the distances d1 to S. memorized: [n] bool is the result of that rule. Where it calls none
+    memorized, the result lies just below the least distance.
     """
     count = int(memorized.sum())
     ranked = np.sort(to_training)
@@ -185,9 +184,10 @@ def find_valley(distances: np.ndarray, bound: float, random: np.random.Generator
 def choose(valleys: Sequence[Valley | None], bounds: Sequence[float]) -> list[Threshold]:
     """Return a threshold for every K of a sweep.
 
-    It is the valley of that K, where resampling confirms it, it is at most DEEP and its interval PRECISE; or else the
-    bound, which it never exceeds. No K takes the valley of another, for one seed's valley would then move all of a
-    sweep. valleys: a Valley or None for each K. bounds: `copy_bound` for each.
+    The threshold is the valley of that K if resampling confirms it (p < SIGNIFICANT), its depth is at most DEEP and its
+    interval is PRECISE. Otherwise it is the bound. It never exceeds the bound. No K takes the valley of another,
+    because one seed's valley would then move the whole sweep. valleys: a Valley or None for each K. bounds:
+    `copy_bound` of each K.
     """
     chosen = []
     for valley, bound in zip(valleys, bounds, strict=True):

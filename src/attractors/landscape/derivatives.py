@@ -1,8 +1,9 @@
 """Derivatives of a score: products with its Jacobian from either side, and the Jacobian itself.
 
-A field maps x: [B, ...] to values of the same shape, each row from its own row alone, as a score at a fixed time does.
-Its Jacobian J at one row has the entries d field_i / d x_j. All of it, the backward pass included, is computed in full
-float32 or float64, whatever arithmetic the process has chosen, and with attention that has derivatives of either mode.
+A field maps x: [B, ...] to values of the same shape, and each row of the result depends on the same row of x alone, as
+for a score at a fixed time. Its Jacobian J at one row has the entries d field_i / d x_j. Everything, the backward pass
+included, is computed in full float32 or float64 whatever arithmetic the process has chosen, and with an attention that
+has derivatives in both modes.
 """
 
 import math
@@ -26,7 +27,9 @@ def _exact(device: torch.device) -> Iterator[None]:
 
 
 def forward_products(field: Field, x: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
-    """J v for each of directions v: [M, ...] at one place x: [1, ...], by forward-mode differentiation: [M, ...]."""
+    """Return J v for each of directions v: [M, ...] at one place x: [1, ...], by forward-mode differentiation: [M,
+    ...].
+    """
     with _exact(x.device):
         return torch.func.jvp(field, (x.expand(directions.shape).contiguous(),), (directions,))[1]
 
@@ -34,7 +37,7 @@ def forward_products(field: Field, x: torch.Tensor, directions: torch.Tensor) ->
 def reverse_products(field: Field, x: torch.Tensor, directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (field at x: [B, ...], J^T v: [M, B, ...]) for directions v: [M, B, ...], by reverse-mode differentiation.
 
-    The field is evaluated once for all M directions, and what the backward pass needs of it is held once.
+    The field is evaluated once for all M directions, and its intermediate results are held once.
     """
     with _exact(x.device):
         value, pullback = torch.func.vjp(field, x)  # type: ignore[misc]  # its type allows a third output
@@ -44,7 +47,7 @@ def reverse_products(field: Field, x: torch.Tensor, directions: torch.Tensor) ->
 def jacobian(field: Field, x: torch.Tensor, batch: int | None = None) -> torch.Tensor:
     """Return the Jacobian at each of x: [B, ...], N numbers a row: [B, N, N]; [b, i, j] is d field_i / d x_j at row b.
 
-    Row by row in reverse mode. batch: rows of Jacobians computed at a time.  [default: all of them]
+    Reverse mode computes it row by row. batch: rows of Jacobians at a time. [default: all of them]
     """
     dimensions = math.prod(x.shape[1:])
     identity = torch.eye(dimensions, dtype=x.dtype, device=x.device).reshape(-1, 1, *x.shape[1:])

@@ -1,8 +1,9 @@
-"""The score's Jacobian J at sqrt(alpha_bar_t) x_0 through products with it: cheap, exact, and not in the paper.
+"""Products with the score's Jacobian J at sqrt(alpha_bar_t) x_0, and what follows from some hundred of them.
 
-Alg. 3 needs 4N evaluations for a blurred spectrum of J times sigma_t sqrt(4N), and holds N^2 numbers. Here are
-the leading singular values of J itself, and estimates of its trace and Frobenius norm, from some hundred products,
-with N numbers held. Each function takes a model with `score` and `alpha_bar`, and one pattern x_0: [1, C, H, W].
+Alg. 3 needs 4N evaluations for a blurred spectrum of J times sigma_t sqrt(4N), and holds N^2 numbers. This module,
+which is not in the paper, gives the leading singular values of J itself and estimates of its trace and Frobenius norm,
+and holds N numbers for each product. Each function takes a model with `score` and `alpha_bar`, and one pattern x_0: [1,
+C, H, W].
 """
 
 import math
@@ -26,7 +27,7 @@ def _score(model: Diffusion, t: int) -> Field:
 
 
 def centre(model: Diffusion, x_0: torch.Tensor, t: int) -> torch.Tensor:
-    """Return where J is taken: sqrt(alpha_bar_t) x_0, the mean of x_t."""
+    """Return sqrt(alpha_bar_t) x_0, the mean of x_t, at which J is taken."""
     return forward_process(x_0, torch.zeros_like(x_0), t, model.alpha_bar)
 
 
@@ -39,7 +40,7 @@ def leading_singular_values(
     t: int = 5,
     tick: Callable[[], None] = lambda: None,
 ) -> tuple[torch.Tensor, int]:
-    """Return the `count` largest singular values of J, found by Lanczos on J^T J, and the number of products used.
+    """Return the `count` largest singular values of J by Lanczos on J^T J, and the number of products used.
 
     The values are [count] float64, descending. The start is random (`seed`, LANCZOS, index). tick is called after each
     product. Raises ValueError where count is not in 1..N-1.

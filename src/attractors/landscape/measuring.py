@@ -23,10 +23,11 @@ class Measured(NamedTuple):
 
 
 def relative_error(values: np.ndarray) -> float:
-    """Return the relative standard error of the mean over n patterns of R quantities, as a root mean square over the R.
+    """Return the relative standard error of the mean over n patterns, as a root mean square over R quantities.
 
     values: [n, R]. The standard error of quantity r is std_r / sqrt(n), taken relative to |mean_r|. Patterns with a
-    value that is not finite are left out. Infinite for fewer than two patterns, and for values that vary around 0.
+    value that is not finite are left out. The result is infinite for fewer than two patterns, and for values that vary
+    around 0.
     """
     values = values[np.isfinite(values).all(1)].astype(np.float64)
     if len(values) < 2:
@@ -43,12 +44,12 @@ def measure(
 ) -> Measured:
     """Measure the members of several groups in turn, until each group is complete or precise enough.
 
-    members: the numbers of the patterns of each group, in order; a pattern in several groups is measured once. evaluate
-    maps the numbers: [m] of at most `chunk` patterns to their results. precise maps results to arrays [n, R] whose
-    means are wanted (see `relative_error`): after every BLOCK members a group ends once the errors of all these means
-    are at most `target`; 0 measures all. state is what `save`, called after each chunk, was last given in a run with
-    the same arguments; the run continues from there to the same result. tick is called with the number of patterns in
-    each chunk.
+    members has the numbers of the patterns of each group, in order; a pattern in several groups is measured once.
+    evaluate maps the numbers: [m] of at most `chunk` patterns to their results. precise maps results to arrays [n, R]
+    whose means are wanted (see `relative_error`). After every BLOCK members a group ends if the errors of all these
+    means are at most `target`; with target 0 all are measured. save is called after each chunk with the state from
+    which another call with the same arguments continues to the same result. tick is called with the number of patterns
+    in each chunk.
     """
     ends = {group: len(numbers) for group, numbers in members.items()}
     reached: dict[str, float | None] = dict.fromkeys(members)
@@ -78,7 +79,7 @@ def measure(
 
 
 def _joined(parts: list[Results]) -> Results:
-    """Return the parts joined in one, which also replaces them; nothing of no parts."""
+    """Concatenate the parts and keep the result in their place; return nothing for no parts."""
     if len(parts) > 1:
         parts[:] = [{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}]
     return parts[0] if parts else {}

@@ -16,9 +16,9 @@ def potential_gradient(model: Diffusion, x: torch.Tensor, t: int = 0, beta: floa
     """Return the gradient of u, Eq. 44, at x: [B, ...] and t, 0-based: -beta_t x / 2 - beta_t grad log p_t(x).
 
     In generative time T - t the drift is -grad u, so that u = -beta_t log p_t - beta_t |x|^2 / 4. Line 17 of Alg. 4 is
-    right, and Eqs. 38, 39 and 44 carry the other sign of log p. The quantity that line 16 divides by sqrt(beta_0) =
-    sigma_0 is the predicted noise. beta is beta_t as a number, for callers that evaluate many x and read it from the
-    device once.
+    right, and Eqs. 38, 39 and 44 have the other sign of log p. The quantity that line 16 divides by sqrt(beta_0) =
+    sigma_0 is the predicted noise. Callers that evaluate many x pass beta_t as the number beta, so that it is read from
+    the device once.
     """
     beta = model.betas[t].item() if beta is None else beta
     return -beta / 2 * x - beta * model.score(x, t)
@@ -28,14 +28,16 @@ def potential_gradient(model: Diffusion, x: torch.Tensor, t: int = 0, beta: floa
 def path_sum(
     model: Diffusion, targets: torch.Tensor, reference: torch.Tensor, t: int = 0, nodes: int = 20, batch: int = 1024
 ) -> torch.Tensor:
-    """Alg. 4, exactly as printed at t = 0: return the relative energies of targets: [P, C, H, W] in [-1, 1].
+    """Return the relative energies of targets: [P, C, H, W] in [-1, 1] by Alg. 4, at t = 0 exactly as printed: [P]
+    float64.
 
-    The energies are [P] float64, and reference is [C, H, W]. The sum runs from the target (alpha = 0) to the reference
-    (pi/2), so it approximates u(reference) - u(target): the lower u(target), the larger the value. It includes both
-    ends in a sum of `nodes` terms of width pi/2 / (nodes - 1), which is one term too many and an error of order 1 /
-    nodes. batch: network evaluations at a time. t > 0 goes beyond the paper: it gives the energy at a noise level that
-    the network resolves, between the means of x_t that the forward process gives x_0 taken as x at t = 0, which are
-    scaled by sqrt(alpha_bar_t / alpha_bar_0).
+    reference: [C, H, W]. The sum runs from the target (alpha = 0) to the reference (pi/2), so it approximates
+    u(reference) - u(target): the lower u(target), the larger the value. It includes both ends in a sum of `nodes` terms
+    of width pi/2 / (nodes - 1), which is one term too many and an error of order 1 / nodes. batch is the number of
+    network evaluations at a time.
+
+    A time t > 0 is not in the paper. It gives the energy at a noise level that the network resolves. Targets and
+    reference are then scaled by sqrt(alpha_bar_t / alpha_bar_0), as the forward process scales means from time 0 to t.
     """
     scale, width = (model.alpha_bar[t] / model.alpha_bar[0]).sqrt().item(), math.pi / 2 / (nodes - 1)
     beta, energies = model.betas[t].item(), []

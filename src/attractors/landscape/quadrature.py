@@ -1,7 +1,7 @@
-"""The whole spectrum of the score's Jacobian J, estimated from products with it: Lanczos quadrature, not in the paper.
+"""The whole spectrum of the score's Jacobian J by Lanczos quadrature, from products with J; not in the paper.
 
-Where N is large, Alg. 3 takes 4N evaluations and a matrix of N^2 numbers. How the N singular values are distributed is
-known from a few hundred products, with some vectors of N numbers held.
+Where N is large, Alg. 3 takes 4N evaluations and a matrix of N^2 numbers. A few hundred products, which hold some
+vectors of N numbers, already show how the N singular values are distributed.
 """
 
 from collections.abc import Callable
@@ -20,17 +20,18 @@ STREAM = 1 << 40  # random starts are numbered from here; the start of `leading_
 
 
 class Spectrum(NamedTuple):
-    """How the singular values of J are distributed, at G places in ascending order. Each tensor is [G] float64."""
+    """The distribution of the singular values of J, given at G places in ascending order. Each tensor is [G] float64.
+    """
 
     values: torch.Tensor  # where the distribution is given
     share: torch.Tensor  # the share of all singular values that lies at or below
     share_se: torch.Tensor  # its standard error over random starts
-    resolution: torch.Tensor  # at least the error of the quadrature itself, which more starts do not lessen
+    resolution: torch.Tensor  # a bound on the error of the quadrature, which more starts do not reduce
 
     def quantile(self, share: float) -> tuple[float, float]:
-        """Return the singular value below which that share of all lies, and how far it may be off.
+        """Return the singular value below which the given share of all lies, and its possible error.
 
-        The latter is half the distance between the least and the largest value that both errors allow.
+        The error is half the distance between the least and the largest value that sampling and resolution allow.
         """
         values, error = self.values.numpy(), self.share_se + self.resolution
         most = np.maximum.accumulate((self.share + error).numpy())
@@ -46,7 +47,8 @@ def _unit(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _without(x: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
-    """Return x: [B, N] without its parts along the orthonormal basis: [B, m, N]; twice, for the sake of rounding."""
+    """Return x: [B, N] without its parts along the orthonormal basis: [B, m, N]. It is done twice because of rounding.
+    """
     for _ in range(2):
         x = x - (basis.mT @ (basis @ x[:, :, None]))[:, :, 0]
     return x

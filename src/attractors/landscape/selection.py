@@ -14,7 +14,7 @@ GROUPS = ("nearest", "repeating", "uniform")
 
 
 class Selection(NamedTuple):
-    """n different samples of S' in measuring order, the groups that each belongs to, and its weight."""
+    """The n samples of S' to measure, in measuring order, with the groups to which each belongs and its weight."""
 
     numbers: np.ndarray  # [n] int64, positions in S'
     nearest: np.ndarray  # [n] bool
@@ -55,13 +55,13 @@ def interleave(members: list[np.ndarray]) -> np.ndarray:
 
 
 def weights(members: list[np.ndarray], numbers: np.ndarray, count: int) -> np.ndarray:
-    """Return how many of the `count` samples of S' each of `numbers`: [n] represents, after Horvitz and Thompson.
+    """Return how many of the `count` samples of S' each of `numbers`: [n] represents (Horvitz and Thompson): [n]
+    float64.
 
-    The weights are [n] float64. members: the groups nearest, repeating and uniform. Samples of the first two groups
-    were certain to be measured and have weight 1. Given how many of the uniform draw belong to neither of them, each of
-    these was drawn from the others with the same probability, and its weight is the inverse of it: the number of
-    samples outside of the first two groups divided by the number drawn there. A weighted mean is Hajek's estimate of
-    the mean over S', or over any part of it.
+    members are the groups nearest, repeating and uniform. Samples of the first two groups are measured with certainty
+    and have weight 1. A sample that belongs to the uniform group alone was drawn from all samples outside the first two
+    groups, each with the same probability; its weight is the number of those samples divided by the number of them that
+    were drawn. A weighted mean is Hajek's estimate of the mean over S', or over any part of it.
     """
     targeted = np.isin(numbers, np.concatenate(members[:2]))
     outside, drawn = count - targeted.sum(), (~targeted).sum()

@@ -1,4 +1,4 @@
-"""What is said of a basin or a spectrum in one number: functions of measurements alone, without a model and torch."""
+"""Single numbers that summarise a basin or a spectrum: functions of measurements alone, without a model and torch."""
 
 import math
 
@@ -6,9 +6,10 @@ import numpy as np
 
 
 def log_volume(radius: np.ndarray | float, dimensions: int) -> np.ndarray:
-    """Eqs. 12 and 34: the logarithm of the volume of a ball in N = `dimensions`, float64 and of the shape of `radius`.
+    """Return the logarithm of the volume of a ball of radius R in N = `dimensions`, Eqs. 12 and 34: float64, shaped
+    like radius.
 
-    ln V = N/2 ln pi - ln Gamma(N/2 + 1) + N ln R; -inf where the radius R >= 0 is 0.
+    ln V = N/2 ln pi - ln Gamma(N/2 + 1) + N ln R. It is -inf where the radius is 0.
     """
     with np.errstate(divide="ignore"):
         logs = np.log(np.asarray(radius, np.float64))
@@ -16,7 +17,9 @@ def log_volume(radius: np.ndarray | float, dimensions: int) -> np.ndarray:
 
 
 def effective_rank(values: np.ndarray) -> np.ndarray:
-    """exp(entropy) of singular values scaled to sum 1 (Roy and Vetterli): [n] in [1, N], from values: [n, N] >= 0."""
+    """Return exp(entropy) of singular values scaled to sum 1 (Roy and Vetterli): [n] in [1, N], from values: [n, N] >=
+    0.
+    """
     shares = values / values.sum(1, keepdims=True)
     return np.exp(-(shares * np.log(np.where(shares > 0, shares, 1))).sum(1))
 
@@ -24,10 +27,10 @@ def effective_rank(values: np.ndarray) -> np.ndarray:
 def spectral_gap(values: np.ndarray, factor: float = 2.0, skip: int = 5) -> tuple[np.ndarray, np.ndarray]:
     """Return (dimension: [n] int64, gap: [n]) from singular values: [n, N], descending.
 
-    gap: the largest ratio s_i / s_{i+1} of neighbours (drop of the logarithm) after the `skip` largest, which the
-    paper leaves out too: a ridge or the mean score sets a few far above the rest. dimension: the N - i values below it,
-    the directions in which the score pulls weakly, which span the manifold (D.1); 0 where no drop reaches `factor`,
-    as around an isolated memory.
+    gap is the largest ratio s_i / s_{i+1} of neighbours after the `skip` largest values. The paper leaves these out as
+    well, because a ridge or the mean score sets a few values far above the rest. dimension is N - i, the number of
+    values below the gap: the directions in which the score pulls weakly, which span the manifold (D.1). It is 0 where
+    no ratio reaches `factor`, as around an isolated memory.
     """
     kept = values[:, min(skip, values.shape[1] - 2) :]
     drops = -np.diff(np.log(np.maximum(kept, np.finfo(values.dtype).tiny)), axis=1)
@@ -36,9 +39,9 @@ def spectral_gap(values: np.ndarray, factor: float = 2.0, skip: int = 5) -> tupl
 
 
 def degrees_of_freedom(trace: np.ndarray, sigma: float, dimensions: int) -> np.ndarray:
-    """N + sigma_t^2 tr J: [n], from the trace: [n] of the score's Jacobian; not in the paper.
+    """Return N + sigma_t^2 tr J: [n], from the trace: [n] of the score's Jacobian; not in the paper.
 
-    The trace of d E[sqrt(alpha_bar) x_0 | x_t] / d x_t, the number of directions in which the model keeps what it
-    is given: 0 at an isolated memory, d on a flat manifold of d dimensions that is wide beside sigma_t.
+    It is the trace of d E[sqrt(alpha_bar) x_0 | x_t] / d x_t, the number of directions in which the model keeps its
+    input: 0 at an isolated memory, and d on a flat manifold of d dimensions that is wide compared with sigma_t.
     """
     return dimensions + sigma**2 * trace
