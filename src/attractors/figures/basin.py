@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 
 def findings(run: Run) -> Iterator[str | Table]:
-    """Mean log-volumes and critical times of each type at the spurious peak, and in which order the volumes fall."""
+    """Yield mean log-volumes and critical times of each type at the spurious peak, and the order in which volumes fall.
+    """
     rows = []
     for name, peak in run.peaks.items():
         if (table := run.table("basin", name)) is not None:

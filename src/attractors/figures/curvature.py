@@ -30,7 +30,7 @@ WORDS = {  # the more directions are curved, the fewer degrees of freedom and th
 
 
 def findings(run: Run) -> Iterator[str | Table]:
-    """Summaries of the spectra of each type at the spurious peak, in which order they fall, and how they go with K."""
+    """Yield summaries of the spectra of each type at the spurious peak, their order, and their change with K."""
     rows = []
     for name, peak in run.peaks.items():
         table = run.table("curvature", name)

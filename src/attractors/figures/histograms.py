@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def findings(run: Run) -> Iterator[Table]:
-    """Yield the thresholds at the spurious peak, where they come from, and at which K each has a valley of its own."""
+    """Yield the thresholds at the spurious peak, their source, and the K at which each threshold has a valley."""
     rows = []
     for name, peak in run.peaks.items():
         limits = run.table("thresholds", name)

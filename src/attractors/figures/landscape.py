@@ -29,7 +29,7 @@ FEWEST = 8  # samples in a bin of a curve
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Spearman's rank correlation of x: [n] and y: [n]; nan for fewer than three pairs or where one does not vary."""
+    """Return Spearman's rank correlation of x: [n] and y: [n]; nan for fewer than three pairs or a constant."""
     ranks = [np.unique(values, return_inverse=True, return_counts=True)[1:] for values in (x, y)]
     mean_ranks = [(np.cumsum(counts) - (counts - 1) / 2)[inverse] for inverse, counts in ranks]
     if len(x) < 3 or any(np.ptp(found) == 0 for found in mean_ranks):
@@ -38,10 +38,10 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def curve(distances: np.ndarray, values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted means of `values` in bins of log-distance, ten to the decade: (distances, means), [bins] each.
+    """Return weighted means of `values` in bins of log-distance, ten to the decade: (distances, means), [bins] each.
 
-    distances, values, weights: [n]; a mean is Hajek's estimate of that over all samples of S' in its bin, at the
-    weighted mean of their log-distances. Bins with fewer than FEWEST samples are left out.
+    distances, values, weights: [n]. A mean is Hajek's estimate of the mean over all samples of S' in its bin, and is
+    placed at the weighted mean of their log-distances. Bins with fewer than FEWEST samples are left out.
     """
     logs = np.log10(np.maximum(distances.astype(np.float64), 1e-9))
     members = np.unique(np.floor(10 * logs), return_inverse=True)[1]

@@ -64,11 +64,12 @@ def grid(
     count: int, width: float, height: float, right: float = 0.1, top: float = 0.3, between: float = 0.25,
     columns: int = 4, **options: object,
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of `count` equal panels in rows of `columns`, and its axes: [rows, columns], those left over hidden.
+    """Return a figure of `count` equal panels in rows of `columns`, and its axes: [rows, columns]; spare axes are
+    hidden.
 
     width, height: of each panel in inches. right, top: margins of the figure, between: from column to column, in
-    inches. Places that are known beforehand need not be found by measuring all labels several times, which takes
-    seconds for a dozen panels.
+    inches. Fixed places spare matplotlib from measuring all labels several times, which takes seconds for a dozen
+    panels.
     """
     columns = min(columns, count)
     rows, below, (left, bottom) = -(-count // columns), 0.6, (0.6, 0.45)
@@ -83,7 +84,7 @@ def grid(
 
 
 def share(axes: np.ndarray, columns: int, y: bool = True) -> None:
-    """Let panels of a grid, in reading order, have the axes of the first, with numbers at its lowest and left edges."""
+    """Give the panels of a grid, in reading order, the axes of the first, with numbers at the lowest and left edges."""
     for number, axis in enumerate(axes):
         if number:
             axis.sharex(axes[0])
@@ -113,9 +114,10 @@ def log_axis(axis: Axes, label: str | None = "training set size K") -> None:
 
 
 def thin_lines(axis: Axes, single: pd.DataFrame | None, kind: str, column: str) -> None:
-    """Draw a column of a table with one row for each K and replicate: a thin line for each, if there are several.
+    """Draw a column of a table with one row for each K and replicate as a thin line for each replicate, if there are
+    several.
 
-    kind: the type, whose rows are drawn where the table has a row for each type too, and whose colour lines have.
+    kind is the type: its rows are drawn where the table has a row for each type, and the lines have its colour.
     """
     if single is not None and single.replicate.nunique() > 1:
         rows = single[single.type == kind] if "type" in single else single

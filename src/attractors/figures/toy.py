@@ -30,7 +30,7 @@ ROWS = {
 
 
 def findings(run: Run) -> Iterator[Table]:
-    """Minima of the learned energy beside those of the exact one, and where its samples lie, for each K."""
+    """Yield the minima of the learned energy beside those of the exact one, and where its samples lie, for each K."""
     rows = []
     for path in sorted((run.metrics / "toy").glob("*.json"), key=lambda path: int(path.stem)):
         found = read_json(path)

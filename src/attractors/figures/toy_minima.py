@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def findings(run: Run) -> Iterator[Table]:
-    """At how many K the exact energy has minima that are no training point's own, at each time."""
+    """Yield at how many K the exact energy has minima that belong to no training point alone, at each time."""
     if (table := run.table("toy_minima")) is not None:
         rows = []
         for t, part in table.groupby("t"):

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 
 def findings(run: Run) -> Iterator[str]:
-    """How the fractions go from the smallest K to the largest, and where the spurious one peaks, of each sweep."""
+    """Yield, for each sweep, how the fractions go from the smallest K to the largest, and where the spurious one peaks.
+    """
     for name, peak in run.peaks.items():
         table = run.table("fractions", name)
         first, last = table.iloc[0], table.iloc[-1]

@@ -31,7 +31,9 @@ def in_words(found: dict, name: str) -> str:
 
 
 def findings(run: Run) -> Iterator[str]:
-    """How the K of the half and of the peak grow with the number of parameters, of each dataset with several widths."""
+    """Yield how the K of the half and of the peak grow with the number of parameters, for each dataset with several
+    widths.
+    """
     for path in sorted((run.metrics / "widths").glob("*.json")):
         found = read_json(path)
         half, peak = (in_words(found, key) for key in ("half_memorized", "spurious_peak"))

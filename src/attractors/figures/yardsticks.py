@@ -1,4 +1,4 @@
-"""Other definitions of memorization on the same models: where each sees the transition, and what it sees beside it."""
+"""Other definitions of memorization on the same models: where each has its transition, and related measurements."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def tables_of(run: Run, kind: str, name: str) -> pd.DataFrame:
 
 
 def findings(run: Run) -> Iterator[str | Table]:
-    """The K at which each yardstick crosses its half."""
+    """Yield the K at which each yardstick crosses its half."""
     rows = []
     for name in run.learned:
         if run.table("crossings", name) is None:

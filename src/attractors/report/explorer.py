@@ -59,7 +59,7 @@ def position(step: int, automatic: float) -> int:
 
 
 def encoded(array: np.ndarray, dtype: str) -> str:
-    """Return an array as base64 of its little-endian bytes."""
+    """Return an array as base64 of its bytes in little-endian order."""
     return base64.b64encode(np.ascontiguousarray(array, dtype).tobytes()).decode()
 
 
@@ -108,7 +108,7 @@ def pictures(path: str | Path, numbers: Iterable[int], side: int) -> dict[int, n
 
 
 class Sprite:
-    """Small pictures in one image file, each stored once."""
+    """Small pictures in one image file, in which each picture is stored once."""
 
     COLUMNS = 64
 
@@ -147,9 +147,9 @@ class Sprite:
 
 
 def known(run: Run, name: str, size: int, found: Mapping[str, Measured]) -> dict[int, dict[str, Any]]:
-    """Return what was measured of single samples of one run: {sample: {quantity: value}}.
+    """Return the measurements of single samples of one run: {sample: {quantity: value}}.
 
-    found: what `results.measured.measured` has of t_c, log_volume and energy. spectrum: 32 of a sample's singular
+    found: what `results.measured.measured` returns of t_c, log_volume and energy. spectrum: 32 of a sample's singular
     values, evenly by rank, by Alg. 2, else by Alg. 3, else of the Jacobian.
     """
     told = {}
@@ -168,10 +168,10 @@ def known(run: Run, name: str, size: int, found: Mapping[str, Measured]) -> dict
 
 
 def by_yardsticks(run: Run, name: str, size: int, numbers: Iterable[int]) -> dict[int, dict[str, float]]:
-    """Return what other definitions say of samples of replicate 0, {sample: {ratio, adaptive, flipd}}, where known.
+    """Return {sample: {ratio, adaptive, flipd}} for samples of replicate 0, as far as they were measured.
 
     ratio: d1 / d2 to the two nearest images of S. adaptive: the distance of Carlini et al. flipd: the local dimension
-    of the model, which is known of the first samples alone. There is nothing without a file of the stage `yardsticks`.
+    of the model, measured for the first samples only. The result is empty without a file of the stage `yardsticks`.
     """
     path = run.data / "yardsticks" / name / f"{size}.safetensors"
     if not path.is_file():

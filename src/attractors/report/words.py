@@ -1,4 +1,4 @@
-"""The words for the numbers of a run: shares, intervals, means and orders as sentences say them."""
+"""Numbers of a run in words: shares, intervals, means and orders as sentences say them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,7 +19,7 @@ class Table(NamedTuple):
 
 
 def headline(run: Run) -> Table:
-    """Return what one asks first, of each learned sweep, from the numbers of `dvc metrics`."""
+    """Return the first numbers to look at for each learned sweep, from those of `dvc metrics`."""
     rows = []
     for name in run.learned:
         if (path := run.metrics / "summary" / f"{name}.json").is_file():
@@ -51,7 +51,7 @@ def claims(run: Run) -> list[Table]:
 
 
 def percent(share: float) -> str:
-    """Return a share as a reader says it: two significant digits below ten percent."""
+    """Return a share in words: two significant digits below ten percent."""
     return f"{100 * share:.2g}%" if share < 0.0995 else "100%" if share == 1 else f"{100 * share:.1f}%"
 
 

@@ -1,1 +1,1 @@
-"""What was measured, and what the paper says: tables, comparisons."""
+"""Results of runs: loading and joining tables, replicates, the paper's statements, comparisons."""

@@ -1,10 +1,11 @@
 """Measurements joined with types: the estimate of a mean over all samples of a type from those that were measured.
 
-Which samples are measured follows from their distances alone (`landscape.selection`), their types from the thresholds.
-Each measured sample has a weight, the number of samples of S' that it stands for. A weighted mean over the measured
-samples of a type estimates the mean over all samples of that type (Hajek's estimator), whatever the thresholds are.
+Which samples are measured follows from their distances alone (`landscape.selection`), and their types follow from the
+thresholds. Each measured sample has a weight, the number of samples of S' that it represents. A weighted mean over the
+measured samples of a type estimates the mean over all samples of that type (Hajek's estimator), whatever the thresholds
+are.
 
-Replicates are joined: the population is all their samples. Each mean has two standard errors, of sampling alone and of
+The samples of all replicates form one population. Each mean has two standard errors, one of sampling alone and one with
 replicates as the units that are drawn; `with_replicates` makes one of them (`results.replicates`).
 """
 
@@ -52,11 +53,11 @@ def kinds(
     limit: int = 512,
     rare: float = 0.001,
 ) -> list[Kind]:
-    """Return the measured samples of each type, and the training images last.
+    """Return the measured samples of each type, with the training images last.
 
-    codes: [N'] into TYPES. to_training, within: [N'] distances. arrays: of `Run.measurements`, of which `numbers`,
-    `weight`, `replicate` and those of `training_` are read. size: K. limit, rare: as of `detection.selection`; types
-    that are rarer than `rare`, and those of which nothing was measured, are left out.
+    codes: [N'] into TYPES. to_training, within: [N'] distances. arrays is the result of `Run.measurements`, of which
+    `numbers`, `weight`, `replicate` and the same of `training_` are read. size: K. limit and rare are those of
+    `detection.selection`; types that are rarer than `rare`, and types of which nothing was measured, are left out.
     Raises ValueError where the measurements are not of samples of this S'.
     """
     numbers, weight = arrays["numbers"], arrays["weight"]
@@ -78,12 +79,13 @@ def kinds(
 
 
 def estimate(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Hajek's estimate of the mean of a population from n weighted members: (mean, deviation, standard error).
+    """Return Hajek's estimate of the mean of a population from n weighted members: (mean, deviation, standard error).
 
     values: [n, ...]. weights: [n] > 0. The mean is sum w y / sum w. With e = y - mean, the deviation between members is
-    sqrt(sum w e^2 / sum w) and the standard error sqrt(sum w^2 e^2) / sum w, which counts both the draw of the members
-    and that of the population by the model (linearisation); both times sqrt(n / (n - 1)). With equal weights they are
-    the mean, the standard deviation and its root-n-th. For fewer than two members what cannot be said is nan.
+    sqrt(sum w e^2 / sum w), and the standard error is sqrt(sum w^2 e^2) / sum w by linearisation, which counts both the
+    draw of the members and the draw of the population by the model. Both are multiplied by sqrt(n / (n - 1)). With
+    equal weights they are the usual standard deviation and standard error. They are nan for fewer than two members, and
+    so is the mean for none.
     """
     count, weights = len(values), weights.reshape(-1, *[1] * (values.ndim - 1))
     if not count:
@@ -112,7 +114,7 @@ def single(found: list[Kind], number: int) -> list[Kind]:
 
 
 def error_of_replicates(values: np.ndarray, weights: np.ndarray, replicate: np.ndarray) -> np.ndarray:
-    """Return the standard error of `estimate`'s mean where replicates are drawn and not their samples; nan below two.
+    """Return the standard error of the mean of `estimate` if replicates are drawn, not samples; nan for fewer than two.
 
     values: [n, ...]. weights: [n]. replicate: [n] integers. With e = y - mean, z_r = sum w e over replicate r and R
     replicates, it is sqrt(R / (R - 1) sum z_r^2) / sum w, the linearised error of a ratio from R clusters.
@@ -126,11 +128,11 @@ def error_of_replicates(values: np.ndarray, weights: np.ndarray, replicate: np.n
 
 
 def columns(name: str, values: np.ndarray, kind: Kind) -> dict[str, float]:
-    """The columns of one quantity: NAME, NAME_std, NAME_se, NAME_between over the type, NAME_nearest(_se) as in C.2.
+    """Return the columns of one quantity: NAME, NAME_std, NAME_se, NAME_between, NAME_nearest and NAME_nearest_se.
 
-    NAME_se counts sampling alone, and NAME_between is `error_of_replicates`.
-    values: [n] of the kind's members; those that are not finite are left out. C.2 takes the samples of a type which are
-    nearest by the distance that defines it: the mean over these is estimated from those of them that were measured.
+    NAME_se counts sampling alone, and NAME_between is `error_of_replicates`. values: [n] of the kind's members; values
+    that are not finite are left out. C.2 takes the samples of a type that are nearest by the distance that defines it.
+    NAME_nearest estimates the mean over these from those of them that were measured.
     """
     there = np.isfinite(values)
     mean, deviation, error = estimate(values[there], kind.weights[there])
@@ -147,8 +149,9 @@ def columns(name: str, values: np.ndarray, kind: Kind) -> dict[str, float]:
 def basin_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) -> pd.DataFrame:
     """Return one row for each type: t_c (Alg. 1), log_volume (Eq. 34), and the share of trials that were not recovered.
 
-    arrays, record: of data/basin/SWEEP/K.safetensors. A sample's t_c is the mean over its trials, 0 for one that was
-    not recovered; its log-volume is that over the trials that were, and samples without any are left out of the mean.
+    arrays, record: of data/basin/SWEEP/K.safetensors. A sample's t_c is the mean over its trials, where a trial that
+    was not recovered counts as 0. Its log-volume is the mean over its recovered trials, and samples without any are
+    left out of the mean.
     """
     rows = []
     for kind in found:
@@ -191,9 +194,10 @@ def curvature_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) 
 
 
 def spectra_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) -> pd.DataFrame:
-    """The mean spectrum of each type by each method (Figs. 5A and 20-23): one row for each rank, at most RANKS of them.
+    """Return the mean spectrum of each type by each method (Figs. 5A and 20-23): a row for each rank, at most RANKS of
+    them.
 
-    arrays: of data/curvature/SWEEP/K.safetensors. Columns are those of `columns`, for the quantity `mean`.
+    arrays: of data/curvature/SWEEP/K.safetensors. The columns are those of `columns` for the quantity `mean`.
     """
     parts = []
     for kind in found:
@@ -214,9 +218,10 @@ def spectra_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) ->
 
 
 def energy_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) -> pd.DataFrame:
-    """One row for each type and reference image: the energy u(sample) - u(reference) (Alg. 4), its gap to S (Eq. 48).
+    """Return a row for each type and reference image: the energy u(sample) - u(reference) (Alg. 4) and its gap to S
+    (Eq. 48).
 
-    arrays, record: of data/energy/SWEEP/K.safetensors. gap: the mean energy less that of the training images.
+    arrays, record: of data/energy/SWEEP/K.safetensors. The gap is the mean energy less that of the training images.
     """
     rows = []
     above = {"": above_training(arrays), "training_": above_training(arrays, "training_")}

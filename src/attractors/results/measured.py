@@ -1,4 +1,4 @@
-"""What was measured of single samples: their log-volumes, critical times and energies, without any type."""
+"""Measurements of single samples: their log-volumes, critical times and energies, without any type."""
 
 from typing import NamedTuple
 

@@ -4,10 +4,7 @@ from typing import NamedTuple
 
 
 class Points(NamedTuple):
-    """The points A and B of Table 1.
-
-    For widths other than 128 they are those of B.5, or Table 1's where B.5 gives none.
-    """
+    """The points A and B of Table 1. Widths other than 128 have those of B.5, or of Table 1 where B.5 gives none."""
 
     a: int
     b: int
@@ -15,7 +12,7 @@ class Points(NamedTuple):
 
 
 class Thresholds(NamedTuple):
-    """Table 2: the least and the greatest of the paper's thresholds over all K, in the units of B.2's distance."""
+    """Table 2: the least and the greatest of the paper's thresholds over all K, in the units of the distance of B.2."""
 
     delta_m: tuple[float, float]
     delta_s: tuple[float, float]

@@ -1,4 +1,4 @@
-"""The results of a run: the one place that finds its tables, types, spurious peak and half-crossing."""
+"""The results of a run: its tables, types and distances, the spurious peak and the half-crossing."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -40,16 +40,16 @@ class Run:
         return file.read_bytes() if file.is_file() else None
 
     def table(self, kind: str, name: str = "", *columns: str) -> Any:  # a frame or None
-        """The table METRICS/kind/name.csv (METRICS/kind.csv without a name), or None where there is no such file.
+        """Return the table METRICS/kind/name.csv (METRICS/kind.csv without a name), or None where the file is missing.
 
-        Raises ValueError naming the file where it is not a table, or not one with all `columns`, which hold numbers.
+        Raises ValueError naming the file where it is not a table, or lacks one of `columns`, which must hold numbers.
         """
         path = f"{kind}/{name}.csv" if name else f"{kind}.csv"
         content = self.read(path)
         return None if content is None else parse_csv(BytesIO(content), Path(self.metrics) / path, *columns)
 
     def needed(self, kind: str, name: str, *columns: str) -> pd.DataFrame:
-        """`table`, for a caller that cannot do without it. Raises ValueError naming the file where there is none."""
+        """Return `table`. Raises ValueError naming the file where there is none."""
         table = self.table(kind, name, *columns)
         if table is None:
             raise ValueError(f"{Path(self.metrics) / kind / name}.csv: no such file")
@@ -66,16 +66,16 @@ class Run:
         return found
 
     def control(self, kind: str, name: str, form: str = "exact") -> Any:
-        """The table of a closed form to compare a sweep with, of the sweep NAME-exact or -linear; None without one."""
+        """Return the table of the control NAME-exact or NAME-linear of a sweep, or None without one."""
         return self.table(kind, f"{name}-{form}")
 
     def peak(self, name: str) -> pd.Series:
-        """`spurious_peak` of the sweep called `name`. Raises ValueError where it has no table of fractions."""
+        """Return `spurious_peak` of the sweep called `name`. Raises ValueError where it has no table of fractions."""
         return spurious_peak(self.needed("fractions", name, "K", *TYPES))
 
     @cached_property
     def peaks(self) -> dict[str, pd.Series]:
-        """`peak` of every learned sweep that was classified, by name."""
+        """Return `peak` of every learned sweep that was classified, by name."""
         return {name: self.peak(name) for name in self.learned if self.table("fractions", name) is not None}
 
     def sizes(self, name: str) -> list[int]:
@@ -87,7 +87,8 @@ class Run:
         return found
 
     def files(self, kind: str, name: str, size: int) -> dict[int, Path]:
-        """The files DATA/kind/name/K.safetensors of replicate 0 and K-R.safetensors of R: {replicate: path}, by R."""
+        """Return {replicate: path} of the files DATA/kind/name/K.safetensors (replicate 0) and K-R.safetensors, by R.
+        """
         folder = Path(self.data) / kind / name
         found = {0: folder / f"{size}.safetensors"} if (folder / f"{size}.safetensors").is_file() else {}
         numbers = (path.stem.partition("-")[2] for path in folder.glob(f"{size}-*.safetensors"))
@@ -97,11 +98,10 @@ class Run:
         }
 
     def codes(self, name: str, size: int) -> np.ndarray:
-        """The types of all samples of sweep `name` at K = `size` as classify wrote them: [N'] int8 into TYPES.
+        """Return the types of all samples of sweep `name` at K = `size` as classify wrote them: [N'] int8 into TYPES.
 
-        Samples are those of all replicates, one after the other, here and in `distances`.
-
-        Raises ValueError naming the file where it is missing or is not of this run.
+        The samples of all replicates follow one another, in the same order as in `distances`. Raises ValueError naming
+        the file where it is missing or belongs to another run.
         """
         path = Path(self.data) / "types" / name / f"{size}.safetensors"
         arrays, record = read_arrays(path, "codes")
@@ -113,13 +113,15 @@ class Run:
         return codes
 
     def distances(self, name: str, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """The distance of every sample to its nearest image of S, and to its nearest other sample: two [N'] float32."""
+        """Return the distances of every sample to its nearest image of S and to its nearest other sample: two [N']
+        float32.
+        """
         parts = [part for part, _ in self._neighbours(name, size)]
         to_training, within = (np.concatenate(axis) for axis in zip(*parts, strict=True))
         return to_training, within
 
     def replicate(self, name: str, size: int) -> np.ndarray:
-        """The number of the replicate that each sample is of: [N'] int16."""
+        """Return the number of the replicate to which each sample belongs: [N'] int16."""
         return np.concatenate(
             [np.full(len(part[0]), number, np.int16) for part, number in self._neighbours(name, size)]
         )

@@ -134,7 +134,8 @@ def shares(runs: Runs) -> pd.DataFrame:
 def estimates(size: int, found: Sequence[dict[str, Estimate]]) -> list[dict[str, Any]]:
     """Return the rows of one K from the estimates of its replicates.
 
-    With several replicates the interval is Student's for their mean; with one, the normal one of its standard error.
+    With several replicates the interval is Student's for their mean. With one replicate it is the normal interval of
+    its standard error.
     """
     rows = []
     for name in dict.fromkeys(key for part in found for key in part):

@@ -1,1 +1,1 @@
-"""What a sweep's file and params.yaml can hold: one module for each section, none of which imports torch."""
+"""The settings in a sweep's file and in params.yaml: one module for each section, none of which imports torch."""

@@ -1,4 +1,4 @@
-"""What every stage may be told, at the top level of params.yaml or in its own section."""
+"""Settings of every stage, at the top level of params.yaml or in the stage's own section."""
 
 from pydantic import Field
 

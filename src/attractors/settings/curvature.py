@@ -8,7 +8,7 @@ from attractors.settings.patterns import Patterns
 
 
 class Curvature(Patterns):
-    """Where the score's singular values are found, and how (Algs. 2 and 3)."""
+    """Where the score's singular values are measured, and by which methods (Algs. 2 and 3)."""
 
     methods: tuple[Literal["central", "one_sided", "jacobian"], ...] = Field(
         ("central",), description="Alg. 2, Alg. 3, or the Jacobian without noise, which is not in the paper."

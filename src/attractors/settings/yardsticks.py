@@ -21,13 +21,13 @@ class Yardsticks(Section):
 
 
 class Snapshots(Training):
-    """Training of which averages of the weights are kept along the way."""
+    """A training of which averages of the weights are kept along the way."""
 
     snapshots: int = Field(12, ge=2, description="Averages of the weights, at steps evenly spaced in their logarithm.")
 
 
 class Drawing(Section):
-    """What is drawn from every snapshot."""
+    """The samples that are drawn from every snapshot."""
 
     samples: int = Field(512, ge=2, description="Samples of each snapshot.")
     batch: int = Field(1024, ge=1, description="Samples drawn at a time.")

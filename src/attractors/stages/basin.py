@@ -45,7 +45,7 @@ def main(
     settings: Basin,
     search: Search,
 ) -> None:
-    """Find the critical times of samples of S', chosen by their distances alone, and of training images.
+    """Find the critical times of training images, and of samples of S' that are chosen by their distances alone.
 
     --out holds t_c and radius of every trial, and the log-volume of every pattern: the mean over its recovered trials.
     """

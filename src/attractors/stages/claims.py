@@ -1,4 +1,4 @@
-"""What a sweep says of the paper's statements: an effect, its interval over replicates, and a verdict for each."""
+"""The paper's statements on a sweep: an effect, its interval over replicates, and a verdict for each."""
 
 from pathlib import Path
 

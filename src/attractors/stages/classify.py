@@ -1,4 +1,4 @@
-"""The type of every synthetic sample of a sweep (Eqs. 9-11), and the tables of fractions, thresholds, histograms."""
+"""The type of every synthetic sample of a sweep (Eqs. 9-11), and tables of fractions, thresholds and histograms."""
 
 from dataclasses import asdict
 from itertools import groupby
@@ -59,7 +59,7 @@ class Distances(NamedTuple):
 
 
 def read_run(path: Path) -> Distances:
-    """Return what one file of neighbours holds. Raises ValueError naming the file unless `neighbours` wrote it."""
+    """Return the content of one file of neighbours. Raises ValueError naming the file unless `neighbours` wrote it."""
     names = ("training_distances", "synthetic_distances", "training_spacing")
     arrays, record = read_arrays(path, *names)
     to_training, within, spacing = (arrays[name] for name in names)
@@ -133,7 +133,7 @@ def beside_table_2(limits: pd.DataFrame, name: str, dataset: str) -> pd.DataFram
 
 
 def names_of_sweeps() -> list[str]:
-    """The names of the sweeps that there are, which a mapping of thresholds may contain; none outside a checkout."""
+    """Return the names of all sweeps, which a mapping of thresholds may contain; none outside a checkout."""
     return sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml"))
 
 

@@ -30,9 +30,9 @@ def main(
     out: str,
     settings: Curvature,
 ) -> None:
-    """Find the singular values of the score around samples of S', chosen by their distances alone, and training images.
+    """Find the singular values of the score around training images and around samples of S' chosen by distance alone.
 
-    Methods: central is Alg. 2, one_sided Alg. 3; jacobian is without noise, and not in the paper. --out holds a
+    Methods: central is Alg. 2 and one_sided is Alg. 3; jacobian has no noise and is not in the paper. --out holds a
     spectrum of each method for every pattern, descending, and with jacobian its trace.
     """
     device = find_device(device)

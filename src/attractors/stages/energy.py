@@ -32,7 +32,7 @@ def main(
     out: str,
     settings: Energy,
 ) -> None:
-    """Find u(target) - u(reference) of samples of S', chosen by their distances alone, and of training images.
+    """Find u(target) - u(reference) of training images and of samples of S' that are chosen by their distances alone.
 
     Lower is more stable. References are the same images of SUBSET at every K.
     """

@@ -29,7 +29,8 @@ def main(study: dict, name: str, model: str | None, seed: int, device: str, out:
     x_T = start_noise(seed, range(noises), pipeline.shape, device)
     latents, images = [], []
     for i in progress(range(noises), f"sd_generate {study['name']} {name}", "image"):
-        latents.append(generate(diffusion, x_T[i : i + 1], steps, pipeline.offset))  # alone: the same in any company
+        # One image at a time, so that none depends on the others
+        latents.append(generate(diffusion, x_T[i : i + 1], steps, pipeline.offset))
         images.append(pipeline.decode(latents[-1]))
     pixels = ((torch.cat(images) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     record = {"model": source, "kind": kind, "guidance": guidance, "steps": steps, "seed": seed, **entry}

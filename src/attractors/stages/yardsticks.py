@@ -1,4 +1,4 @@
-"""What other definitions of memorization say of one run: its samples, its model and its training set."""
+"""Other definitions of memorization on one run: its samples, its model and its training set."""
 
 import math
 from typing import Any
@@ -111,8 +111,8 @@ def main(
 ) -> None:
     """Measure by other definitions how much the samples SYNTHETIC and their MODEL memorize of the images TRAINING.
 
-    Of every sample: the ratio d1 / d2 and the adaptive distance. Of the model: denoising errors at images of S and at
-    the images of TRAINING beyond them, local dimensions, departures from the exact denoiser. Of S: the exact posterior.
+    For every sample: the ratio d1 / d2 and the adaptive distance. For the model: denoising errors at images of S and at
+    later images of TRAINING, local dimensions, and departures from the exact denoiser. For S: the exact posterior.
     """
     device = find_device(device)
     sets = open_images(training, values=values), open_images(synthetic, values=values)
