@@ -45,9 +45,9 @@ def words(command):
     return shlex.split(command, comments=True)
 
 
-@pytest.mark.parametrize("command", [c for c in ALL if c.startswith("python ")])
+@pytest.mark.parametrize("command", [c for c in ALL if c.startswith(("python ", "attractors "))])
 def test_scripts_and_options_exist(command):
-    script, name, *arguments = words(command)[1:]
+    script, name, *arguments = words(re.sub("^attractors", "python src/main.py", command))[1:]
     if script != "src/main.py":
         assert script == "-m" or (ROOT / script).is_file()
         return
@@ -79,7 +79,7 @@ def test_dvc_knows_the_command_its_parameters_and_stages(command):
 
 
 def test_no_other_kind_of_command_is_in_the_pages():
-    known = ("python ", "make ", "dvc ", "source .venv/bin/activate", "pip ", "ray ", "patch ")
+    known = ("python ", "attractors ", "make ", "dvc ", "source .venv/bin/activate", "pip ", "ray ", "patch ")
     others = [c for c in ALL if not c.startswith(known)]
     assert not others
 

@@ -84,8 +84,7 @@ def estimate(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.nd
     values: [n, ...]. weights: [n] > 0. The mean is sum w y / sum w. With e = y - mean, the deviation between members is
     sqrt(sum w e^2 / sum w), and the standard error is sqrt(sum w^2 e^2) / sum w by linearisation, which counts both the
     draw of the members and the draw of the population by the model. Both are multiplied by sqrt(n / (n - 1)). With
-    equal weights they are the usual standard deviation and standard error. They are nan for fewer than two members, and
-    so is the mean for none.
+    equal weights they are the usual standard deviation and standard error. They are nan for fewer than two members.
     """
     count, weights = len(values), weights.reshape(-1, *[1] * (values.ndim - 1))
     if not count:
