@@ -73,8 +73,8 @@ def read_runs(path: str | Path) -> dict[str, Any]:
     studies = content.get("studies") or {}
     models = [entry.get("model") for entry in studies.values() if isinstance(entry, dict)]  # reach no shell
     check_names([word for word in words(content) if type(word) is not int and word not in models], path)
-    for name, kind in (("datasets", list), ("subsets", dict), ("sweeps", dict), ("learned", dict), ("runs", dict)):
-        if not isinstance(content.get(name), kind):
+    for name in ("datasets", "subsets", "sweeps", "learned", "runs"):
+        if not isinstance(content.get(name), list if name == "datasets" else dict):
             raise click.BadParameter(f"{path}: no {name}; python src/main.py scale writes such a file")
     for name, entry in content["sweeps"].items():
         if not isinstance(entry, dict) or not isinstance(entry.get("dataset"), str):

@@ -21,13 +21,13 @@ def objects_of(folder: Path, name: str) -> list[Path]:
 
     Paths are relative to `folder`. Raises ValueError where one is missing.
     """
-    found = [OBJECTS / name[:2] / name[2:]]
-    if (folder / found[0]).is_file() and name.endswith(".dir"):
-        parts = json.loads((folder / found[0]).read_text("utf-8"))
-        found += [OBJECTS / part["md5"][:2] / part["md5"][2:] for part in parts]
-    if missing := [path for path in found if not (folder / path).is_file()]:
-        raise ValueError(f"{missing[0].parent.name}{missing[0].name}: not in DVC's cache; make repro remakes it")
-    return found
+    names = [name]
+    if name.endswith(".dir") and (listing := folder / OBJECTS / name[:2] / name[2:]).is_file():
+        names += [part["md5"] for part in json.loads(listing.read_text("utf-8"))]
+    paths = {part: OBJECTS / part[:2] / part[2:] for part in names}
+    if missing := [part for part, path in paths.items() if not (folder / path).is_file()]:
+        raise ValueError(f"{missing[0]}: not in DVC's cache; make repro remakes it")
+    return list(paths.values())
 
 
 def filled(root: Path, folder: Path) -> list[dict[str, Any]]:
@@ -41,9 +41,7 @@ def filled(root: Path, folder: Path) -> list[dict[str, Any]]:
     with Repo(str(root), config={"remote": {"release": {"url": str(folder)}}}) as repo:
         if stale := sorted(repo.status()):
             some = ", ".join(stale[:5]) + ", ..." * (len(stale) > 5)
-            raise ValueError(
-                f"{len(stale)} stages are not up to date: {some}; first make repro, then commit the lock files"
-            )
+            raise ValueError(f"{len(stale)} stages are not up to date: {some}; first make repro, then commit the locks")
         repo.push(remote="release")
         outputs = [
             (out.stage.addressing, Path(out.fs_path).relative_to(root).as_posix(), out.hash_info.value)
@@ -80,13 +78,11 @@ def main(folder: Path) -> None:
         outputs = filled(ROOT, new)
         kept = [path for path in (new / OBJECTS).rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in kept)
-        report = ROOT / "plots" / "report.html"
-        if report.is_file():
+        if (report := ROOT / "plots" / "report.html").is_file():
             shutil.copyfile(report, new / "index.html")
         locks = {lock: file_hash(ROOT / lock) for lock in LOCKS if (ROOT / lock).is_file()}
         manifest = locks | {"objects": len(kept), "bytes": size, "outputs": outputs}
-        text = json.dumps(manifest, indent=1) + "\n"
-        (new / "manifest.json").write_text(text, encoding="utf-8", newline="\n")
+        (new / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", "utf-8", newline="\n")
         new.chmod(0o755)
         if folder.exists():
             folder.rename(old)

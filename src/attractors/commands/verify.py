@@ -57,9 +57,7 @@ def main(remove: bool, cache: Path | None) -> None:
         if remove:
             path.unlink()
         click.echo(f"{path}: not the bytes that its hash says{', removed' if remove else ''}")
-    click.echo(
-        f"{cache}: {len(files)} files, {len(damaged)} damaged{'; next: dvc repro' if remove and damaged else ''}"
-    )
+    click.echo(f"{cache}: {len(files)} files, {len(damaged)} damaged{'; next: dvc repro' * (remove and bool(damaged))}")
     raise SystemExit(bool(damaged))
 
 

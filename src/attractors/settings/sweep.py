@@ -74,10 +74,21 @@ def stage_settings(name: str, kinds: tuple[type[Section], ...], *files: dict[str
     values = {key: value for key, value in files[0].items() if key in known}
     for content in files:
         values |= content.get(name) or {}
-    found: dict[str, Any] = {}
-    for section in check(values, name, *kinds, Common):
-        found |= section.model_dump(mode="json")
-    return found
+    resolved: dict[str, Any] = {}
+    for section in check(values, name, *sections):
+        resolved |= section.model_dump(mode="json")
+    return resolved
+
+
+def _of_stages(stages: Sections, params: dict[str, Any], content: dict[str, Any], path: Path | str) -> dict[str, Any]:
+    resolved = {}
+    for name, kinds in stages.items():
+        check(content.get(name) or {}, f"{path}: {name}", *kinds, Common, partial=True)
+        try:
+            resolved[name] = stage_settings(name, kinds, params, content)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    return resolved
 
 
 def sweep_settings(content: dict[str, Any], params: dict[str, Any], path: Path | str) -> dict[str, dict[str, Any]]:
@@ -98,19 +109,13 @@ def sweep_settings(content: dict[str, Any], params: dict[str, Any], path: Path |
         raise ValueError(f"{path}: {error}") from None
     network = network_settings(content.get("network"), f"{path}: network").model_dump(mode="json")
     diffusion = diffusion_settings(content.get("diffusion") or {}, f"{path}: diffusion").model_dump(mode="json")
-    found = {}
-    for name, kinds in stages.items():
-        check(content.get(name) or {}, f"{path}: {name}", *kinds, Common, partial=True)
-        try:
-            found[name] = stage_settings(name, kinds, params, content)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+    resolved = _of_stages(stages, params, content, path)
     if stages is ALONG:
-        found["train_snapshots"] |= {"network": network, "diffusion": diffusion, "sizes": grid}
-        return found
-    found["train"] |= {"network": network, "diffusion": diffusion}
-    found["classify"] |= {"dataset": content.get("dataset"), "sizes": grid, "replicates": list(models.values())}
-    return found
+        resolved["train_snapshots"] |= {"network": network, "diffusion": diffusion, "sizes": grid}
+    else:
+        resolved["train"] |= {"network": network, "diffusion": diffusion}
+        resolved["classify"] |= {"dataset": content.get("dataset"), "sizes": grid, "replicates": list(models.values())}
+    return resolved
 
 
 def study_settings(content: dict[str, Any], params: dict[str, Any], path: Path | str) -> dict[str, dict[str, Any]]:
@@ -119,8 +124,4 @@ def study_settings(content: dict[str, Any], params: dict[str, Any], path: Path |
     Raises ValueError, in one line that names the file, for what is unknown or invalid.
     """
     refuse_unknown(content, ["model", "prompts", *STUDY], path)
-    found = {}
-    for name, kinds in STUDY.items():
-        check(content.get(name) or {}, f"{path}: {name}", *kinds, Common, partial=True)
-        found[name] = stage_settings(name, kinds, params, content)
-    return found
+    return _of_stages(STUDY, params, content, path)
