@@ -34,7 +34,7 @@ from attractors.denoisers.unet_diffusers import config_of, to_diffusers
 from attractors.distances import neighbours
 from attractors.distances.lpips_embedding import BACKBONES, Embedding, read_embedding
 from attractors.distances.neighbours import nearest
-from attractors.landscape.basin import critical_times, evaluations, search_times
+from attractors.landscape.critical_times import critical_times, evaluations, search_times
 from attractors.landscape.curvature import _gram, _roots, central_difference, jacobian
 from attractors.landscape.patterns import read_patterns
 from attractors.settings.basin import Basin

@@ -71,7 +71,7 @@ def work(part, size, way):
         x, y = handwriting(5 * size).flatten(1).split([4 * size, size])
         return without_axes(lambda: nearest(x, y)) if way == PLAIN else lambda: nearest(x, y)
     if part == "critical time":
-        from attractors.landscape.basin import critical_times
+        from attractors.landscape.critical_times import critical_times
 
         model, x = _model((1, 8, 8)), torch.randn(size, 1, 8, 8)
         search = batch_global_search if way == PLAIN else critical_times

@@ -10,7 +10,7 @@ import torch
 from attractors.denoisers.diffusion import Diffusion, forward_process, linear_betas
 from attractors.denoisers.networks import ExactNoise, ResidualMLP
 from attractors.denoisers.samplers import ddim
-from attractors.landscape.basin import critical_times, evaluations, search_times
+from attractors.landscape.critical_times import critical_times, evaluations, search_times
 from attractors.landscape.summaries import log_volume
 from attractors.randomness import BASIN, generator
 

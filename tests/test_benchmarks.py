@@ -17,7 +17,7 @@ import transcriptions
 from attractors.denoisers.diffusion import Diffusion, linear_betas
 from attractors.denoisers.networks import ExactNoise, ResidualMLP
 from attractors.distances.lpips_embedding import BACKBONES, Embedding
-from attractors.landscape.basin import critical_times, evaluations
+from attractors.landscape.critical_times import critical_times, evaluations
 from attractors.landscape.curvature import central_difference
 from attractors.theory.likelihood import exact_divergence, flow
 from attractors.theory.toy import ScoreNetwork

@@ -27,7 +27,7 @@ from attractors.denoisers.samplers import ancestral, ddim, sample_noise
 from attractors.devices import open_device
 from attractors.distances.lpips_embedding import BACKBONES, weights_hash
 from attractors.distances.neighbours import nearest
-from attractors.landscape.basin import critical_times
+from attractors.landscape.critical_times import critical_times
 from attractors.landscape.curvature import central_difference, jacobian, one_sided_resumable
 from attractors.landscape.linearised import hutchinson, leading_singular_values
 from attractors.landscape.potential import energy

@@ -16,7 +16,7 @@ from attractors.denoisers import checkpoints
 from attractors.denoisers.models import new_model, write_model
 from attractors.landscape.patterns import TRAINING, read_patterns
 from attractors.landscape.selection import select
-from attractors.settings.patterns import Patterns as PatternSettings
+from attractors.settings.patterns import Patterns
 from attractors.stages import basin, curvature, energy
 
 SHAPE, K, N = (1, 3, 4), 6, 12
@@ -199,7 +199,7 @@ def test_a_stage_killed_three_times_ends_with_the_same_bytes(files, tmp_path, mo
 
 
 def read(files, **other):
-    settings = PatternSettings(nearest=3, repeating=0, uniform=1, training_limit=2)
+    settings = Patterns(nearest=3, repeating=0, uniform=1, training_limit=2)
     return read_patterns(**files, **({"settings": settings, "seed": 1, "device": "cpu"} | other))
 
 

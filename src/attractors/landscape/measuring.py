@@ -13,7 +13,7 @@ BLOCK = 32  # members of each group that are measured between two looks at the p
 Results = dict[str, np.ndarray]  # by name, one row for each pattern
 
 
-class Measured(NamedTuple):
+class MeasuredPatterns(NamedTuple):
     """The result of `measure` for n patterns."""
 
     numbers: np.ndarray  # [n] int64, in measuring order
@@ -41,7 +41,7 @@ def measure(
     members: dict[str, np.ndarray], evaluate: Callable[[np.ndarray], Results],
     precise: Callable[[Results], list[np.ndarray]], chunk: int, target: float = 0.0, state: dict | None = None,
     save: Callable[[dict], None] = lambda state: None, tick: Callable[[int], None] = lambda count: None,
-) -> Measured:
+) -> MeasuredPatterns:
     """Measure the members of several groups in turn, until each group is complete or precise enough.
 
     members has the numbers of the patterns of each group, in order; a pattern in several groups is measured once.
@@ -75,7 +75,7 @@ def measure(
                 error = max(relative_error(array) for array in means)
                 if error <= target:
                     ends[group], reached[group] = turns, error
-    return Measured(numbers, results, ends, reached)
+    return MeasuredPatterns(numbers, results, ends, reached)
 
 
 def _joined(parts: list[Results]) -> Results:

@@ -1,44 +1,28 @@
-"""What the stages that measure the energy landscape share: their inputs, the patterns they measure, and their files."""
+"""What the measurements of the energy landscape share: the patterns that they measure, and the files they write."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import click
 import numpy as np
 import torch
 
 from attractors.arrays import array_hash, read_arrays, write_arrays
-from attractors.cli.progress import progress
 from attractors.data.images import ImageFile
 from attractors.denoisers.checkpoints import Checkpoint
 from attractors.denoisers.diffusion import Diffusion
 from attractors.denoisers.models import read_model
 from attractors.files import file_hash
-from attractors.landscape.measuring import Measured, Results, measure
+from attractors.landscape.measuring import MeasuredPatterns, Results, measure
 from attractors.landscape.selection import GROUPS, interleave, members_of, select
-from attractors.settings.patterns import Patterns as PatternSettings
+from attractors.settings.patterns import Patterns
 
 TRAINING = 1 << 40  # random streams of training image i are numbered TRAINING + i, those of sample i by i
 
 
-def inputs(function: Callable) -> Callable:
-    """The options of the files that hold the model, the samples and the training images."""
-    options = (
-        click.option("--model", type=click.Path(dir_okay=False), required=True, help="The trained model."),
-        click.option("--neighbours", type=click.Path(dir_okay=False), required=True, help="As neighbours writes them."),
-        click.option("--synthetic", type=click.Path(), required=True, help="The synthetic set S'."),
-        click.option("--subset", type=click.Path(), required=True, help="Images in subset order: S is the first K."),
-    )
-
-    for option in reversed(options):
-        function = option(function)
-    return function
-
-
 @dataclass(frozen=True)
-class Patterns:
+class ModelPatterns:
     """A model of K training images, samples of its synthetic set, and the training images beside them.
 
     members: the numbers of each group's patterns; of training image i it is TRAINING + i. These address random streams,
@@ -47,6 +31,7 @@ class Patterns:
 
     path: str  # of the model
     model: Diffusion
+    subset: ImageFile  # all images in subset order
     size: int  # K
     to_training: np.ndarray  # [N'], the distance of each sample to S
     within: np.ndarray  # [N'], and to its nearest other sample
@@ -86,8 +71,8 @@ def read_distances(path: str, size: int, count: int) -> tuple[np.ndarray, np.nda
 
 
 def read_patterns(
-    model: str, neighbours: str, synthetic: str, subset: str, settings: PatternSettings, seed: int, device: torch.device
-) -> Patterns:
+    model: str, neighbours: str, synthetic: str, subset: str, settings: Patterns, seed: int, device: torch.device
+) -> ModelPatterns:
     """Return the patterns to measure: samples by `selection`, and the first images of S, as many as the settings say.
 
     Raises ValueError, naming the file, where neighbours, images and model do not belong together.
@@ -107,11 +92,12 @@ def read_patterns(
     read = np.empty((len(numbers), *shape), np.float32)
     for file, where, offset in ((samples, numbers < TRAINING, 0), (images, numbers >= TRAINING, TRAINING)):
         if where.any():
-            found = file.read(numbers[where] - offset)
-            if found.shape[1:] != shape:
-                raise ValueError(f"{file.path}: images of shape {found.shape[1:]}; {path} takes {shape}")
-            read[where] = found
-    return Patterns(path, model, size, to_training, within, seed, members, read, torch.device(device))
+            rows = file.read(numbers[where] - offset)
+            if rows.shape[1:] != shape:
+                raise ValueError(f"{file.path}: images of shape {rows.shape[1:]}; {path} takes {shape}")
+            read[where] = rows
+    return ModelPatterns(path, model, images, size, to_training, within, seed, members, read,
+                         torch.device(device))
 
 
 def check_time(t0: int, model: Diffusion, path: str) -> None:
@@ -120,57 +106,61 @@ def check_time(t0: int, model: Diffusion, path: str) -> None:
         raise ValueError(f"--t0 is {t0}; {path} has times 0 to {model.steps - 1}")
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """How one quantity is measured: what a stage returns to `cli.measurement`.
+
+    evaluate, precise, chunk: as of `measuring.measure`. record: the settings, for the header of the file. sentence:
+    maps the summary of the patterns and the results to what the command prints. beside: more arrays of the file.
+    """
+
+    evaluate: Callable[[np.ndarray], Results]
+    precise: Callable[[Results], list[np.ndarray]]
+    chunk: int
+    record: dict[str, Any]
+    sentence: Callable[[str, Results], str]
+    beside: Results = field(default_factory=dict)
+
+
 def measure_patterns(
-    out: str,
-    script: str,
-    patterns: Patterns,
-    evaluate: Callable[[np.ndarray], Results],
-    precise: Callable[[Results], list[np.ndarray]],
-    chunk: int,
-    standard_error: float,
-    label: str,
-    beside: Results | None = None,
-    **record: Any,
-) -> Measured:
+    out: str, script: str, patterns: ModelPatterns, how: Measurement, standard_error: float,
+    tick: Callable[[int], object] = lambda count: None,
+) -> MeasuredPatterns:
     """Measure all patterns, going on where a killed run with the same settings stopped, and write the file `out`.
 
-    script: the stage's own file. evaluate, precise, chunk: as of `measuring.measure`. The file holds `numbers`,
-    `nearest`, `repeating`, `uniform` and `weight` of the samples as of `selection.Selection`, a row of each result for
-    each sample, the same of training images with names that begin with `training_`, and `beside`. Real results are
-    written as float32, in which networks compute them; it halves the files.
-    record: settings for the header and for the identity of what a killed run leaves.
+    script: the stage's own file. standard_error: at which a group ends. tick: is called with numbers of patterns done.
+    The file holds `numbers`, `nearest`, `repeating`, `uniform` and `weight` of the samples as of `selection.Selection`,
+    a row of each result for each sample, the same of training images with names that begin with `training_`, and
+    `how.beside`. Real results are written as float32, in which networks compute them; it halves the files.
     """
-    record |= {"model_sha256": file_hash(patterns.path), "seed": patterns.seed, "size": patterns.size}
+    record = how.record | {"model_sha256": file_hash(patterns.path), "seed": patterns.seed, "size": patterns.size}
     record |= {"image_shape": list(patterns.images.shape[1:]), "standard_error": standard_error}
     inputs = {"images_sha256": array_hash(patterns.images), "numbers_sha256": array_hash(patterns.numbers)}
-    checkpoint = Checkpoint(out, script, patterns.device, chunk=chunk, **record, **inputs)
-    with progress(None, label, "pattern", total=len(patterns.numbers)) as bar:
-        found = measure(
-            patterns.members, evaluate, precise, chunk, standard_error, checkpoint.load(torch.device("cpu")),
-            checkpoint.save, bar.update,
-        )
-    chosen = select(
-        patterns.to_training, patterns.within, **{name: found.counts[name] for name in GROUPS}, seed=patterns.seed,
-        size=patterns.size,
+    checkpoint = Checkpoint(out, script, patterns.device, chunk=how.chunk, **record, **inputs)
+    measured = measure(
+        patterns.members, how.evaluate, how.precise, how.chunk, standard_error, checkpoint.load(torch.device("cpu")),
+        checkpoint.save, tick,
     )
-    sample = found.numbers < TRAINING
-    arrays = chosen._asdict() | {"training_numbers": found.numbers[~sample] - TRAINING} | (beside or {})
-    for name, values in found.results.items():
+    chosen = select(patterns.to_training, patterns.within, **{name: measured.counts[name] for name in GROUPS},
+                    seed=patterns.seed, size=patterns.size)
+    sample = measured.numbers < TRAINING
+    arrays = chosen._asdict() | {"training_numbers": measured.numbers[~sample] - TRAINING} | how.beside
+    for name, values in measured.results.items():
         written = values.astype(np.float32 if values.dtype == np.float64 else values.dtype)
         arrays |= {name: written[sample], f"training_{name}": written[~sample]}
-    measured = {
-        name: {"n": found.counts[name], "limit": len(members), "reached": found.reached[name]}
+    groups = {
+        name: {"n": measured.counts[name], "limit": len(members), "reached": measured.reached[name]}
         for name, members in patterns.members.items()
     }
-    write_arrays(out, arrays, measured=measured, **record)
+    write_arrays(out, arrays, measured=groups, **record)
     checkpoint.remove()
-    return found
+    return measured
 
 
-def summary(patterns: Patterns, found: Measured) -> str:
+def summary(patterns: ModelPatterns, measured: MeasuredPatterns) -> str:
     """Return how many patterns were measured, in words."""
     groups = [
-        f"{found.counts[name]} {name}" + ("" if (error := found.reached[name]) is None else f" ({error:.1%})")
+        f"{measured.counts[name]} {name}" + ("" if (error := measured.reached[name]) is None else f" ({error:.1%})")
         for name in patterns.members
     ]
-    return f"{len(found.numbers)} patterns at K={patterns.size}: {', '.join(groups)}"
+    return f"{len(measured.numbers)} patterns at K={patterns.size}: {', '.join(groups)}"
