@@ -27,7 +27,7 @@ from transcriptions import plain_training
 
 from attractors.cli.devices import find_device
 from attractors.cli.settings import ROOT
-from attractors.commands.scale import read_sweep
+from attractors.commands.scale import SCALES, read_sweep
 from attractors.denoisers.acceleration import Acceleration, accelerate
 from attractors.denoisers.diffusion import Diffusion, linear_betas
 from attractors.denoisers.samplers import ancestral
@@ -47,7 +47,7 @@ STEPS = 5  # of sampling, and of training, that are timed
 def networks() -> dict[str, tuple[tuple[int, int, int], dict, int]]:
     """{sweep: (image shape, settings, batch of training)} of Table 3; a network of two sweeps is listed once."""
     found: dict[str, tuple] = {}
-    for path in sorted((ROOT / "sweeps").glob("*-[0-9]*.yaml")):
+    for path in sorted(ROOT / "sweeps" / f"{name}.yaml" for name in SCALES["paper"]):
         sweep, stages = read_sweep(path)
         settings = {key: value for key, value in stages["train"]["network"].items() if key != "name"}
         entry = (SHAPES[sweep["dataset"]], settings, stages["train"]["batch"])

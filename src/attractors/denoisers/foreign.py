@@ -111,6 +111,9 @@ def from_authors(path: str | Path) -> tuple[dict, dict, list[str]]:
             "attention": list(options.attn_resolutions), "dropout": options.dropout,
         }
         record = {"size": train.train_size, "step": content["iterations"], "seed": train.global_seed}
+        groups = [vars(group) for group in vars(content["args"]).values() if hasattr(group, "__dict__")]
+        plain = {name: value for group in groups for name, value in group.items()
+                 if isinstance(value, str | int | float | tuple | list)}
         diffusion = {"steps": train.timesteps, **{ours: getattr(train, theirs) for theirs, ours in BETAS.items()
                                                   if hasattr(train, theirs)}}
         prediction, weights = train.prediction_type, content["ema"]
@@ -131,16 +134,8 @@ def from_authors(path: str | Path) -> tuple[dict, dict, list[str]]:
         weights = aligned(unwrapped(weights), own)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: {error}") from None
-    return (
-        weights,
-        {
-            "network": {"name": "unet", **network},
-            "diffusion": diffusion,
-            "image_shape": list(shape),
-            **record,
-        },
-        [],
-    )
+    described = {"network": {"name": "unet", **network}, "diffusion": diffusion, "image_shape": list(shape)}
+    return weights, {**described, **record, "options": plain}, []
 
 
 def _weights(unet: Path, notes: list[str]) -> dict:

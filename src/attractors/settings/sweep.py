@@ -20,13 +20,13 @@ from attractors.settings.sample import Sampling
 from attractors.settings.section import Section, check
 from attractors.settings.study import Generation, LatentCurvature
 from attractors.settings.toy import Circle, Minima, ScoreMLP, ToyEvaluation, ToyOptimisation
-from attractors.settings.train import Training
+from attractors.settings.train import Release, Training
 from attractors.settings.yardsticks import Drawing, Snapshots, Yardsticks
 from attractors.words import suggestion
 
 Sections = dict[str, tuple[type[Section], ...]]
 SWEEP: Sections = {
-    "train": (Training, Computation),
+    "train": (Training, Release, Computation),
     "sample": (Sampling, Computation),
     "neighbours": (Neighbours,),
     "classify": (Classification,),

@@ -20,6 +20,17 @@ class Optimisation(Section):
     clip: float = Field(1.0, gt=0, description="Bound on the gradient's norm.")
 
 
+class Release(Section):
+    """A released model in place of a trained one: files K.pt of a repository of the Hugging Face hub."""
+
+    released: str | None = Field(
+        None, pattern=r"^[\w.-]+/[\w.-]+$", description="Download a model from OWNER/NAME in place of training."
+    )
+    revision: str = Field("main", description="The branch, tag or commit of that repository.")
+    keep_download: bool = Field(True, description="Leave K.pt in the hub's cache once it is converted.")
+    check: bool = Field(True, description="Refuse a released model that does not recognise pure noise.")
+
+
 class Training(Optimisation):
     """How a denoiser is trained: the optimisation, and at which noise levels."""
 

@@ -3,7 +3,7 @@
 import click
 import torch
 
-from attractors.arrays import array_hash
+from attractors.arrays import array_hash, read_record
 from attractors.cli.devices import device_option, find_device
 from attractors.cli.progress import progress
 from attractors.cli.stage import out_option, seed_of_replicate, stage
@@ -12,29 +12,50 @@ from attractors.denoisers import acceleration
 from attractors.denoisers.checkpoints import Checkpoint
 from attractors.denoisers.distributed import rank, started_by_torchrun
 from attractors.denoisers.models import new_model, write_model
+from attractors.denoisers.released import converted, downloaded, forget
 from attractors.denoisers.training import train
 from attractors.settings.acceleration import Computation
 from attractors.settings.network import model_settings
-from attractors.settings.train import Training
+from attractors.settings.train import Release, Training
 
 
-@stage("train", sweep="required", settings=Training, computation=Computation)
+@stage("train", sweep="required", settings=Training, release=Release, computation=Computation)
 @click.option("--subset", type=click.Path(dir_okay=False), required=True, help="Images in subset order.")
 @click.option("--size", type=click.IntRange(2), required=True, help="K, the number of training images.")
 @seed_of_replicate
 @device_option
 @out_option
 def main(
-    sweep: dict, subset: str, size: int, seed: int, device: str, out: str, settings: Training, computation: Computation
+    sweep: dict, subset: str, size: int, seed: int, device: str, out: str, settings: Training, release: Release,
+    computation: Computation,
 ) -> None:
     """Train on the first K images of SUBSET and write the averaged weights.
 
     A killed run continues where it stopped, and ends with the same bytes. On several GPUs, which share the same batch:
-    torchrun --nproc-per-node N src/main.py train ...
+    torchrun --nproc-per-node N src/main.py train ... With --released, K.pt of that repository takes the place of
+    training, once its K, seed, dataset, network and schedule are those of the run.
     """
+    if release.released:
+        fetch(sweep, subset, size, seed, out, release)
+        return
     place = find_device(device)
     with started_by_torchrun(place):
         run(sweep, subset, size, seed, place, out, settings, computation)
+
+
+def fetch(sweep: dict, subset: str, size: int, seed: int, out: str, release: Release) -> None:
+    """Download a released model, hold it against the run and write it as `train` writes its own."""
+    described, images = model_settings(sweep), read_images(subset, size)
+    dataset, shape = read_record(subset).get("dataset"), list(images.shape[1:])
+    run = {"size": size, "image_shape": shape, "seed": seed, "dataset": dataset}
+    path, source = downloaded(release, size)
+    model, record = converted(path, described, run, release.check)
+    record |= {"released": source | {"options": record.pop("options")}, "subset_sha256": array_hash(images)}
+    write_model(out, model.state_dict(), **record)
+    if not release.keep_download:
+        forget(path)
+    parameters = sum(p.numel() for p in model.parameters())
+    click.echo(f"{out}: {parameters:,} parameters of {source['repository']} at {source['commit'][:7]}, {path.name}")
 
 
 def run(
