@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from hub_server import COMMIT, OLDER, Hub
 
 from attractors.arrays import read_arrays, read_record, write_arrays
-from attractors.data.subsets import nested_order
+from attractors.commands import scale
+from attractors.data.subsets import nested_order, size_grid
 from attractors.denoisers import released
 from attractors.denoisers.models import new_model, read_model, write_model
 from attractors.denoisers.training import train as train_model
@@ -185,6 +186,28 @@ def test_the_sizes_of_a_repository_are_its_files(hub):
     assert released.released_sizes(Release(released=NAME)) == ([4, 9], COMMIT)
     with pytest.raises(ValueError, match="no revision v9"):
         released.released_sizes(Release(released=NAME, revision="v9"))
+
+
+def test_scale_makes_the_sizes_of_a_sweep_those_of_the_repository(tmp_path):
+    grid, path = size_grid(500, 8000, 50_000), tmp_path / "released.yaml"
+    present = sorted({*grid, 2569} - {2568, 500})
+    path.write_text(f"# Top\ndataset: cifar10\nsizes: {{a: 500, b: 8000, total: 50000}}\ntrain: {{released: {NAME}}}\n")
+
+    def said(held):
+        return list(scale.keep_to_repository(path, held))
+
+    def unreachable(_):
+        raise ValueError("no hub")
+
+    before = path.read_text()
+    assert said(unreachable)[0].endswith("held against the repository: no hub")
+    assert path.read_text() == before
+    (line,) = said(lambda _: (present, COMMIT))
+    assert line.endswith("at commit c0ffeec, of the grid of B.1 without [500, 2568], and with [2569] besides")
+    assert f"sizes: {present}\ntrain" in path.read_text() and path.read_text().startswith("# Top")
+    assert said(lambda _: (present, COMMIT)) == []
+    with pytest.raises(ValueError, match=r"has no K = 2569; it has \[2, "):
+        said(lambda _: (grid, COMMIT))
 
 
 @pytest.mark.parametrize(("count", "size"), [(60_000, 2), (60_000, 21_379), (50_000, 7310), (126_227, 4896), (10, 10)])

@@ -1,7 +1,8 @@
 """Choose the scale: which sweeps and case studies, and so which runs, `dvc repro` makes."""
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from ruamel.yaml import YAML
 
 from attractors.cli.settings import CHECKOUT, ROOT, check_names, read_yaml
 from attractors.data.prompts import prompts_of
+from attractors.data.subsets import sizes
 from attractors.distances.detection import DISTANCES
 from attractors.files import atomic
 from attractors.settings.network import CLOSED_FORM
 from attractors.settings.sweep import study_settings, sweep_settings
+from attractors.settings.train import Release
 
 SCALES = {
     "laptop": ["digits", "digits-exact", "digits-linear"],
@@ -34,6 +37,8 @@ SCALES = {
     "lsun_church": ["lsun_church-64", "lsun_church-96", "lsun_church-128"],
 }
 SCALES["paper"] = [sweep for scale in ("mnist", "fashion_mnist", "cifar10", "lsun_church") for sweep in SCALES[scale]]
+for name in ("paper", "cifar10", "lsun_church", "mnist", "fashion_mnist"):
+    SCALES["released" if name == "paper" else f"released-{name}"] = [f"released-{sweep}" for sweep in SCALES[name]]
 
 
 def names_in(folder: Path) -> dict[str, Path]:
@@ -136,6 +141,37 @@ def runs_of(names: Sequence[str], folder: Path = ROOT / "sweeps", studies: Path 
     }
 
 
+def keep_to_repository(path: Path, held: Callable | None = None) -> Iterator[str]:
+    """Make the sizes of a sweep of released models those that its repository holds, and yield lines that say so.
+
+    A grid {a, b, total} in the file is replaced by the list, and a list stays. held: by default `released_sizes`.
+    Raises ValueError for a list that names another K. Where the hub is out of reach, the file stays as it is.
+    """
+    content = read_yaml(path)
+    values = {name: value for name, value in (content.get("train") or {}).items() if name in Release.model_fields}
+    release = Release(**values)
+    if not release.released:
+        return
+    if held is None:
+        from attractors.denoisers.released import released_sizes as held  # imports torch, which other scales need not
+    try:
+        present, commit = held(release)
+    except ValueError as error:
+        yield f"{path.name}: sizes are not held against the repository: {error}"
+        return
+    grid = sizes(content["sizes"])
+    absent, besides = ([k for k in one if k not in other] for one, other in ((grid, present), (present, grid)))
+    if isinstance(content["sizes"], list):
+        if absent:
+            raise ValueError(f"{path}: {release.released} has no K = {', '.join(map(str, absent))}; it has {present}")
+        return
+    words = f"of the grid of B.1 without {absent or 'none'}, and with {besides or 'none'} besides"
+    text = re.sub("(?m)^sizes:.*$", lambda _: f"# {words}\nsizes: {present}", path.read_text("utf-8"))
+    with atomic(path) as partial:
+        partial.write_text(text, "utf-8", newline="\n")
+    yield f"{path.name}: {len(present)} sizes of {release.released} at commit {commit[:7]}, {words}"
+
+
 @cache
 def scalar(value: str | int) -> str:
     """Return a word or number as YAML, in quotes only where it would be read as something else without."""
@@ -169,6 +205,9 @@ def lines_of(content: dict[str, Any]) -> Iterator[str]:
 def main(names: tuple[str, ...], out: str) -> None:
     """Write runs.yaml for NAMES: scales, sweeps or case studies."""
     try:
+        for path in chosen_files(names, ROOT / "sweeps", ROOT / "prompts")[0].values():
+            for line in keep_to_repository(path):
+                click.echo(line)
         content = runs_of(names)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="NAMES") from None
