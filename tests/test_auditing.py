@@ -119,6 +119,7 @@ def test_what_does_not_fit_is_one_line(made, tmp_path):
     ):
         result = run(arguments[0], made / "training", *arguments[1:], "--out", tmp_path / "out")
         assert result.exit_code in (1, 2) and words in result.output.splitlines()[-1], result.output
+        assert not (tmp_path / "out").exists()
 
 
 def test_most_training_images_twice_leave_no_spacing():
@@ -126,6 +127,14 @@ def test_most_training_images_twice_leave_no_spacing():
     with pytest.raises(ValueError, match="more than half of the training images have an exact copy"):
         attractors.audit(images, images.repeat(2, 0))
     assert attractors.audit(images, images.repeat(2, 0), delta_m=0, delta_s=0).memorized.share == 1
+
+
+def test_the_training_set_may_be_the_first_k_images_of_a_file(made, tmp_path):
+    result = run(made / "samples.npz", made / "training", "--size", 14, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert list(pd.read_csv(tmp_path / "pairs.csv").query("type == 'memorized'").training) == [10, 11, 12, 13]
+    assert "holds 60 images; 61 were asked for" in run(made / "samples.npz", made / "training", "--size", 61,
+                                                       "--out", tmp_path).output
 
 
 class Encoder(torch.nn.Module):

@@ -30,7 +30,7 @@ SOURCES = {
 
 def percent(share: float) -> str:
     """Return a share as a reader says it."""
-    return f"{100 * share:.2g}%" if 0 < share < 0.0995 else f"{100 * share:.3g}%"
+    return "0%" if share < 1e-6 else f"{100 * share:.2g}%" if share < 0.0995 else f"{100 * share:.3g}%"
 
 
 def said(share: Share) -> str:
@@ -146,7 +146,7 @@ class Audit:
 def audit(
     samples: Any, training: Any, *, held_out: Any = None, against: Any = None, distance: str | None = None,
     features: Sequence[str | Path] = (), encoder: str | Path | None = None, resize: int | None = None,
-    normalised: bool = True, lpips: str | Path | None = None, delta_m: float | str = "auto",
+    normalised: bool = True, size: int | None = None, lpips: str | Path | None = None, delta_m: float | str = "auto",
     delta_s: float | str = "auto", values: str | None = None, device: Any = "cpu", folder: str | Path | None = None,
     progress: Callable[[Iterable, int, str], Iterator] = lambda blocks, count, label: iter(blocks),
 ) -> Audit:
@@ -157,7 +157,8 @@ def audit(
     features: .npy files [n, D] of samples, training set and, where these are given, held-out images and `against`.
     encoder: TorchScript or torch.export, which makes the features; `resize` is the side of its images in pixels,
     and `normalised` scales these by ImageNet's mean and deviation. lpips: the weights. delta_m, delta_s: distances, or
-    auto. folder: where embeddings lie while this runs. Raises ValueError in one line for what does not fit together.
+    auto. size: K, where S is the first K images of `training`. folder: where embeddings lie while this runs. Raises
+    ValueError in one line for what does not fit together.
     """
     given = [samples, training, *(part for part in (held_out, against) if part is not None)]
     by_features = bool(features) or encoder is not None
@@ -169,8 +170,8 @@ def audit(
         raise ValueError(f"--distance {distance}: {kinds}")
     if features and len(features) != len(given):
         raise ValueError(f"{len(features)} files of features for {len(given)} sets: one for each, in their order")
-    sets = [ImageSet(part, values, streamed=by_features) for part in given]
-    settings: dict[str, Any] = {"distance": distance, "sets": {part.path or "array": part.said for part in sets}}
+    sets = [ImageSet(part, values, by_features, size if number == 1 else None) for number, part in enumerate(given)]
+    settings: dict[str, Any] = {"distance": distance, "sets": [(part.path or "array", part.said) for part in sets]}
     squared, temporary = distance != "l2", folder or tempfile.gettempdir()
     if features:
         tables: list[Any] = [read_features(path, len(part)) for path, part in zip(features, sets, strict=True)]
@@ -181,7 +182,7 @@ def audit(
         settings |= {"encoder_sha256": file_hash(encoder), "resize": resize, "normalised": normalised}
     else:
         arrays = _together(sets, vouched=values is not None)
-        settings["sha256"] = {part.path or "array": array_hash(array) for part, array in zip(sets, arrays, strict=True)}
+        settings["sha256"] = [array_hash(array) for array in arrays]
         if backbone := DISTANCES[distance]:
             path = lpips or f"models/lpips/{backbone}.safetensors"
             embedding = read_embedding(path, device)

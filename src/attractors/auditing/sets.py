@@ -27,10 +27,12 @@ class ImageSet:
 
     source: a path that `open_images` takes, or an array [n, C, H, W] in [-1, 1]. streamed: pictures in a folder or a
     zip are opened when they are read, so that a set may be larger than memory; their sizes may differ. values: a name
-    of RANGES. Raises ValueError for fewer than ten images.
+    of RANGES. count: only the first ones. Raises ValueError for fewer than ten images.
     """
 
-    def __init__(self, source: Any, values: str | None = None, streamed: bool = False) -> None:
+    def __init__(
+        self, source: Any, values: str | None = None, streamed: bool = False, count: int | None = None
+    ) -> None:
         self.path = "" if isinstance(source, np.ndarray) else str(source)
         self.images: Images | None = None
         file = divided(source)[0] if self.path else None
@@ -38,14 +40,17 @@ class ImageSet:
         self.names = _pictures(file, zipped) if file and (file.is_dir() or zipped) else []
         self._zip = zipfile.ZipFile(file) if file and zipped else None
         if file is None:
-            self.images = Images(source, f"{len(source):,} images in memory", own=True)
+            self.images = Images(source[:count], f"{len(source[:count]):,} images in memory", own=True)
         elif not streamed or not self.names:
-            self.images = open_images(source, values=values)
-        count = len(self.names) if self.images is None else len(self.images.array)
-        if count < 10:
-            raise ValueError(f"{self.path or 'array'}: {count} images; an audit needs ten or more")
-        self.said = self.images.said if self.images else f"{count:,} pictures, {self.names[0]} to {self.names[-1]}"
-        self.names = self.names or [Path(self.path).name] * count
+            self.images = open_images(source, count, values)
+        self.names = self.names[:count]
+        number = len(self.names) if self.images is None else len(self.images.array)
+        if number < 10:
+            raise ValueError(f"{self.path or 'array'}: {number} images; an audit needs ten or more")
+        if count is not None and number < count:
+            raise ValueError(f"{self.path or 'array'}: holds {number} images; {count} were asked for")
+        self.said = self.images.said if self.images else f"{number:,} pictures, {self.names[0]} to {self.names[-1]}"
+        self.names = self.names or [Path(self.path).name] * number
 
     def __len__(self) -> int:
         return len(self.names)
@@ -155,5 +160,6 @@ def encoded(
 
 def perceptual(array: np.ndarray, embedding: Any, folder: str | Path) -> Scratch:
     """Return the LPIPS embeddings of images [n, C, H, W] in [-1, 1], as a table on disk in `folder`."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
     blocks = (block.cpu().numpy() for block in embedding.batches(array))
     return Scratch(blocks, (len(array), embedding.dimensions(array.shape[1:])), folder)

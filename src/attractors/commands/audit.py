@@ -39,6 +39,8 @@ FILE = click.Path(dir_okay=False)
 @click.argument("samples", type=click.Path())
 @click.argument("training", type=click.Path())
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The folder to write.")
+@click.option("--size", type=click.IntRange(2), help="K: the training set is the first K images of TRAINING.  "
+              "[default: all]")
 @click.option("--held-out", type=click.Path(), help="Real images that the model was not trained on.")
 @click.option("--against", type=click.Path(), help="Other samples, of another model or checkpoint.")
 @click.option("--distance", type=click.Choice([*DISTANCES, "cosine"]), show_default="l2; cosine of features",
@@ -49,7 +51,8 @@ FILE = click.Path(dir_okay=False)
 @click.option("--encoder", type=FILE, help="A network that makes features: TorchScript (.pt) or torch.export (.pt2). "
               "Its code is run.")
 @click.option("--resize", type=click.IntRange(1), help="Side of the encoder's images in pixels.")
-@click.option("--normalise/--no-normalise", default=True, help="Give the encoder pixels normalised as for ImageNet.")
+@click.option("--normalise/--no-normalise", "normalised", default=True,
+              help="Give the encoder pixels normalised as for ImageNet.")
 @click.option("--lpips", type=FILE, help="LPIPS weights.  [default: models/lpips/BACKBONE.safetensors]")
 @click.option("--delta-m", type=Limit(), default="auto", help="Memorized at or below this distance to TRAINING.")
 @click.option("--delta-s", type=Limit(), default="auto", help="Spurious at or below this distance to other samples.")
@@ -59,9 +62,8 @@ FILE = click.Path(dir_okay=False)
 @device_option
 def main(
     samples: str, training: str, out: Path, held_out: str | None, against: str | None, distance: str | None,
-    features: tuple[str, str] | None, held_out_features: str | None, against_features: str | None, encoder: str | None,
-    resize: int | None, normalise: bool, lpips: str | None, delta_m: float | str, delta_s: float | str,
-    fail_above: float | None, values: str | None, device: str,
+    features: tuple[str, str] | None, held_out_features: str | None, against_features: str | None,
+    lpips: str | None, fail_above: float | None, values: str | None, device: str, **options: Any,
 ) -> None:
     """Tell which images of SAMPLES are copies of images of TRAINING, and write a page that shows it.
 
@@ -80,15 +82,13 @@ def main(
             raise click.BadParameter(f"with --features needs {option}-features", param_hint=option)
     tables = [*(features or ()), *(part for part in (held_out_features, against_features) if part)]
     opened = find_device(device)
-    out.mkdir(parents=True, exist_ok=True)
-    backbone = DISTANCES.get(distance or "l2")
     result = audit(
-        samples, training, held_out=held_out, against=against, distance=distance, features=tables, encoder=encoder,
-        resize=resize, normalised=normalise, delta_m=delta_m, delta_s=delta_s, values=values, device=opened, folder=out,
-        lpips=lpips or (ROOT / "models" / "lpips" / f"{backbone}.safetensors" if backbone else None), progress=bar,
+        samples, training, held_out=held_out, against=against, distance=distance, features=tables, values=values,
+        lpips=lpips or ROOT / "models" / "lpips" / f"{DISTANCES.get(distance or 'l2')}.safetensors", device=opened,
+        folder=out, progress=bar, **options,
     )
     result.write(out)
-    for path, words in result.settings["sets"].items():
+    for path, words in result.settings["sets"]:
         click.echo(f"{path}: {words}")
     click.echo(f"{result.sentence()}\n{out / 'index.html'}")
     if fail_above is not None and result.memorized.low > fail_above:
