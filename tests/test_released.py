@@ -221,7 +221,7 @@ def test_a_synthetic_set_drawn_elsewhere_stands_for_samples_and_no_model_is_eval
     write_model(tmp_path / "m", trained.state_dict(), network=NETWORK, diffusion={}, image_shape=SHAPE, size=K, seed=0)
     theirs = np.random.default_rng(0).uniform(-1, 1, (7, *SHAPE)).astype(np.float32)
     (tmp_path / "sets").mkdir()
-    arguments = ["--model", tmp_path / "m", "--synthetic", tmp_path / "sets", "--out", tmp_path / "s"]
+    arguments = ["--model", tmp_path / "m", "--synthetic-sets", tmp_path / "sets", "--out", tmp_path / "s"]
     missing = CliRunner().invoke(sample.main, [str(part) for part in arguments])
     assert missing.exit_code == 1 and f"{tmp_path / 'sets' / '4.npz'}: no such file" in missing.output
     np.savez_compressed(tmp_path / "sets" / "4.npz", samples=theirs)

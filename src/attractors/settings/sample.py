@@ -17,6 +17,6 @@ class Sampling(Section):
         "ancestral", description="The 1,000 steps of B.4, or deterministic DDIM in fewer."
     )
     ddim_steps: int = Field(50, ge=1, le=10**5, description="Network evaluations of a sample drawn by DDIM.")
-    synthetic: str | None = Field(
+    synthetic_sets: str | None = Field(
         None, description="A folder of sets K.npz drawn elsewhere, which stand for samples of the model."
     )

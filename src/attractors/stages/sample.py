@@ -32,10 +32,10 @@ def main(
 
     Sample number i has its own random stream, whatever the batch size and the number of samples, and starts at the same
     noise with either sampler. Samples are written a batch at a time; a killed run goes on after its last batch, to the
-    same bytes. With --synthetic, the set K.npz in that folder takes their place, whole, and no model is evaluated.
+    same bytes. With --synthetic-sets, the set K.npz in that folder takes their place, whole, and no model is evaluated.
     """
-    if settings.synthetic:
-        copy(model, Path(settings.synthetic), out)
+    if settings.synthetic_sets:
+        copy(model, Path(settings.synthetic_sets), out)
         return
     device = find_device(device)
     path, (model, trained) = model, read_model(model, device)
