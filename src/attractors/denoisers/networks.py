@@ -1,4 +1,4 @@
-"""The networks by name: the residual MLP of A.2, the U-Net of B.4, and two optimal denoisers in closed form."""
+"""The networks by name: the residual MLP of A.2, the U-Net of B.4, and closed forms."""
 
 import math
 
@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from attractors.denoisers.controls import LocalNoise, SmoothedNoise
 from attractors.denoisers.diffusion import noise_level
 from attractors.denoisers.unet import UNet
 from attractors.settings.network import CLOSED_FORM
@@ -126,7 +127,10 @@ class LinearNoise(nn.Module):
         return ((sigma / (alpha_bar * variances + sigma**2) * along) @ axes.T).reshape(x.shape)
 
 
-NETWORKS: dict[str, type[nn.Module]] = {"mlp": ResidualMLP, "unet": UNet, "exact": ExactNoise, "linear": LinearNoise}
+NETWORKS: dict[str, type[nn.Module]] = {
+    "mlp": ResidualMLP, "unet": UNet, "exact": ExactNoise, "linear": LinearNoise, "smoothed": SmoothedNoise,
+    "local": LocalNoise,
+}
 
 
 def build(

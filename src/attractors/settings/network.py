@@ -43,8 +43,28 @@ class Linear(Section):
     name: Literal["linear"] = Field("linear", description="The optimal linear denoiser in closed form.")
 
 
-NETWORKS: dict[str, type[Section]] = {"mlp": MLP, "unet": UNet, "exact": Exact, "linear": Linear}
-CLOSED_FORM = ("exact", "linear")  # networks that are not trained: controls
+class Smoothed(Section):
+    """The exact denoiser smoothed by a Gaussian kernel of one width: a control without learning."""
+
+    name: Literal["smoothed"] = Field("smoothed", description="The optimal denoiser smoothed by a kernel.")
+    width: float = Field(0.0, ge=0, description="h, the width of the kernel in units of pixels.")
+    kernel: Literal["input", "images"] = Field("input", description="Smooth over the input, or the training images.")
+    draws: int = Field(64, ge=1, description="Displacements of the input over which the denoiser is averaged.")
+
+
+class Local(Section):
+    """The denoiser that compares patches with those of the training images: a control without learning."""
+
+    name: Literal["local"] = Field("local", description="The optimal denoiser of patches.")
+    side: int = Field(3, ge=1, description="The smallest side of a patch, in pixels.")
+    per_noise: float = Field(0.0, ge=0, description="Side of a patch in units of the noise level, where that is more.")
+    place: Literal["same", "any"] = Field("same", description="Compare patches at the same place, or at any place.")
+
+
+NETWORKS: dict[str, type[Section]] = {
+    "mlp": MLP, "unet": UNet, "exact": Exact, "linear": Linear, "smoothed": Smoothed, "local": Local,
+}
+CLOSED_FORM = ("exact", "linear", "smoothed", "local")  # networks that are not trained: controls
 
 
 def network_settings(values: object, where: str = "network") -> Section:
