@@ -101,16 +101,6 @@ def test_every_bad_input_gets_one_line_the_right_exit_code_and_writes_nothing(tm
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_images_of_users_are_read_in_every_layout(tmp_path):
-    grey = np.random.default_rng(0).integers(0, 256, (4, 6, 5), np.uint8)
-    np.savez(tmp_path / "grey.npz", images=grey)
-    found = read_images(tmp_path / "grey.npz")
-    np.testing.assert_allclose(found, grey[:, None] / 127.5 - 1, atol=1e-6)
-    colour = np.random.default_rng(0).uniform(-1, 1, (4, 6, 5, 3)).astype(np.float32)
-    np.save(tmp_path / "colour.npy", colour)
-    np.testing.assert_array_equal(read_images(tmp_path / "colour.npy", 2), colour.transpose(0, 3, 1, 2)[:2])
-
-
 def test_a_subset_holds_the_digits_in_subset_order_scaled_to_minus_one_to_one(subset):
     from sklearn.datasets import load_digits
 

@@ -55,37 +55,19 @@ class Revision:
         path = self.prefix + path
         return self.files.read_text(path, encoding="utf-8") if self.files.isfile(path) else None
 
-    def paths(self, folder: str) -> list[str]:
-        """Return the files in a folder, sorted; none where the folder does not exist."""
-        if self.files is None:
-            return sorted(str(path.relative_to(self.folder)) for path in (self.folder / folder).glob("*"))
-        files = self.files.find(self.prefix + folder) if self.files.isdir(self.prefix + folder) else []
-        return sorted(path.removeprefix(self.prefix) for path in files)
-
-    def table(self, kind: str, name: str) -> Any:
-        """Return the table metrics/kind/name.csv, or None.
-
-        Older revisions have metrics/kind/name/K.csv, whose tables are joined.
-        """
-        run = Run(Path("metrics"), reader=self.read)
-        if (table := run.table(kind, name)) is not None:
-            return table
-        parts = [path.removeprefix("metrics/").split("/") for path in self.paths(f"metrics/{kind}/{name}")]
-        frames = [run.table(f"{kind}/{name}", part[-1].removesuffix(".csv")) for part in parts]
-        return pd.concat(frames).sort_values("K", kind="stable", ignore_index=True) if frames else None
-
-    def replicates(self, name: str) -> Any:
-        """Return the fractions of each replicate of a sweep."""
-        return Run(Path("metrics"), reader=self.read).replicates("fractions", name)
-
-    def read(self, path: str) -> bytes | None:
-        """Return the bytes of metrics/path, or None where there is no such file."""
-        text = self.text(f"metrics/{path}")
-        return None if text is None else text.encode()
+    @property
+    def run(self) -> Run:
+        """The tables in metrics/."""
+        return Run(Path("metrics"), reader=lambda path: (self.text(f"metrics/{path}") or "").encode() or None)
 
     def sweeps(self) -> list[str]:
         """Return the names of the sweeps that were classified: learned ones first, then controls."""
-        names = [Path(path).stem for path in self.paths("metrics/fractions") if path.endswith(".csv")]
+        folder = f"{self.prefix}metrics/fractions"
+        if self.files is None:
+            files = [str(path) for path in (self.folder / "metrics/fractions").glob("*")]
+        else:
+            files = self.files.find(folder) if self.files.isdir(folder) else []
+        names = [Path(path).stem for path in files if path.endswith(".csv")]
         learned = YAML(typ="safe").load(self.text("runs.yaml") or "{}").get("learned", {})
         return sorted(names, key=lambda name: (name not in learned, name))
 
@@ -119,7 +101,7 @@ def quantities(table: pd.DataFrame) -> str:
 
 def report(name: str, first: Revision, second: Revision, seed: int) -> Iterator[str]:
     """Yield the paragraphs of the comparison of one sweep in two revisions: the verdict, then the tables behind it."""
-    tables = [side.replicates(name) for side in (first, second)]
+    tables = [side.run.replicates("fractions", name) for side in (first, second)]
     same = first.samples(name) is not None and first.samples(name) == second.samples(name)
     yield f"== {name} =="
     if same and tables[0].equals(tables[1]):
@@ -141,14 +123,14 @@ def report(name: str, first: Revision, second: Revision, seed: int) -> Iterator[
             else "a chi-squared test of samples alone, for there are no replicates"
         )
         yield f"Fractions; p of {test}; corrected for {len(fractions)} sizes\n{shown(fractions)}"
-    limits = [side.table("thresholds", name) for side in (first, second)]
+    limits = [side.run.table("thresholds", name) for side in (first, second)]
     if all(table is not None for table in limits):
         columns = [f"{delta}{part}" for delta in ("delta_m", "delta_s") for part in ("", "_source")]
         both = limits[0][["K", *columns]].merge(limits[1][["K", *columns]], on="K", suffixes=("_A", "_B"))
         moved = both[(both.delta_m_A != both.delta_m_B) | (both.delta_s_A != both.delta_s_B)]
         order = ["K", *(f"{column}_{side}" for column in columns for side in "AB")]
         yield f"Thresholds that moved\n{shown(moved[order])}" if len(moved) else "No threshold moved."
-    basins = [side.table("basin", name) for side in (first, second)]
+    basins = [side.run.table("basin", name) for side in (first, second)]
     if all(table is not None for table in basins):
         if basins[0].equals(basins[1]):
             yield "No log-volume changed."

@@ -28,8 +28,7 @@ def synthetic_set(path: Path, values: str | None) -> Images:
     if not files:
         return open_images(path, values=values)
     parts = [open_images(file, values=values) for file in files]
-    shapes = {part.array.shape[1:] for part in parts}
-    if len(shapes) > 1:
+    if len(shapes := {part.array.shape[1:] for part in parts}) > 1:
         raise ValueError(f"{path}: archives of images of {' and of '.join(map(str, sorted(shapes)))}")
     images = np.concatenate([part.array for part in parts])
     said = f"{len(images):,} images of {len(files)} archives, the first {files[0].name}: {parts[0].said}"
