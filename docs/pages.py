@@ -72,7 +72,9 @@ def mathml(text: str) -> str:
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages that are generated (a hook of mkdocs)."""
     pages = {f"reference/{name}.md": reference(name, folder) for name, folder in PACKAGES.items()}
-    for name, content in (pages | {"reference/attractors.md": public(), "commands.md": commands()}).items():
+    pages |= {"reference/attractors.md": public(), "commands.md": commands()}
+    pages["contributing.md"] = (SOURCE.parent / "CONTRIBUTING.md").read_text("utf-8").replace("](docs/", "](")
+    for name, content in pages.items():
         files.append(File.generated(config, name, content=content))
     for path in ("plots/transition.png", "plots/scaling.png", "plots/schedule.png", "results/index.html"):
         if (SOURCE.parent / path).is_file():
@@ -85,4 +87,5 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if page.file.src_uri.startswith(("reference/", "commands")):
         return markdown
     markdown = markdown.replace("\nFIGURES\n", f"\n{figures()}\n")
+    markdown = markdown.replace("](../CONTRIBUTING.md)", "](contributing.md)")
     return mathml(re.sub(r"\]\(\.\./(plots|results)/", r"](\1/", markdown))

@@ -1,6 +1,7 @@
 """The examples with which pages begin run as they stand, in at most ten lines and ten seconds each."""
 
 import re
+import subprocess
 import time
 
 import numpy as np
@@ -58,3 +59,16 @@ def test_links_between_pages_lead_to_files_and_headings():
                 headings = re.findall(r"^#+ (.+)$", file.read_text("utf-8"), re.MULTILINE)
                 slugs = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings}
                 assert heading in slugs, f"{page}: {target}"
+
+
+@pytest.mark.parametrize(("recipe", "files", "lines"), [
+    (name, int(files), int(lines)) for files, lines, name in re.findall(
+        r": (\d+) files, (\d+) lines\*\*\s+\(\[(\w+)\.patch\]", (ROOT / "CONTRIBUTING.md").read_text("utf-8"))])
+def test_a_recipe_applies_and_touches_as_much_as_it_says(recipe, files, lines):
+    patch = ROOT / f"docs/recipes/{recipe}.patch"
+    command = ["git", "apply", "--check", "-C1", patch]
+    check = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert check.returncode == 0, check.stderr
+    text = patch.read_text("utf-8")
+    assert (len(re.findall("^diff --git", text, re.MULTILINE)),
+            len(re.findall(r"^(?:\+(?!\+\+)|-(?!--))", text, re.MULTILINE))) == (files, lines)
