@@ -10,12 +10,13 @@ import contextlib
 import io
 import itertools
 import os
+import re
 import socket
 import subprocess
 import tarfile
 import time
 import uuid
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -27,21 +28,21 @@ from scheduling import books, keeper, processes, remote_worker
 from scheduling.graph import TOGETHER
 
 LARGE = 50_000_000
-SAME = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ATTRACTORS_CHECKPOINT_SECONDS")
+SAME = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def requirements(path: str = "requirements.txt") -> list[str]:
-    """Return the names of the packages in requirements.txt, whose versions must agree on all machines."""
-    lines = (line.split("#")[0].strip() for line in Path(path).read_text("utf-8").splitlines())
-    return [line.split("<")[0].split(">")[0].split("=")[0].strip() for line in lines if line]
+def requirements(path: Path = Path("requirements.txt")) -> list[str]:
+    """Return DVC and the packages named in requirements.txt, whose versions must agree on all machines."""
+    lines = path.read_text("utf-8").splitlines() if path.is_file() else ()
+    return ["dvc", *(match[0] for line in lines if (match := re.match(r"[\w.-]+", line)))]
 
 
-def snapshot(made: Container[str]) -> tuple[bytes, list[str]]:
+def snapshot(made: Container[str], ignored: Callable[[str], bool]) -> tuple[bytes, list[str]]:
     """Return (this checkout as a tar file, the files in it that are not committed).
 
-    The tar file has all files that git tracks or would track, but results/, which is for people to pull. made contains
-    what stages write, which does not count as uncommitted. Raises ValueError for a file that is too large to be source,
-    and with what git says where it refuses, as in a repository that belongs to another user.
+    The tar file has all files that git tracks or would track, except those `ignored` by DVC, which no stage reads. made
+    contains what stages write, which does not count as uncommitted. Raises ValueError for a file that is too large to
+    be source, and with what git says where it refuses, as in a repository that belongs to another user.
     """
 
     def git(*arguments: str) -> str:
@@ -50,8 +51,8 @@ def snapshot(made: Container[str]) -> tuple[bytes, list[str]]:
             raise ValueError(f"git {arguments[0]}: {' '.join(ended.stderr.split())}")
         return ended.stdout
 
-    listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", ".", ":!results").split("\0")
-    files = [path for path in dict.fromkeys(listed) if path and os.path.lexists(path)]
+    listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    files = [path for path in dict.fromkeys(listed) if path and os.path.lexists(path) and not ignored(path)]
     if large := [path for path in files if os.path.getsize(path) > LARGE]:
         raise ValueError(f"{large[0]}: over {LARGE // 10**6} MB and not in .gitignore; workers get a copy of all else")
     buffer = io.BytesIO()
@@ -84,29 +85,23 @@ class Cluster:
     """The connection to a Ray cluster, and what this fan-out stores there."""
 
     def __init__(
-        self,
-        address: str,
-        own: books.Books,
-        graph: nx.DiGraph,
-        gpus: float | None,
-        cpus: int,
-        jobs: int | None,
-        cache: str | None,
-        remote: str | None,
-        allow_versions: bool,
-        patience: float,
+        self, address: str, own: books.Books, graph: nx.DiGraph, gpus: float | None, cpus: int, jobs: int | None,
+        cache: str | None, remote: str | None, allow_versions: bool, patience: float, forward: Sequence[str] = (),
     ) -> None:
-        """own: the `Books` of this checkout; patience: minutes without a machine after which it is given up."""
+        """own: the `Books` of this checkout; patience: minutes without a machine after which it is given up.
+
+        forward: variables of the environment that workers get beside those in SAME.
+        """
         if os.name == "nt":
             raise ValueError("--address: clusters are of Linux or macOS; without it stages run side by side here")
         try:
             import ray
         except ImportError:
-            raise ValueError("--address needs Ray: pip install -e '.[cluster]'") from None
+            raise ValueError("--address needs Ray: pip install ray") from None
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         reachable(address)
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="error", namespace="attractors")
+            ray.init(address=address, log_to_driver=False, logging_level="error", namespace="scheduling")
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ValueError(f"--address {address}: {str(error).splitlines()[0]}") from None
         for module in (remote_worker, books, processes, keeper):
@@ -118,16 +113,17 @@ class Cluster:
             self.gpus = int("GPU" in ray.cluster_resources())
         made = {path for _, paths in graph.graph["all"].nodes(data="outputs") for path in paths}
         locks = own.by_file({name: {} for name in own.stages})
-        content, self.uncommitted = snapshot(made | set(locks))
+        ignored = lambda path: repo.dvcignore.is_ignored_file(os.path.join(repo.root_dir, path))  # noqa: E731
+        content, self.uncommitted = snapshot(made | set(locks), ignored)
         self.snapshot = ray.put(content)
         self.board = ray.remote(num_cpus=0, max_restarts=-1)(remote_worker.Board).remote()
         self.perform = ray.remote(max_retries=3)(remote_worker.perform)
         self.job: dict[str, Any] = {
             "allow_versions": allow_versions,
             "versions": remote_worker.versions(requirements()),
-            "environment": {name: os.environ.get(name) for name in SAME},
+            "environment": {name: os.environ.get(name) for name in (*SAME, *forward)},
             "config": f"[core]\n{written({'no_scm': True, 'check_update': False})}",
-            "keeper": os.path.relpath(keeper.__file__, repo.root_dir),
+            "keeper": Path(keeper.__file__).read_text("utf-8"),
             "remote": remote, "cache": None, "token": None,
         }
         if remote:

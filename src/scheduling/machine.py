@@ -3,8 +3,9 @@
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import MappingProxyType
 
 from scheduling.books import Books
 from scheduling.processes import Processes, last_line, log_of
@@ -44,13 +45,8 @@ class Lane:
     together = 0.0  # seconds of stages that are started as one: a stage costs no start of DVC here
 
     def __init__(
-        self,
-        books: Books,
-        processes: Processes,
-        suits: Callable[[str], bool],
-        size: int,
-        gpus: list[str] | None = None,
-        after: Callable[[str], None] = lambda name: None,
+        self, books: Books, processes: Processes, suits: Callable[[str], bool], size: int,
+        gpus: list[str] | None = None, after: Callable[[str], None] = lambda name: None,
     ) -> None:
         """after: called with the name of each stage that succeeded."""
         self.books, self.processes, self.suits, self.workers, self.after = books, processes, suits, size, after
@@ -64,21 +60,26 @@ class Lane:
         return self.pool.submit(self._run, name, gpu)
 
     def _run(self, name: str, gpu: str | None) -> dict[str, tuple[int, float]]:
-        own = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
+        try:
+            return {name: self.perform(name, {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})}
+        finally:
+            if gpu and self.free is not None:
+                self.free.append(gpu)
+
+    def perform(self, name: str, more: Mapping[str, str] = MappingProxyType({})) -> tuple[int, float]:
+        """Bring a stage up to date; return (exit code, seconds). more: variables of its environment."""
         log, self.begun[name] = log_of(name).absolute(), time.monotonic()
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(b"")
         try:
             code = self.books.reproduce(
-                name, lambda command, folder, its: self.processes.run(command, folder, its | own, log), log
+                name, lambda command, folder, its: self.processes.run(command, folder, its | more, log), log
             )
             if not code:
                 self.after(name)
-            return {name: (code, time.monotonic() - self.begun[name])}
+            return code, time.monotonic() - self.begun[name]
         finally:
             del self.begun[name]
-            if gpu and self.free is not None:
-                self.free.append(gpu)
 
     def absorb(self, results: dict[str, tuple[int, float]]) -> dict[str, tuple[int, float]]:
         """Return the results of a batch, which are in the books already."""

@@ -59,7 +59,7 @@ def own_folder(base: Path) -> Path:
     """
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
     if base.stat().st_uid != os.getuid():
-        raise ValueError(f"{base}: belongs to another user; set ATTRACTORS_WORKERS to a folder of your own")
+        raise ValueError(f"{base}: belongs to another user; set SCHEDULING_WORKERS to a folder of your own")
     for old in base.glob("[0-9]*-*"):
         if not psutil.pid_exists(int(old.name.split("-")[0])):
             shutil.rmtree(old, ignore_errors=True)
@@ -103,14 +103,17 @@ def perform(snapshot: bytes, job: dict[str, Any], board: Any) -> dict[str, Any]:
     if job["token"] and not Path(job["token"]).exists():
         return {"refused": f"worker {where}: does not see the shared cache {Path(job['token']).parents[1]}; "
                            "--cache names one that all machines see, --remote goes without"}
-    base = Path(os.environ.get("ATTRACTORS_WORKERS") or f"{tempfile.gettempdir()}/attractors-{os.getuid()}").absolute()
+    base = Path(os.environ.get("SCHEDULING_WORKERS") or f"{tempfile.gettempdir()}/scheduling-{os.getuid()}").absolute()
     folder, cache = own_folder(base), job["cache"] or str(base / "cache")
     job["config"] += f"[cache]\n    dir = {cache}\n"
     with contextlib.ExitStack() as opened:
         opened.callback(shutil.rmtree, folder, ignore_errors=True)
         unpack(folder, snapshot, job, Path(cache) / "fan_out" / "resume")
         opened.enter_context(contextlib.chdir(folder))  # DVC takes some paths from there
-        processes, books, over = Processes(script=folder / job["keeper"]), Books(folder), threading.Event()
+        keeper = folder / ".dvc" / "tmp" / "keeper.py"
+        keeper.parent.mkdir(parents=True, exist_ok=True)
+        keeper.write_text(job["keeper"], "utf-8")
+        processes, books, over = Processes(script=keeper), Books(folder), threading.Event()
         for end in (books.close, processes.stop, over.set):
             opened.callback(end)
         results, current = {}, [next(iter(job["inside"]))]

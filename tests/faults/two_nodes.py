@@ -63,7 +63,7 @@ class Node:
             "--disable-usage-stats", f"--object-store-memory={200 * 2**20}",
             f"--dashboard-agent-listen-port={free_port()}",
         ]
-        settings = environment() | {"ATTRACTORS_WORKERS": str(folder), "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+        settings = environment() | {"SCHEDULING_WORKERS": str(folder), "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
         with open(folder / "ray.log", "w", encoding="utf-8") as log:
             self.process = subprocess.Popen(
                 command, env=settings, stdout=log, stderr=subprocess.STDOUT, start_new_session=True

@@ -1,5 +1,6 @@
 """What a checkout must have before DVC is asked: a git repository, files without marks of a merge, a cache."""
 
+import contextlib
 import getpass
 import os
 import re
@@ -31,6 +32,9 @@ def check_checkout(root: Path) -> None:
 
     A repository that holds `root` as a folder will do, as will DVC's setting core.no_scm.
     """
+    from dulwich.errors import NotGitRepository
+    from dulwich.repo import Repo as Git
+    from dulwich.repo import UnsupportedExtension
     from dvc.config import Config
 
     check_user()
@@ -45,7 +49,13 @@ def check_checkout(root: Path) -> None:
                 f"{path}: holds the marks of a merge conflict; take a side (git checkout --ours {name}, or --theirs), "
                 "then dvc repro remakes what that side has not"
             )
-    if any((folder / ".git").exists() for folder in (root, *root.parents)):
+    if git := next((folder for folder in (root, *root.parents) if (folder / ".git").exists()), None):
+        try:
+            with contextlib.suppress(NotGitRepository):
+                Git(str(git)).close()
+        except UnsupportedExtension as error:
+            raise ValueError(f"{git}: git's extensions.{error.extension}, which DVC cannot read: take a full clone, or "
+                             f"git config --unset extensions.{error.extension}") from None
         return
     if not (root / ".dvc").is_dir() or not Config(str(root / ".dvc"))["core"].get("no_scm"):
         raise ValueError(
