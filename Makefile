@@ -24,8 +24,8 @@ CORE := .venv/installed-core$(if $(LOCKED),-locked)
 pull: $(CORE)
 	@test -d results -o -f .dvc/config.local || { echo "There is no results/ here: make repro computes them, or see" \
 		"docs/results.md for a host that has them."; exit 1; }
-	@$(BIN)/dvc remote list | grep -q . || $(BIN)/dvc remote add --quiet --local --default results results
-	$(BIN)/dvc pull
+	@$(BIN)/dvc remote list | grep -q ^results || $(BIN)/dvc remote add --quiet --local results results
+	$(BIN)/dvc pull --remote results
 	$(BIN)/dvc status
 
 # After make repro, and after the two dvc.lock are committed: what others pull, in results/. See docs/results.md.
