@@ -153,7 +153,9 @@ def keep_to_repository(path: Path, held: Callable | None = None) -> Iterator[str
     if not release.released:
         return
     if held is None:
-        from attractors.denoisers.released import released_sizes as held  # imports torch, which other scales need not
+        from attractors.denoisers.released import released_sizes  # imports torch, which other scales need not
+
+        held = released_sizes
     try:
         present, commit = held(release)
     except ValueError as error:

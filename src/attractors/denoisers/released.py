@@ -77,6 +77,7 @@ def downloaded(release: Release, size: int) -> tuple[Path, dict[str, str]]:
     if re.fullmatch("[0-9a-f]{64}", blob.name) and blob.name != sha256:
         forget(path)
         raise ValueError(f"{release.released}: {name} has another sha256 than the hub says; it was deleted, try again")
+    assert release.released is not None
     return path, {"repository": release.released, "commit": path.parent.name, "file": name, "sha256": sha256}
 
 

@@ -40,7 +40,7 @@ def relative_error(values: np.ndarray) -> float:
 def measure(
     members: dict[str, np.ndarray], evaluate: Callable[[np.ndarray], Results],
     precise: Callable[[Results], list[np.ndarray]], chunk: int, target: float = 0.0, state: dict | None = None,
-    save: Callable[[dict], None] = lambda state: None, tick: Callable[[int], None] = lambda count: None,
+    save: Callable[[dict], None] = lambda state: None, tick: Callable[[int], object] = lambda count: None,
 ) -> MeasuredPatterns:
     """Measure the members of several groups in turn, until each group is complete or precise enough.
 
