@@ -34,7 +34,7 @@ def headline(run: Run) -> Table:
 
 def claims(run: Run) -> list[Table]:
     """Return the paper's statements and their verdicts, a table for each learned sweep that has claims/SWEEP.csv."""
-    columns = ("the paper says", "where", "measured here", "effect (95% interval)", "p", "verdict")
+    columns = ("the paper says", "where", "measured here", "effect (interval of all rows together)", "p", "verdict")
     return [
         Table(
             f"The paper's statements, tested on {name}",

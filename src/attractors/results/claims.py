@@ -1,30 +1,33 @@
-"""The paper's statements as rows of a table: an effect, its interval and p-value over replicates, and a verdict.
+"""The paper's statements as rows of a table: an effect, its intervals over replicates, and a verdict for each.
 
-An effect is positive where the statement is true. Intervals and p-values count replicates as everything else does
-(`results.replicates`), and p-values are corrected for the number of statements about a sweep (Holm). The verdict is
-`holds` or `does not hold` where the corrected p-value is below 0.05, by the sign of the effect, and else `cannot be
-told`; without replicates it says that it is of one seed. Statements that two things are alike have a margin: they hold
-where the whole interval lies within it.
+An effect is positive where the statement is true. Replicates are the units: each gives one value of an effect, from
+the sizes that all replicates have, and the interval is Student's with R - 1 degrees of freedom. Training sets are
+nested and streams of random numbers do not depend on K, so the errors of one replicate at different K may be alike,
+and pairing by replicate allows for that. What a choice needs (the K of the peak, the sizes of the transition) is chosen
+for each replicate by the others, so a maximum is not biased. docs/statistics.md has the coverage in simulations.
+
+`low` and `high` hold for all rows of the table together (Bonferroni), and verdicts follow from them: `holds` where the
+interval lies above 0, `does not hold` where it lies below. A statement that two things are alike holds where the
+interval lies within its margin, and does not hold where the interval leaves out 0 and is not within the margin. All
+else `cannot be told`; with fewer than two replicates the verdict is `too few replicates`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
+from scipy.stats import binomtest
 
+from attractors.arrays import read_arrays
 from attractors.distances.detection import TYPES
-from attractors.results.comparison import counts_of, holm
-from attractors.results.replicates import RESAMPLES, dispersion, drawn, interval
-from attractors.results.run import Run, crossings
+from attractors.results.run import Run
 
-HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
-ONE_SEED = " (one seed)"  # of a verdict without replicates, which another seed may overturn
+HOLDS, FAILS, OPEN, FEW = "holds", "does not hold", "cannot be told", "too few replicates"
 LEVEL = 0.05
-SAME_SHARE = 0.05  # spurious fractions of S' and of half of it that differ by less are alike
-SAME_ENERGY = 0.1  # energies that differ by less than this share of the largest gap of generalized samples are alike
+SAME_SHARE = 0.05  # a spurious fraction that changes by less than this share of itself is the same
 
 
 @dataclass(frozen=True)
@@ -35,276 +38,338 @@ class Claim:
     source: str  # where the paper says it
     measure: str  # what the effect is
     effect: float
-    low: float  # of the 95% interval of the effect
-    high: float
-    p: float  # two-sided, of no effect; nan for a statement with a margin
-    degrees: int  # of freedom that replicates give; 0: interval and p are of samples alone
+    error: float  # standard error of the effect; nan: unknown
+    degrees: int  # of freedom of the error: replicates less one
     margin: float = float("nan")  # within which an effect counts as none
+    p: float = float("nan")  # two-sided, of no effect; from the error unless given
+    interval: Callable[[float], tuple[float, float]] | None = None  # of the effect at a level, unless from the error
+
+    def ends(self, level: float) -> tuple[float, float]:
+        """Return the interval that misses the effect with probability `level`; (nan, nan) without replicates."""
+        if self.interval:
+            return self.interval(level)
+        half = stdtrit(self.degrees, 1 - level / 2) * self.error if self.degrees else np.nan
+        return self.effect - half, self.effect + half
+
+    @property
+    def p_value(self) -> float:
+        """Return the probability of an effect so far from 0 where there is none."""
+        if np.isfinite(self.p) or not self.degrees:
+            return self.p
+        with np.errstate(divide="ignore", invalid="ignore"):  # no error and no effect: p = nan
+            return float(2 * stdtr(self.degrees, -abs(np.divide(self.effect, self.error))))
 
 
-def by_error(claim: str, source: str, measure: str, effect: float, error: float, degrees: int) -> Claim:
-    """Return the claim of an effect with a standard error of so many degrees of freedom (0: normal)."""
-    free = degrees or np.inf
-    half = stdtrit(free, 0.975) * error
-    p = 2 * stdtr(free, -abs(effect / error)) if error > 0 else np.nan
-    return Claim(claim, source, measure, float(effect), float(effect - half), float(effect + half), float(p), degrees)
+def over_replicates(
+    claim: str, source: str, measure: str, values: np.ndarray, *, margin: float = float("nan"), sampling: float = 0.0
+) -> Claim:
+    """Return the claim whose effect is the mean of one value for each replicate: [R].
 
-
-def by_draws(claim: str, source: str, measure: str, effect: float, draws: np.ndarray, degrees: int) -> Claim:
-    """Return the claim of an effect whose distribution is given by draws: [n]; those that are not finite count as 0."""
-    draws = np.where(np.isfinite(draws), draws, 0)
-    p = 2 * min((1 + (draws <= 0).sum()) / (1 + len(draws)), (1 + (draws >= 0).sum()) / (1 + len(draws)))
-    low, high = interval(draws)
-    return Claim(claim, source, measure, float(effect), float(low), float(high), min(1.0, float(p)), degrees)
+    sampling: the standard error of that mean that finite samples explain, below which the error is never put:
+    replicates that agree perfectly still have it.
+    """
+    values = np.asarray(values, float)
+    between = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    error = float(np.fmax(between, sampling)) if len(values) > 1 else np.nan
+    return Claim(claim, source, measure, float(values.mean()), error, len(values) - 1, margin)
 
 
 def verdicts(claims: list[Claim]) -> pd.DataFrame:
-    """Return the table of claims, with `p_corrected` for their number and `verdict`."""
-    table = pd.DataFrame([asdict(claim) for claim in claims])
-    tested = table.p.notna()
-    table["p_corrected"] = np.nan
-    table.loc[tested, "p_corrected"] = holm(table.p[tested])
-    sure = table.p_corrected < LEVEL
-    table["verdict"] = np.where(sure & (table.effect > 0), HOLDS, np.where(sure & (table.effect < 0), FAILS, OPEN))
-    alike = table.margin.notna() & table.low.notna()
-    inside, outside = (
-        (table.low > -table.margin) & (table.high < table.margin),
-        (table.low > table.margin) | (table.high < -table.margin),
+    """Return the table of claims: intervals of one row alone (`low_95`) and of all together (`low`), and `verdict`."""
+    columns = ("claim", "source", "measure", "effect", "degrees", "margin")
+    table = pd.DataFrame([{key: asdict(claim)[key] for key in columns} for claim in claims], columns=list(columns))
+    several = max(1, sum(claim.degrees > 0 for claim in claims))  # rows that can get a verdict
+    for names, level in ((["low", "high"], LEVEL / several), (["low_95", "high_95"], LEVEL)):
+        table[names] = [claim.ends(level) for claim in claims] or np.empty((0, 2))
+    table["p"] = [claim.p_value for claim in claims]
+    table["p_corrected"] = np.minimum(1, several * table.p)
+    alike = table.margin.notna()
+    inside = alike & (table.low > -table.margin) & (table.high < table.margin)
+    above, below = table.low > 0, table.high < 0
+    table["verdict"] = np.select(
+        [table.degrees < 1, inside | (~alike & above), below | (alike & above)], [FEW, HOLDS, FAILS], OPEN
     )
-    table.loc[alike & inside, "verdict"], table.loc[alike & outside, "verdict"] = HOLDS, FAILS
-    table.loc[(table.degrees == 0) & (table.verdict != OPEN), "verdict"] += ONE_SEED
-    return table.drop(columns="margin")
+    order = ["claim", "source", "measure", "effect", "low", "high", "low_95", "high_95", "p", "degrees", "p_corrected"]
+    return table[[*order, "verdict"]]
 
 
-def contrast(table: pd.DataFrame, column: str, above: str, below: str) -> tuple[float, float, int, int, int] | None:
-    """Return how far type `above` lies above type `below`, pooled over sizes; None where no size has both.
+def markdown(table: pd.DataFrame) -> str:
+    """Return the table of claims as a table in Markdown: statement, effect with its simultaneous interval, verdict."""
+    rows = [f"| {row.claim} | {row.effect:.3g} ({row.low:.3g} to {row.high:.3g}) | {row.verdict} |"
+            for row in table.itertuples()]
+    return "\n".join(["| The paper says | effect (interval) | verdict |", "|---|---|---|", *rows])
 
-    (mean difference weighted by 1 / variance, its standard error, degrees of freedom, sizes where it is positive,
-    sizes). Different sizes are different models, so their errors are independent.
+
+def common(table: pd.DataFrame, column: str, types: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return (sizes that every replicate has with all of `types`: [m], values of a column: [R, m, types]).
+
+    Types of which fewer than two samples were measured do not count. Where no size is common to all replicates, they
+    are the sizes and values of replicate 0.
     """
-    first, second = (table[(table.type == kind) & (table.n > 1)].set_index("K") for kind in (above, below))
-    sizes = first.index.intersection(second.index)
-    difference = first[column][sizes] - second[column][sizes]
-    variance = first[f"{column}_se"][sizes] ** 2 + second[f"{column}_se"][sizes] ** 2
-    known = np.isfinite(difference) & np.isfinite(variance) & (variance > 0)
-    if not known.any():
-        return None
-    weights = 1 / variance[known]
-    effect = float((weights * difference[known]).sum() / weights.sum())
-    degrees = int(min(first.degrees.min(), second.degrees.min()))
-    return effect, float(weights.sum() ** -0.5), degrees, int((difference[known] > 0).sum()), int(known.sum())
+    table = table[table.type.isin(types) & (table.n > 1) & np.isfinite(table[column])]
+    wide = table.pivot_table(index="replicate", columns=["K", "type"], values=column)
+    numbers = np.unique(table.replicate)
+    for rows in (numbers, numbers[:1]):
+        part = wide.reindex(rows).dropna(axis=1)
+        sizes = [size for size in np.unique(table.K) if all((size, kind) in part for kind in types)]
+        if sizes:
+            values = [[part[size, kind].to_numpy() for kind in types] for size in sizes]
+            return np.array(sizes), np.array(values).transpose(2, 0, 1)
+    return np.empty(0, int), np.empty((0, 0, len(types)))
 
 
-def slope(table: pd.DataFrame, column: str, kind: str) -> tuple[float, float, int] | None:
-    """Return the slope of a column of one type per doubling of K, its standard error and degrees of freedom.
+def contrast(
+    table: pd.DataFrame, column: str, above: str, below: str, first: int = 0
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return (for each replicate, how far type `above` lies above `below` in the mean over sizes: [R], the sizes).
 
-    It is a fit weighted by 1 / variance; None with fewer than three sizes.
+    Sizes are those from `first` on that all replicates have with both types; None where there is none.
     """
-    part = table[(table.type == kind) & (table[f"{column}_se"] > 0)]
-    if len(part) < 3:
+    sizes, values = common(table[first <= table.K], column, (above, below))
+    return ((values[..., 0] - values[..., 1]).mean(1), sizes) if len(sizes) else None
+
+
+def slope(table: pd.DataFrame, column: str, kind: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return (for each replicate, the slope of a column of one type per doubling of K: [R], the sizes).
+
+    The least-squares line over the sizes that all replicates have, each with the same weight, is a summary of a curve,
+    and how far the curve is from a line makes no error. None with fewer than three sizes.
+    """
+    sizes, values = common(table, column, (kind,))
+    if len(sizes) < 3:
         return None
-    x, weights = np.log2(part.K), part[f"{column}_se"] ** -2.0
-    x = x - (weights * x).sum() / weights.sum()
-    spread = (weights * x**2).sum()
-    return float((weights * x * part[column]).sum() / spread), float(spread**-0.5), int(part.degrees.min())
+    x = np.log2(sizes) - np.log2(sizes).mean()
+    return values[..., 0] @ x / (x @ x), sizes
 
 
-def of_fractions(run: Run, name: str, random: np.random.Generator) -> Iterator[Claim]:
+def span(sizes: np.ndarray) -> str:
+    """Return 'at K = 32' or 'mean over 7 sizes, K = 16 to 192'."""
+    return f"at K = {sizes[0]}" if len(sizes) == 1 else f"mean over {len(sizes)} sizes, K = {sizes[0]} to {sizes[-1]}"
+
+
+def replicated(run: Run, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (the sizes that all replicates of a sweep have: [m], their fractions: [R, m, 3], their counts: [R, m])."""
+    table = run.replicates("fractions", name)
+    models = table.groupby("K").replicate.nunique()
+    sizes = models.index[models == models.max()].to_numpy()
+    part = table[table.K.isin(sizes)].sort_values(["replicate", "K"])
+    shape = int(models.max()), len(sizes)
+    return sizes, part[list(TYPES)].to_numpy().reshape(*shape, 3), part["count"].to_numpy().reshape(shape)
+
+
+def others_of(shares: np.ndarray) -> np.ndarray:
+    """Return, for each replicate, the mean fractions of all others: [R, m, 3], of its own where it is alone."""
+    return (shares.sum(0) - shares) / (len(shares) - 1) if len(shares) > 1 else shares
+
+
+def peak_of(run: Run, name: str) -> int:
+    """Return the K with the largest spurious fraction among the sizes that all replicates have."""
+    sizes, shares, _ = replicated(run, name)
+    return int(sizes[shares[..., 1].mean(0).argmax()])
+
+
+def of_fractions(run: Run, name: str) -> Iterator[Claim]:
     """Yield the statements about the fractions of the three types (Fig. 4A)."""
-    single = run.replicates("fractions", name)
-    sizes, counts = np.unique(single.K), counts_of(single)
-    phi = dispersion(counts)
-    shares = np.stack([part.sum(0) / part.sum() for part in counts])[None]
-    draws = drawn(counts, phi, RESAMPLES, random)
+    sizes, shares, counts = replicated(run, name)
+    hits, others, each = shares * counts[..., None], others_of(shares), np.arange(len(shares))
+    smooth = (hits + 1) / (counts[..., None] + 2)  # by Laplace's rule; a share of 0 or 1 has an error, too
+    variance = smooth * (1 - smooth) / counts[..., None]
 
-    spare = sum(len(part) - 1 for part in counts)  # replicates; phi has no degrees where all samples are of one type
+    def tested(claim: str, measure: str, values: np.ndarray, of_sampling: np.ndarray) -> Claim:
+        error = float(np.sqrt(of_sampling.sum())) / len(values)
+        return over_replicates(claim, "Fig. 4A", measure, values, sampling=error)
 
-    def told(claim: str, measure: str, effect: Any) -> Claim:
-        return by_draws(claim, "Fig. 4A", measure, effect(shares)[0], effect(draws), spare)
-
-    yield told(
-        "Memorization falls as K grows",
-        f"memorized at K = {sizes[0]} less memorized at K = {sizes[-1]}",
-        lambda x: x[:, 0, 0] - x[:, -1, 0],
+    yield tested(
+        "Memorization falls as K grows", f"memorized at K = {sizes[0]} less memorized at K = {sizes[-1]}",
+        shares[:, 0, 0] - shares[:, -1, 0], variance[:, 0, 0] + variance[:, -1, 0],
     )
     if len(sizes) > 2:
-        yield told(
+        peak, end = others[:, 1:-1, 1].argmax(1) + 1, np.where(others[:, 0, 1] > others[:, -1, 1], 0, len(sizes) - 1)
+        yield tested(
             "The spurious fraction peaks inside the range of K",
-            "largest spurious fraction inside less that at the ends",
-            lambda x: x[:, 1:-1, 1].max(1) - x[:, [0, -1], 1].max(1),
+            f"spurious fraction at its peak less that at the higher end of K = {sizes[0]} to {sizes[-1]}; the peak and "
+            "the end of each replicate are chosen by the others",
+            shares[each, peak, 1] - shares[each, end, 1], variance[each, peak, 1] + variance[each, end, 1],
         )
-
-    def inside(x: np.ndarray) -> np.ndarray:
-        peak = np.log(sizes[x[..., 1].argmax(1)])
-        high, low = (np.log(crossings(sizes, x[..., 0], level)) for level in (0.9, 0.1))
-        return np.minimum(peak - high, low - peak)
-
-    yield told(
-        "Spurious states appear where memorization falls",
-        "ln of how far the K of the peak lies inside the range where memorized samples fall from .9 to .1",
-        inside,
+    falling = (others[..., 0] > 0.1) & (others[..., 0] < 0.9)
+    if (falling.any(1) & ~falling.all(1)).all():
+        weights = falling / falling.sum(1, keepdims=True) - ~falling / (~falling).sum(1, keepdims=True)
+        yield tested(
+            "Spurious states appear where memorization falls",
+            f"mean spurious fraction at the sizes with .1 to .9 memorized, less that at all others of {len(sizes)}",
+            (weights * shares[..., 1]).sum(1), (weights**2 * variance[..., 1]).sum(1),
+        )
+    yield tested(
+        "Generalization takes over as K grows", f"generalized at K = {sizes[-1]} less one half",
+        shares[:, -1, 2] - 0.5, variance[:, -1, 2],
     )
-    yield told(
-        "Generalization takes over at large K",
-        f"generalized at K = {sizes[-1]} less one half",
-        lambda x: x[:, -1, 2] - 0.5,
-    )
+
+
+def of_histograms(run: Run, name: str) -> Iterator[Claim]:
+    """Yield whether distances to S and within S' have two groups (Fig. 3), at the sizes where types are mixed."""
+    if (limits := run.table("thresholds", name)) is None or "delta_m_valley_p_value" not in limits:
+        return
+    fractions = run.needed("fractions", name, "K", *TYPES)
+    mixed = fractions.K[fractions.memorized.between(0.05, 0.95)]
+    limits = limits[limits.K.isin(mixed)]
+    for delta, words in (("delta_m", "to the training set"), ("delta_s", "within S'")):
+        if total := len(limits):
+            test = binomtest(int((limits[f"{delta}_valley_p_value"] < LEVEL).sum()), total, LEVEL)
+
+            def ends(level: float, test: Any = test) -> tuple[float, float]:
+                low, high = test.proportion_ci(1 - level)
+                return low - LEVEL, high - LEVEL
+
+            yield Claim(
+                f"Distances {words} form two groups", "Fig. 3",
+                f"share of {total} sizes whose histogram has a valley (p < {LEVEL}), less the {LEVEL} of chance",
+                test.statistic - LEVEL, float("nan"), total - 1, p=test.pvalue, interval=ends,
+            )
 
 
 def halved(run: Run, name: str, size: int, limit: float, random: np.random.Generator) -> np.ndarray:
-    """Return, for each replicate, the spurious fraction of S' less that in a random half of it: [R].
+    """Return, for each replicate, the share of its spurious fraction that is lost in a random half of S': [R].
 
     A sample of the half is spurious where one of its stored neighbours within `limit` (delta_s) is in the half, too.
     Where more neighbours than are stored lie within it and none of the stored is in the half, one of the others is
     taken to be.
     """
-    from attractors.arrays import read_arrays
-
-    codes, owner, found = run.codes(name, size), run.replicate(name, size), []
+    codes, owner, lost = run.codes(name, size), run.replicate(name, size), []
     for number, path in run.files("neighbours", name, size).items():
         arrays, _ = read_arrays(path, "synthetic_distances", "synthetic_indices")
         near, indices = arrays["synthetic_distances"] <= limit, arrays["synthetic_indices"]
-        own, kept = codes[owner == number], random.random(len(indices)) < 0.5
+        types, kept = codes[owner == number], random.random(len(indices)) < 0.5
         present = near & kept[np.clip(indices, 0, None)] & (indices >= 0)
         repeats = present.any(1) | near.all(1)
-        free = own != TYPES.index("memorized")
-        found.append((own == TYPES.index("spurious")).mean() - (repeats & free)[kept].mean())
-    return np.array(found)
+        whole = (types == TYPES.index("spurious")).mean()
+        half = (repeats & (types != TYPES.index("memorized")))[kept].mean()
+        lost.append(1 - half / whole if whole else 0.0)
+    return np.array(lost)
 
 
-def of_samples(run: Run, name: str, clusters: dict | None, random: np.random.Generator) -> Iterator[Claim]:
-    """Yield the statements about spurious samples at the peak: groups of their own, and the size of S' (Fig. 9)."""
-    rows = [row for row in (clusters or {}).get("replicates", []) if row["share"] is not None]
-    if rows:
-        pairs = np.array([(row["share"], row["generalized_share"] or 0) for row in rows])
-        difference = pairs[:, 0] - pairs[:, 1]
-        if len(rows) > 1:
-            error = difference.std(ddof=1) / np.sqrt(len(rows))
-        else:
-            totals = np.array([rows[0]["spurious"], max(rows[0]["generalized"], 1)])
-            error = float(np.sqrt((pairs[0] * (1 - pairs[0]) / totals).sum()))
-        yield by_error(
-            "Spurious samples gather at states of their own", "Fig. 3, B.3",
-            "share of spurious samples in groups of three or more that are farther from S than wide, less that of "
-            "generalized samples that repeat each other most", difference.mean(), error, len(rows) - 1,
-        )
-    limits = run.table("thresholds", name)
-    peak = int(run.peak(name).K)
+def of_samples(run: Run, name: str, random: np.random.Generator) -> Iterator[Claim]:
+    """Yield whether the size of S' matters at the peak (Fig. 9)."""
+    limits, peak = run.table("thresholds", name), peak_of(run, name)
     if limits is not None and run.files("neighbours", name, peak):
         delta_s = float(limits.delta_s[peak == limits.K].iloc[0])
-        lost = halved(run, name, peak, delta_s, random)
-        error = lost.std(ddof=1) / np.sqrt(len(lost)) if len(lost) > 1 else np.nan
-        claim = by_error(
+        yield over_replicates(
             "Half as many samples show the same spurious fraction", "Fig. 9",
-            f"spurious fraction of S' less that of half of it, at K = {peak}; alike within {SAME_SHARE:g}",
-            lost.mean(), error, len(lost) - 1,
+            f"share of the spurious fraction that is lost in half of S', at K = {peak}; alike within {SAME_SHARE:g}",
+            halved(run, name, peak, delta_s, random), margin=SAME_SHARE,
         )
-        yield Claim(**{**asdict(claim), "p": np.nan, "margin": SAME_SHARE})
+
+
+def beyond_distance(run: Run, name: str, size: int) -> np.ndarray | None:
+    """Return, for each replicate, how much larger log-volumes of memorized samples are at the same distance to S: [R].
+
+    It is the coefficient of being memorized beside a quadratic in ln d1, in a least-squares fit to the memorized and
+    spurious samples, weighted as they were drawn. None where a replicate has fewer than ten of either type.
+    """
+    if not run.files("basin", name, size) or (measured := run.measurements("basin", name, size)) is None:
+        return None
+    arrays, codes, distance = measured[0], run.codes(name, size), run.distances(name, size)[0]
+    kind, near = codes[arrays["numbers"]], np.log(np.maximum(distance[arrays["numbers"]], 1e-6))
+    volumes, effects = arrays["log_volume"].astype(float), []
+    for number in np.unique(arrays["replicate"]):
+        rows = (arrays["replicate"] == number) & (kind < 2) & np.isfinite(volumes)
+        if min((kind[rows] == 0).sum(), (kind[rows] == 1).sum()) < 10:
+            return None
+        design = np.stack([kind[rows] == 0, np.ones(rows.sum()), near[rows], near[rows] ** 2], 1)
+        root = np.sqrt(arrays["weight"][rows])
+        effects.append(np.linalg.lstsq(design * root[:, None], volumes[rows] * root, rcond=None)[0][0])
+    return np.array(effects)
 
 
 def of_basins(run: Run, name: str) -> Iterator[Claim]:
-    """Yield the statements about volumes and critical times (Fig. 4B)."""
-    if (table := run.table("basin", name)) is None:
+    """Yield the statements about volumes (Fig. 4B); critical times are the same measurement and have no rows."""
+    if (table := run.replicates("basin", name)) is None:
         return
-    for column, words in (("log_volume", "log-volume"), ("t_c", "critical time")):
-        for above, below in (("memorized", "spurious"), ("spurious", "generalized")):
-            if found := contrast(table, column, above, below):
-                effect, error, degrees, positive, sizes = found
-                yield by_error(
-                    f"{'Basins' if column == 'log_volume' else 'Critical times'} of {above} samples are larger than of "
-                    f"{below} ones", "Fig. 4B",
-                    f"mean difference of {words}, positive at {positive} of {sizes} sizes", effect, error, degrees,
-                )
-    if found := slope(table, "log_volume", "training"):
-        effect, error, degrees = found
-        yield by_error(
-            "Basins of training images shrink as K grows", "Fig. 4B", "fall of their log-volume per doubling of K",
-            -effect, error, degrees,
+    for above, below in (("memorized", "spurious"), ("spurious", "generalized")):
+        if result := contrast(table, "log_volume", above, below):
+            yield over_replicates(
+                f"Basins of {above} samples are larger than of {below} ones", "Fig. 4B",
+                f"difference of log-volume, {span(result[1])}", result[0],
+            )
+    peak = peak_of(run, name)
+    if (values := beyond_distance(run, name, peak)) is not None:
+        yield over_replicates(
+            "Basins of memorized samples are larger than of spurious ones at the same distance to S", "Fig. 4B",
+            f"difference of log-volume beside a quadratic in ln of the distance, at K = {peak}", values,
+        )
+    sizes, values = common(table[peak == table.K], "log_volume", ("spurious",))
+    if len(sizes) and "log_volume_floor" in table:
+        yield over_replicates(
+            "Basins of spurious samples are sizable", "Fig. 4B",
+            f"log-volume less that of the ball of radius delta_d, at K = {peak}",
+            values[:, 0, 0] - table.log_volume_floor.iloc[0],
+        )
+    linear = run.control("basin", name, "linear")
+    if len(sizes) and linear is not None and len(row := linear[(peak == linear.K) & (linear.type == "generalized")]):
+        yield over_replicates(
+            "Basins of spurious samples are larger than those of a linear denoiser", "Fig. 4B",
+            f"log-volume less that of samples of the linear denoiser, at K = {peak}",
+            values[:, 0, 0] - row.log_volume.iloc[0], sampling=float(row.log_volume_se.iloc[0]),
+        )
+    if result := slope(table, "log_volume", "training"):
+        yield over_replicates(
+            "Basins of training images shrink as K grows", "Fig. 4B",
+            f"fall of their log-volume per doubling of K, {span(result[1])}", -result[0],
         )
 
 
 def of_spectra(run: Run, name: str) -> Iterator[Claim]:
-    """Yield the statements about curvature: at the peak by type, and of training images against K (Fig. 5A)."""
-    if (table := run.table("curvature", name)) is None:
+    """Yield the statements about curvature: by type at and after the peak, and of training images by K (Fig. 5A)."""
+    if (table := run.replicates("curvature", name)) is None:
         return
-    peak = int(run.peak(name).K)
+    peak = peak_of(run, name)
     measures = {
         "jacobian": ("Jacobian", "degrees_of_freedom", -1, "fewer degrees of freedom"),
         "central": ("Alg. 2", "effective_rank", 1, "higher effective rank"),
     }
-    more = "energy curves in more directions than around generalized ones"
     for method, (title, column, sign, words) in measures.items():
         part = table[table.method == method]
         if column not in part or part.empty:
             continue
         for kind in TYPES[:2]:
-            if found := contrast(part[peak == part.K], column, kind, "generalized"):
-                effect, error, degrees, *_ = found
-                yield by_error(
-                    f"Around {kind} samples the {more} ({title})", "Fig. 5A", f"{words}, at K = {peak}",
-                    sign * effect, error, degrees,
+            if result := contrast(part, column, kind, "generalized", first=peak):
+                yield over_replicates(
+                    f"Around {kind} samples the energy curves in more directions than around generalized ones "
+                    f"({title})", "Fig. 5A", f"{words}, from the peak on: {span(result[1])}", sign * result[0],
                 )
-        if found := slope(part, "median", "training"):
-            effect, error, degrees = found
-            yield by_error(
+        if result := slope(part, "median", "training"):
+            yield over_replicates(
                 f"Singular values at training images fall as K grows ({title})", "Fig. 5A",
-                "fall of the median singular value per doubling of K", -effect, error, degrees,
+                f"fall of the median singular value per doubling of K, {span(result[1])}", -result[0],
             )
 
 
 def of_energies(run: Run, name: str) -> Iterator[Claim]:
     """Yield the statements about the energy above training images (Figs. 6, 26-30), averaged over references."""
-    if (table := run.table("energy", name)) is None:
+    if (table := run.replicates("energy", name)) is None:
         return
-    keys = ["K", "type"]
-    table = table.groupby(keys, as_index=False, sort=False)[["gap", "gap_se", "n", "degrees"]].mean()
-    memorized, generalized = (table[table.type == kind] for kind in ("memorized", "generalized"))
-    if len(memorized) and len(generalized):
-        first, scale = memorized.iloc[0], generalized.gap.abs().max()
-        claim = by_error(
-            "The energy of memorized samples starts at that of training images", "Fig. 6",
-            f"gap of memorized samples at K = {first.K:.0f} in units of the largest gap of generalized ones; alike "
-            f"within {SAME_ENERGY:g}", first.gap / scale, first.gap_se / scale, int(first.degrees),
-        )
-        yield Claim(**{**asdict(claim), "p": np.nan, "margin": SAME_ENERGY})
-    if found := slope(table, "gap", "memorized"):
-        effect, error, degrees = found
-        yield by_error(
-            "The energy of memorized samples grows with K", "Fig. 6", "rise of their gap per doubling of K", effect,
-            error, degrees,
-        )
-    peak = int(run.peak(name).K)
+    table = table.groupby(["K", "type", "replicate"], as_index=False)[["gap", "n"]].mean()
+    for kind, sign, words in (("memorized", 1, "grows"), ("generalized", -1, "falls")):
+        if result := slope(table, "gap", kind):
+            yield over_replicates(
+                f"The energy of {kind} samples {words} with K", "Fig. 6",
+                f"{'rise' if sign > 0 else 'fall'} of their gap per doubling of K, {span(result[1])}",
+                sign * result[0],
+            )
     for kind in ("memorized", "generalized"):
-        if found := contrast(table[peak == table.K], "gap", kind, "spurious"):
-            effect, error, degrees, *_ = found
-            yield by_error(
+        if result := contrast(table, "gap", kind, "spurious"):
+            yield over_replicates(
                 f"In the transition spurious samples have a lower energy than {kind} ones", "Fig. 6",
-                f"gap of {kind} less that of spurious samples at K = {peak}", effect, error, degrees,
+                f"gap of {kind} less that of spurious samples, {span(result[1])}", result[0],
             )
 
 
-def of_controls(run: Run, name: str) -> Iterator[Claim]:
-    """Yield what the closed forms should give: one memorizes and the other generalizes, whatever the thresholds."""
-    expected = {"exact": ("memorized", 0.95), "linear": ("generalized", 0.99)}
-    for form, (kind, least) in expected.items():
-        if (table := run.control("fractions", name, form)) is not None:
-            table = table[table.K > 2] if form == "linear" else table  # two images span a line through both
-            row = table.loc[table[kind].idxmin()]
-            error = max(float(row[f"{kind}_se"]), 1 / row["count"])
-            yield by_error(
-                f"Control: the {form} denoiser has {kind} samples only", "Eqs. 3-5",
-                f"smallest {kind} fraction, at K = {row.K:.0f}, less {least}; K = 2 is left out of the linear one",
-                row[kind] - least, error, int(row["count"]),
-            )
-
-
-def claims(run: Run, name: str, clusters: dict | None, random: np.random.Generator) -> pd.DataFrame:
+def claims(run: Run, name: str, random: np.random.Generator) -> pd.DataFrame:
     """Return the table of claims of sweep `name`: what its tables, whichever there are, say of the paper's statements.
 
-    clusters: what the stage `clusters` wrote, or None. random: a numpy generator for the intervals of fractions.
+    random: a numpy generator that draws halves of S'.
     """
     parts = [
-        of_fractions(run, name, random), of_samples(run, name, clusters, random), of_basins(run, name),
-        of_spectra(run, name), of_energies(run, name), of_controls(run, name),
+        of_fractions(run, name), of_histograms(run, name), of_samples(run, name, random), of_basins(run, name),
+        of_spectra(run, name), of_energies(run, name),
     ]
     return verdicts([claim for part in parts for claim in part])

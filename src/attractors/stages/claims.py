@@ -6,9 +6,9 @@ import click
 
 from attractors.cli.stage import seed_option, stage
 from attractors.randomness import REPLICATES, generator
-from attractors.results.claims import FAILS, HOLDS, ONE_SEED, OPEN, claims
+from attractors.results.claims import FAILS, FEW, HOLDS, OPEN, claims, markdown
 from attractors.results.run import Run
-from attractors.tables import read_json, write_csv, write_json
+from attractors.tables import write_csv, write_json
 
 
 @stage("claims")
@@ -19,15 +19,12 @@ from attractors.tables import read_json, write_csv, write_json
 @click.option("--metrics", type=click.Path(file_okay=False, path_type=Path), default="metrics",
               help="Folder of tables, to which claims/NAME.csv and claims/NAME.json are added.")
 def main(name: str, seed: int, data: Path, metrics: Path) -> None:
-    """Test the paper's statements on the tables of the sweep NAME."""
-    run, path = Run(metrics, data=data), metrics / "clusters" / f"{name}.json"
-    table = claims(run, name, read_json(path) if path.is_file() else None, generator(seed, REPLICATES, 1))
+    """Test the paper's statements on the tables of the sweep NAME, and print them as a table in Markdown."""
+    table = claims(Run(metrics, data=data), name, generator(seed, REPLICATES, 1))
     write_csv(metrics / "claims" / f"{name}.csv", table)
     counts = table.verdict.value_counts()
-    words = [f"{word}{seed}" for word in (HOLDS, FAILS) for seed in ("", ONE_SEED)] + [OPEN]
-    write_json(metrics / "claims" / f"{name}.json", {word: int(counts[word]) for word in words if word in counts})
-    shown = table[["claim", "effect", "low", "high", "p_corrected", "verdict"]]
-    click.echo(shown.to_string(index=False, float_format="%.3g", max_colwidth=80))
+    write_json(metrics / "claims" / f"{name}.json", {key: int(counts.get(key, 0)) for key in (HOLDS, FAILS, OPEN, FEW)})
+    click.echo(markdown(table))
     click.echo(f"{metrics}/claims/{name}.csv: " + ", ".join(f"{n} {word}" for word, n in counts.items()))
 
 
