@@ -60,3 +60,19 @@ def test_the_registry_is_read_without_what_draws():
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert found.stdout == "set()\n"
+
+
+def test_a_figure_is_the_same_whatever_matplotlib_is_told_elsewhere(tmp_path):
+    """A backend that is not installed, as in a notebook's environment, and a matplotlibrc change no byte."""
+    code = (
+        "import sys; from attractors.figures.style import panels, save; figure, axes = panels(1, 1, 2, 2); "
+        "axes[0, 0].plot([1, 2]); axes[0, 0].set_title('a title'); save(figure, [sys.argv[1]])"
+    )
+    (tmp_path / "user").mkdir()
+    (tmp_path / "user" / "matplotlibrc").write_text("text.usetex: True\nfont.size: 20\nlines.linewidth: 9\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    told = {"MPLBACKEND": "module://a_backend_that_is_not_installed", "MATPLOTLIBRC": str(tmp_path / "user")}
+    for name, others in (("a", {}), ("b", told)):
+        out = str(tmp_path / f"{name}.png")
+        subprocess.run([sys.executable, "-c", code, out], env=environment | others, cwd=tmp_path, check=True)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

@@ -73,7 +73,7 @@ def test_the_answer_stands_first(folder, page, tmp_path):
     answer = found[found.index('class="answer"') : found.index('id="figure-1"')]
     assert answer.count("<tr>") == 3 and answer.count("<img") == 1
     words = " ".join(text(answer).split())
-    assert "spurious < memorized & generalized 4B difference 1.25 (0.5 to 2) 0.04 holds" in words
+    assert "spurious < memorized & generalized 4B difference 1.25 (0.5 to 2) 0.04 ✓ holds" in words
     assert found.count("<img") == page.count("<img"), "Fig. 4A is there once"
 
 

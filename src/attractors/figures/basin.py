@@ -12,7 +12,7 @@ import pandas as pd
 from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, figure_option, log_axis, panels, save, thin_lines
+from attractors.figures.style import COLOURS, MARKERS, figure_option, log_axis, panels, save, thin_lines
 from attractors.report.words import Table, by_type, means, order
 from attractors.results.run import ORDER, Run, wide
 from attractors.tables import write_csv
@@ -58,7 +58,7 @@ def draw(
         part = table[table.type == name]
         mean, deviation = part[column], part[f"{column}_std"].fillna(0)
         error = (part["quantile"] * part[f"{column}_se"]).fillna(0)
-        axis.errorbar(part.K, mean, error, fmt="o-", ms=3, lw=1.2, color=COLOURS[name], label=name)
+        axis.errorbar(part.K, mean, error, fmt=f"{MARKERS[name]}-", ms=3.5, lw=1.2, color=COLOURS[name], label=name)
         thin_lines(axis, single, name, column)
         axis.fill_between(part.K, mean - deviation, mean + deviation, color=COLOURS[name], alpha=0.15, lw=0)
         if control is not None and len(part := control[control.type == name]):
@@ -86,11 +86,12 @@ def main(name: str, metrics: str, plotted: str, outs: tuple[str, ...]) -> None:
         floor = table.log_volume_floor[0]
         volume.axhline(floor, color="black", lw=0.8, ls=":", label="ball of radius $\\delta_d$")
     for kind in TYPES:
-        share.plot(fractions.K, fractions[kind], "o-", ms=3, lw=1.2, color=COLOURS[kind])
+        share.plot(fractions.K, fractions[kind], f"{MARKERS[kind]}-", ms=3.5, lw=1.2, color=COLOURS[kind])
     share.set(title="transition", xlabel="training set size K", ylabel="fraction of S'", ylim=(-0.02, 1.04))
     if control is not None:
         volume.plot([], [], "s--", ms=3, lw=0.8, mfc="none", color="black", label="exact denoiser")
-    volume.legend(fontsize=7)
+    bands = "bars: 95% interval of the mean; bands: one standard deviation"
+    figure.legend(*volume.get_legend_handles_labels(), loc="outside lower center", ncols=6, title=bands)
     write_csv(plotted, wide(table, ["log_volume", "log_volume_se", "t_c", "t_c_se"]))
     click.echo(f"{save(figure, outs)}: basins of {table.n.sum()} patterns at {table.K.nunique()} sizes")
 

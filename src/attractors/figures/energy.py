@@ -13,7 +13,7 @@ import pandas as pd
 from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, figure_option, log_axis, panels, save, thin_lines
+from attractors.figures.style import COLOURS, MARKERS, figure_option, log_axis, panels, save, thin_lines
 from attractors.report.words import Table, by_type, means
 from attractors.results.run import ORDER, Run, wide
 from attractors.tables import write_csv
@@ -77,7 +77,7 @@ def draw(axis: Axes, table: pd.DataFrame, single: pd.DataFrame | None, control: 
     for name in ORDER:
         part = table[table.type == name]
         deviation, error = part.gap_std.fillna(0), (part["quantile"] * part.gap_se).fillna(0)
-        axis.errorbar(part.K, part.gap, error, fmt="o-", ms=3, lw=1.2, color=COLOURS[name], label=name)
+        axis.errorbar(part.K, part.gap, error, fmt=f"{MARKERS[name]}-", ms=3.5, lw=1.2, color=COLOURS[name], label=name)
         thin_lines(axis, single, name, "gap")
         axis.fill_between(part.K, part.gap - deviation, part.gap + deviation, color=COLOURS[name], alpha=0.12, lw=0)
         if control is not None and len(part := control[control.type == name]):
@@ -104,7 +104,8 @@ def main(name: str, metrics: str, plotted: str, outs: tuple[str, ...]) -> None:
         axis.set_title(f"{name}, reference {reference}")
     if control is not None:
         axes[0, 0].plot([], [], "s--", ms=3, lw=0.8, mfc="none", color="black", label="exact denoiser")
-    axes[0, 0].legend(fontsize=7)
+    bands = "bars: 95% interval of the mean\nbands: one standard deviation"
+    axes[0, 0].legend(fontsize=7, title_fontsize=7, title=bands)
     axes[0, 0].set_ylabel(f"energy u above training images, t = {table.t0[0]}\nlower is more stable")
     figure.supxlabel("training set size K")
     write_csv(plotted, wide(table[table.reference == references[0]], ["gap", "gap_std", "gap_se"]))

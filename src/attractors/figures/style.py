@@ -6,6 +6,7 @@ its pyplot, which nothing here needs and whose windows take as long to import as
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe and Ito's palette: distinct for every kind of colour vision, in print and on screen.
-COLOURS = {"memorized": "#0072B2", "spurious": "#D55E00", "generalized": "#009E73", "training": "#555555"}
+COLOURS = {"memorized": "#0072B2", "spurious": "#D55E00", "generalized": "#009E73", "training": "#000000"}
+MARKERS = {"memorized": "o", "spurious": "^", "generalized": "s", "training": "D"}
 TRAINING, SYNTHETIC = "#8A8D0F", "#888888"  # distances to S (the paper's olive) and within S' (its grey)
 # Formats of figures by suffix, each with the metadata that would say when and by which program a file was written.
 FORMATS = {
@@ -44,10 +46,12 @@ LOOK = {
 
 def canvas(width: float, height: float, constrained: bool = True) -> Figure:
     """An empty figure of `width` by `height` inches; `constrained` lets it make room for labels when it is saved."""
+    os.environ["MPLBACKEND"] = "agg"  # the name of a backend that is not installed would stop the import
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    matplotlib.rcdefaults()  # whatever the matplotlibrc of a user says
     matplotlib.rcParams.update(LOOK)
     figure = Figure((width, height), layout="constrained" if constrained else None)
     FigureCanvasAgg(figure)

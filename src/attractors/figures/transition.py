@@ -13,7 +13,7 @@ from attractors.cli.settings import ROOT, read_runs
 from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, figure_option, log_axis, panels, save, thin_lines
+from attractors.figures.style import COLOURS, MARKERS, figure_option, log_axis, panels, save, thin_lines
 from attractors.report.words import interval, percent
 from attractors.results.run import Run, halving
 
@@ -43,12 +43,9 @@ def findings(run: Run) -> Iterator[str]:
         )
     for name in run.controls:
         if (table := run.table("fractions", name)) is not None:
-            least = table.memorized.min()
-            share = "all samples" if least == 1 else f"{percent(least)} or more"
-            yield (
-                f"{name}, the closed-form denoiser of the training set: {share} are memorized at every K up to "
-                f"{table.K.max()}."
-            )
+            kind = CONTROLS.get(name.rpartition("-")[2], "memorized")
+            share = "all samples" if table[kind].min() == 1 else f"at least {percent(table[kind].min())} of the samples"
+            yield f"{name}, a denoiser in closed form: {share} are {kind} at every K up to {table.K.max()}."
 
 
 FIGURE = Figure(
@@ -82,7 +79,7 @@ def draw(
     """
     for axis, names in ((top, TYPES), (bottom, TYPES[1:2])):
         for name in names:
-            axis.plot(table.K, table[name], "o-", ms=3, lw=1.2, color=COLOURS[name], label=name)
+            axis.plot(table.K, table[name], f"{MARKERS[name]}-", ms=3.5, lw=1.2, color=COLOURS[name], label=name)
             axis.fill_between(
                 table.K, table[f"{name}_low"], table[f"{name}_high"], color=COLOURS[name], alpha=0.2, lw=0
             )

@@ -195,8 +195,9 @@ const spectraSpec = {
       stroke: { scale: "colour", field: "type" }, strokeWidth: { signal: "datum.sample === pointed ? 4 : 1.2" } } } }] }],
 };
 
-// Wilson's 95% interval
-function interval(share, count, z = 1.96) {
+// Wilson's 95% interval of `count` samples, widened by how much replicates differ (results/replicates.py)
+function interval(share, samples, { dispersion, quantile: z }) {
+  const count = samples / dispersion;
   const centre = (share + z * z / (2 * count)) / (1 + z * z / count);
   const half = z / (1 + z * z / count) * Math.sqrt(share * (1 - share) / count + z * z / (4 * count * count));
   return [Math.max(centre - half, 0), Math.min(centre + half, 1)];
@@ -206,7 +207,7 @@ function series(steps) {
   return sweeps[state.sweep].runs.flatMap(run => {
     const counts = typed(run, steps);
     return TYPES.map(type => {
-      const share = counts[type] / run.count, [low, high] = interval(share, run.count);
+      const share = counts[type] / run.count, [low, high] = interval(share, run.count, sweeps[state.sweep]);
       return { K: run.K, type, share, low, high };
     });
   });
@@ -235,9 +236,9 @@ function pictureAddress(uri) {
 const nearest = (entry, source) => entry[source].length ? entry[source][0][2] : Infinity;
 
 // Eqs. 9-11, in single precision as the distances are
-function type(entry, run) {
-  if (nearest(entry, "training") <= Math.fround(delta(run, "m"))) return "memorized";
-  return nearest(entry, "synthetic") <= Math.fround(delta(run, "s")) ? "spurious" : "generalized";
+function type(entry, run, limits = AXES.map(axis => delta(run, axis))) {
+  if (nearest(entry, "training") <= Math.fround(limits[0])) return "memorized";
+  return nearest(entry, "synthetic") <= Math.fround(limits[1]) ? "spurious" : "generalized";
 }
 
 // what is known of a sample, as words
@@ -267,15 +268,21 @@ function point(entry, item, run) {
     : "Point at a sample below, or move to it with the Tab key: where it lies in the histograms, and all that was measured of it.";
 }
 
-function card(entry, run, sprite) {
-  const item = document.createElement("li"), kind = type(entry, run);
+// name: of the element; one of a list can be pointed at
+function card(entry, run, sprite, kind = type(entry, run), name = "li") {
+  const item = document.createElement(name);
   item.className = "sample";
-  item.tabIndex = 0;
-  for (const event of ["pointerenter", "focus"]) item.addEventListener(event, () => point(entry, item, run));
+  if (name === "li") {
+    item.tabIndex = 0;
+    for (const event of ["pointerenter", "focus"]) item.addEventListener(event, () => point(entry, item, run));
+  }
   item.append(tile(sprite, entry.tile, `sample ${entry.sample}, ${kind}`, 64, kind));
   const neighbours = document.createElement("span");
   neighbours.className = "neighbours";
-  for (const [source, words] of [["training", "training image"], ["synthetic", "sample"]])
+  for (const [source, words, set] of [["training", "training image", "S"], ["synthetic", "sample", "S'"]]) {
+    const title = document.createElement("span");
+    title.textContent = `in ${set}`;
+    neighbours.append(title);
     for (let k = 0; k < 4; k++) {
       const cell = document.createElement("span");
       if (entry[source][k]) {
@@ -284,10 +291,27 @@ function card(entry, run, sprite) {
       }
       neighbours.append(cell);
     }
+  }
   const text = document.createElement("span");
   text.innerHTML = [`<b>${kind}</b>`, `sample ${entry.sample}`, ...facts(entry)].join("<br>");
   item.append(neighbours, text);
   return item;
+}
+
+// one sample of each type with its neighbours, from the K that has most of that type, by the thresholds of this run
+function showThree() {
+  const { runs, sprite } = sweeps[0], steps = { m: null, s: null };
+  runs.forEach(unpack);
+  const examples = TYPES.flatMap(kind => {
+    const share = run => typed(run, steps)[kind] / run.count;
+    const run = runs.reduce((best, other) => share(other) > share(best) ? other : best);
+    const pool = [...run.m, ...run.s].filter(entry => type(entry, run, run.auto) === kind);
+    if (!pool.length) return [];
+    const item = card(pool[pool.length >> 1], run, sprite, kind, "div");
+    item.lastChild.append(`, K = ${run.K}`);
+    return [item];
+  });
+  $("three").replaceChildren(...examples);
 }
 
 function showSamples(run, sprite) {
@@ -352,6 +376,32 @@ function draw() {
   showSamples(run, sweep.sprite);
 }
 
+// ---- the address: #sweep=digits&K=32&dm=0.5&ds=0.4, where a threshold that is left out is as in this run
+
+function address() {
+  const { name, runs } = sweeps[state.sweep], parts = new URLSearchParams({ sweep: name, K: runs[state.run].K });
+  for (const axis of AXES) if (state.steps[axis] !== null) parts.set(`d${axis}`, written(grid[state.steps[axis]]));
+  return `#${parts}`;
+}
+
+// take the state from the address; false where it has none
+function restore() {
+  const parts = new URLSearchParams(location.hash.slice(1));
+  if (!parts.has("sweep") && !parts.has("K")) return false;
+  state.sweep = Math.max(sweeps.findIndex(sweep => sweep.name === parts.get("sweep")), 0);
+  const { runs, start } = sweeps[state.sweep], at = runs.findIndex(run => run.K === +parts.get("K"));
+  state.run = at < 0 ? start : at;
+  for (const axis of AXES) state.steps[axis] = +parts.get(`d${axis}`) > 0 ? step(+parts.get(`d${axis}`)) : null;
+  $("sweep").value = state.sweep;
+  return true;
+}
+
+let timer = null;
+function remember() {
+  clearTimeout(timer);
+  timer = setTimeout(() => history.replaceState(null, "", address()), 250);
+}
+
 let waiting = false;
 function redraw() {
   if (waiting) return;
@@ -362,6 +412,7 @@ function redraw() {
 function setStep(axis, value) {
   if (value === state.steps[axis]) return;
   state.steps[axis] = value;
+  remember();
   redraw();
 }
 
@@ -382,6 +433,8 @@ function choose() {
   replace(fractionView, "stored", series({ m: null, s: null }));
   sweep.sprite.url ??= pictureAddress(sweep.sprite.uri);
   $("app").style.setProperty("--sprite", `url(${sweep.sprite.url})`);
+  Object.assign($("slide"), { max: sweep.runs.length - 1, value: state.run });
+  $("slide").setAttribute("aria-valuetext", `K = ${sweep.runs[state.run].K}`);
   $("size").replaceChildren(...sweep.runs.map((run, k) => new Option(run.K, k, false, k === state.run)));
   redraw();
 }
@@ -394,13 +447,19 @@ function fit() {
 $("app").hidden = false;
 $("sweep").replaceChildren(...sweeps.map((sweep, k) => new Option(sweep.name, k)));
 state.run = sweeps[0].start;
-$("sweep").addEventListener("change", () => { state.sweep = +$("sweep").value; state.run = sweeps[state.sweep].start; choose(); });
-$("size").addEventListener("change", () => { state.run = +$("size").value; choose(); });
+const move = run => { state.run = run; choose(); remember(); };
+$("sweep").addEventListener("change", () => { state.sweep = +$("sweep").value; move(sweeps[state.sweep].start); });
+$("size").addEventListener("change", () => move(+$("size").value));
+$("slide").addEventListener("input", () => move(+$("slide").value));
 for (const axis of AXES) {
   $(`range-${axis}`).addEventListener("input", event => setStep(axis, +event.target.value));
   $(`value-${axis}`).addEventListener("change", event => {
-    if (event.target.value > 0) state.steps[axis] = step(+event.target.value);
+    const wanted = +event.target.value;
+    if (wanted > 0) state.steps[axis] = step(wanted);
     event.target.value = written(delta(sweeps[state.sweep].runs[state.run], axis));
+    $("rounded").textContent = wanted > 0 && wanted !== +event.target.value
+      ? `δ_${axis} = ${event.target.value} is the nearest step to ${wanted}.` : "";
+    remember();
     redraw();
   });
   $(`run-${axis}`).addEventListener("change", event =>
@@ -409,14 +468,25 @@ for (const axis of AXES) {
 }
 fractionView.addSignalListener("picked", (_, size) => {
   const distances = sweeps[state.sweep].runs.map(run => Math.abs(Math.log(run.K / size)));
-  state.run = distances.indexOf(Math.min(...distances));
-  choose();
+  move(distances.indexOf(Math.min(...distances)));
 });
 $("copy").addEventListener("click", () => {
   $("command").select();
   if (navigator.clipboard) navigator.clipboard.writeText($("command").value).catch(() => document.execCommand("copy"));
   else document.execCommand("copy");
 });
+$("link").addEventListener("click", () => {
+  clearTimeout(timer);
+  history.replaceState(null, "", address());
+  if (navigator.clipboard) navigator.clipboard.writeText(location.href).catch(() => {});
+  $("link").textContent = "The address of this page has the choice";
+});
 addEventListener("resize", fit);
+addEventListener("hashchange", () => { if (restore()) choose(); });
+sweeps[0].sprite.url = pictureAddress(sweeps[0].sprite.uri);
+$("three").style.setProperty("--sprite", `url(${sweeps[0].sprite.url})`);
+showThree();
+const linked = restore();
 choose();
 fit();
+if (linked) $("explorer").scrollIntoView();

@@ -32,6 +32,31 @@ def headline(run: Run) -> Table:
     return Table("In short", columns, rows)
 
 
+def answer(run: Run) -> list[str]:
+    """Return what the first learned sweep shows, in three sentences that say what the three types are."""
+    name = run.learned[0] if run.learned else ""
+    if (table := run.table("fractions", name)) is None or table.empty:
+        return []
+    first, last, peak = table.iloc[0], table.iloc[-1], table.loc[table.spurious.idxmax()]
+
+    def both(kind: str) -> str:
+        return f"{percent(first[kind])} at K = {first.K:.0f} and {percent(last[kind])} at K = {last.K:.0f}"
+
+    return [
+        f"Each model of {name} is trained on a set S of K images and draws a set S' of samples; those within delta_m "
+        f"of an image of S are memorized: {both('memorized')}.",
+        f"Of the others, those within delta_s of another sample are spurious, states that the model made itself: at "
+        f"most {percent(peak.spurious)}, at K = {peak.K:.0f}.",
+        f"All others are generalized: {both('generalized')}.",
+    ]
+
+
+def tally(statements: Table) -> list[tuple[str, int]]:
+    """Return the verdicts of a table of statements with their numbers, in the order in which they occur first."""
+    verdicts = [row[-1] for row in statements.rows]
+    return [(verdict, verdicts.count(verdict)) for verdict in dict.fromkeys(verdicts)]
+
+
 def claims(run: Run) -> list[Table]:
     """Return the paper's statements and their verdicts, a table for each learned sweep that has claims/SWEEP.csv."""
     columns = ("the paper says", "where", "measured here", "effect (interval of all rows together)", "p", "verdict")
@@ -51,7 +76,9 @@ def claims(run: Run) -> list[Table]:
 
 
 def percent(share: float) -> str:
-    """Return a share in words: two significant digits below ten percent."""
+    """Return a share in words: two significant digits below ten percent; below a hundredth of a percent only that."""
+    if share < 1e-4:
+        return "less than 0.01%" if share > 1e-9 else "0%"
     return f"{100 * share:.2g}%" if share < 0.0995 else "100%" if share == 1 else f"{100 * share:.1f}%"
 
 

@@ -27,12 +27,15 @@ from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure, figures
 from attractors.files import atomic, file_hash
 from attractors.report.explorer import GRID, PER_DECADE, explore
-from attractors.report.words import claims, headline
+from attractors.report.words import answer, claims, headline, tally
+from attractors.results.replicates import dispersion
 from attractors.results.run import Run
 
 PAGE = Path(__file__).parents[1] / "report"
 ANSWER = "figure_transition"  # stands first: what one opens the report for
 SHOWN = 200  # longer tables are for downloading only
+# figures whose colours dark mode leaves as they are
+IMAGES = ("samples", "interpolation", "stable_diffusion", "toy", "landscape")
 RANKS = 128  # of a spectrum in such a table
 COMPRESSED = 100_000  # bytes of a table above which it is a .gz, and of a picture above which it is not lossless
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "matplotlib", "dvc", "vl-convert-python")
@@ -113,6 +116,7 @@ def entry(
     tables = list(found(run.metrics, figure.tables, sweeps, ".csv"))
     used.extend(pictures + [path for paths in tables for path in paths])
     return {
+        "chart": figure.stage.removeprefix("figure_") not in IMAGES,
         "label": figure.label, "title": figure.title, "paper": figure.paper, "findings": list(figure.findings(run)),
         "pictures": threads.map(lambda path: picture(path, plots, figure.title), pictures),
         "tables": [table(paths, run.metrics) for paths in tables],
@@ -167,8 +171,12 @@ def explored(name: str, dataset: str, run: Run, examples: int) -> dict[str, Any]
     for size, row in zip(shares.K, shares[list(TYPES)].to_numpy(), strict=True):
         if ratio.get(size) != "ratio" and np.abs(counted[size] - row).max() > 1e-4:
             raise ValueError(f"{run.metrics}/fractions/{name}.csv: not of {run.data}/neighbours/{name} at K={size}")
+    single = run.replicates("fractions", name)  # as `classify` has it: how much replicates differ beyond sampling
+    phi = dispersion([np.rint(part[list(TYPES)].to_numpy() * part[["count"]].to_numpy())
+                      for _, part in single.groupby("K")])
     given = {axis: limits[f"delta_{axis}"][0] for axis in "ms" if (limits[f"delta_{axis}_source"] == "given").all()}
-    return content | {"given": given, "start": int(shares.spurious.idxmax())}
+    return content | {"given": given, "start": int(shares.spurious.idxmax()),
+                      "dispersion": phi.value, "quantile": phi.quantile()}
 
 
 def share(budget: float, sweeps: int, sizes: int, tile: int) -> int:
@@ -234,9 +242,11 @@ def main(
         (f"{explorer['name']}, K = {part['K']}: {source} images", value)
         for explorer in explorers for part in explorer["runs"] for source, value in part["images"].items()
     ]
+    statements = claims(run)
     environment = Environment(loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined)
     page = environment.get_template("page.html").render(
-        learned=learned, figures=entries, sweeps=explorers, headline=headline(run), claims=claims(run),
+        learned=learned, figures=entries, sweeps=explorers, headline=headline(run), answer=answer(run),
+        claims=statements, tallies=[tally(each) for each in statements],
         versions=versions(),
         thresholds=[thresholds(name, run) for name in names if run.table("thresholds", name) is not None],
         parameters=[{"name": str(path), "text": path.read_text("utf-8")} for path in files if path.is_file()],
