@@ -150,6 +150,8 @@ def arguments_of(case, path):
         "basin lpips": [*basin, "--distance", "lpips_vgg", "--lpips", path / "vgg.safetensors"],
         "curvature": [*measured, *(part for m in ("central", "one_sided", "jacobian") for part in ("--method", m))],
         "energy": [*measured, "--nodes", 3, "--references", 2],
+        "census": [*model, "--synthetic", s_prime, "--subset", s, "--delta", 1, "--t", 3, "--steps", 6, "--trials", 2],
+        "controls": [*sweep, "--subset", s, "--size", K, "--samples", 4, "--steps", 3, "--width", 0.3, "--side", 3],
         "train_snapshots": [*train, "--snapshots", 2],
         "training_time": [path / "snapshots-0", path / f"snapshots-{K}", "--subset", s, "--samples", 5],
         "yardsticks": [*sweep, *model, "--synthetic", s_prime, "--training", s, "--size", K, *others],
@@ -164,7 +166,7 @@ def arguments_of(case, path):
 
 STABLE_DIFFUSION = ["sd_generate", "sd_curvature", "sd_stability"]
 MEASURING = ["neighbours", "neighbours lpips", "basin", "basin lpips", "curvature", "energy", "sample exact"]
-MEASURING += ["yardsticks", "training_time", *STABLE_DIFFUSION]
+MEASURING += ["yardsticks", "training_time", "census", "controls", *STABLE_DIFFUSION]
 CASES = ["train", "sample", "train_snapshots", *MEASURING, "toy_train", "toy_evaluate"]
 
 
@@ -180,7 +182,7 @@ def run(case, folder, out, device, *more):
     precision = ["--precision", "float32", "--no-compile"] if case in ("train", "sample") and not more else []
     arguments = [*arguments_of(case, folder), "--device", device, *precision, *more, "--out", out]
     invoke(case.split()[0], arguments)
-    if case == "sd_stability":
+    if case in ("sd_stability", "controls"):
         return pd.read_csv(out).select_dtypes("number").to_dict("series"), {}
     return read_arrays(out)
 

@@ -64,9 +64,9 @@ def test_what_still_moves_is_said_to():
 def test_return_rates_fall_where_noise_leads_to_another_memory():
     s = torch.tensor([-0.3, 0.3, 5.0])[:, None, None, None]
     model = exact(s)
-    rates = return_rates(model, s.double(), 80, 0, 0.1, 200)
-    near = float((1 - model.alpha_bar[80]).sqrt() / model.alpha_bar[80].sqrt())
-    assert 0.2 < near < 0.35
+    states, near = descend(retrieval(model, 60), s.double()).x, float((1 / model.alpha_bar[60] - 1).sqrt())
+    assert 0.15 < near < 0.25 and states.flatten().tolist() == pytest.approx([-0.3, 0.3, 5], abs=0.03)
+    rates = return_rates(model, states, 60, 0, 0.1, 400)
     # Without the third memory, a trial returns where the noise does not lead across the middle.
     expected = 0.5 * (1 + torch.erf(torch.tensor(0.3 / near / 2**0.5)))
     assert rates[2] == 1 and rates[:2].mean() == pytest.approx(float(expected), abs=0.06)

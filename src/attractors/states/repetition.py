@@ -18,10 +18,10 @@ def repetition_chance(samples: np.ndarray, delta: float) -> tuple[float, float]:
     the share of the other samples within delta of sample i. For discrete states with probabilities p_i that lie further
     than delta apart, C_2 estimates the sum of p_i^2. It is nan for fewer than two samples.
     """
-    flat = np.asarray(samples, np.float64).reshape(len(samples), -1)
-    n = len(flat)
+    n = len(samples)
     if n < 2:
         return np.nan, np.nan
+    flat = np.asarray(samples, np.float64).reshape(n, -1)
     blocks = [(cdist(flat[start : start + BLOCK], flat) <= delta).sum(1) - 1 for start in range(0, n, BLOCK)]
     share = np.concatenate(blocks) / (n - 1)
     return float(share.mean()), float(2 * share.std(ddof=1) / np.sqrt(n))

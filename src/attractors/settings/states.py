@@ -1,0 +1,31 @@
+"""The settings of the stages that ask what a spurious state is: `controls`, `census` and `repetition`."""
+
+from pydantic import Field
+
+from attractors.settings.section import Section
+
+
+class Controls(Section):
+    """Controls without learning: how many samples, of which denoisers."""
+
+    samples: int = Field(512, ge=2, description="Samples of each control.")
+    steps: int = Field(50, ge=1, description="DDIM steps of each sample.")
+    batch: int = Field(256, ge=1, description="Samples drawn at a time.")
+
+
+class Census(Section):
+    """The search for fixed points of x <- E[x_0 | sqrt(alpha_bar_t) x]."""
+
+    t: int = Field(20, ge=0, description="The time of the map, 0-based.")
+    starts: int = Field(512, ge=1, description="Samples of S' from which the map is iterated.")
+    tolerance: float = Field(1e-3, gt=0, description="A point that moves by less is fixed.")
+    steps: int = Field(3000, ge=1, description="Steps after which a point that moves is given up.")
+    trials: int = Field(50, ge=1, description="Noisings of each state, to see how often it is reached again.")
+    states: int = Field(128, ge=1, description="The most frequent states, whose stability and return are measured.")
+    batch: int = Field(1024, ge=1, description="Network evaluations at a time.")
+
+
+class Repetition(Section):
+    """How often samples repeat each other, and which of them are blends of training images."""
+
+    blends: int = Field(512, ge=1, description="Samples whose blend of training images is sought.")
