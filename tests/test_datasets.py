@@ -226,7 +226,7 @@ def test_images_of_ones_own_from_an_archive_and_from_pictures(tmp_path):
         np.testing.assert_array_equal(load(name, folder)[0], COLOUR)
         np.testing.assert_array_equal(load(name, folder / "x.npz")[0], COLOUR)
         np.save(folder / "y.npy", COLOUR)
-        with pytest.raises(ValueError, match="2 archives of images; name one with --source"):
+        with pytest.raises(ValueError, match="2 archives of images; name one of them"):
             load(name, folder)
     floats = tmp_path / "floats.npy"
     np.save(floats, COLOUR / np.float32(127.5) - 1)

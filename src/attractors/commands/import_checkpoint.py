@@ -3,49 +3,42 @@
 from pathlib import Path
 
 import click
-import numpy as np
 import torch
 
 from attractors.arrays import write_arrays
 from attractors.cli.images import range_option
 from attractors.cli.stage import out_option, stage
-from attractors.data.archives import TORCH, joined, tensors
-from attractors.data.datasets import ARCHIVES
-from attractors.data.images import Images, divided, open_images
-from attractors.data.pictures import files_in, natural, visible
+from attractors.data.archives import NoImagesError, are_weights, tensors
+from attractors.data.images import Images, divided, kind_of_set, open_images
 from attractors.data.unpickling import read_torch
+from attractors.denoisers.diffusers_folder import is_model
 from attractors.denoisers.foreign import from_authors, from_diffusers, noise_error
 from attractors.denoisers.models import new_model, write_model
 from attractors.files import file_hash
 
 
-def synthetic_set(path: Path, values: str | None) -> Images:
-    """Return the images of an archive, of all archives in a folder one after the other, or of a folder of pictures."""
-    if not path.is_dir():
-        return open_images(path, values=values)
-    archives = (file.name for file in path.iterdir() if visible(file.name) and file.suffix.lower() in ARCHIVES)
-    files = [path / name for name in natural(archives)]
-    if not files:
-        return open_images(path, values=values)
-    parts = [open_images(file, values=values) for file in files]
-    if len(shapes := {part.array.shape[1:] for part in parts}) > 1:
-        raise ValueError(f"{path}: archives of images of {' and of '.join(map(str, sorted(shapes)))}")
-    images = np.concatenate([part.array for part in parts])
-    said = f"{len(images):,} images of {len(files)} archives, the first {files[0].name}: {parts[0].said}"
-    return Images(images, said, all(part.own for part in parts))
-
-
 def holds_images(path: Path) -> bool:
-    """Whether PATH is a set of images rather than a model: by its name, and a file of torch.save by its content."""
-    file, _ = divided(path)
+    """Return whether PATH is a set of images rather than a model, by its content."""
+    file, name = divided(path)
     if file.is_dir():
-        return not any(Path(name).name == "config.json" for name in files_in(file))
-    if file.suffix.lower() not in TORCH:
+        return not is_model(file)
+    if name is not None or kind_of_set(file) != "torch":
         return True
-    content = joined(read_torch(file))
-    names = tensors(content)
-    model = (isinstance(content, dict) and "args" in content) or any(key.endswith(("weight", "bias")) for key in names)
-    return bool(names) and not model
+    content = read_torch(file)
+    model = are_weights(tensors(content)) or (isinstance(content, dict) and "args" in content)
+    return bool(tensors(content)) and not model
+
+
+def images_of(path: Path, values: str | None) -> Images:
+    """Return the images in PATH. Raises ValueError, saying what a model needs, for a folder of weights alone."""
+    try:
+        return open_images(path, values=values)
+    except NoImagesError as error:
+        if not path.is_dir():
+            raise
+        raise ValueError(
+            f"{error}; a checkpoint of the authors' is given by its file, and a folder of diffusers has a config.json"
+        ) from None
 
 
 @stage("import_checkpoint")
@@ -66,7 +59,7 @@ def main(path: Path, size: int | None, image_size: int | None, values: str | Non
     if not file.exists():
         raise click.BadParameter(f"{path}: no such file or folder", param_hint="PATH")
     if holds_images(path):
-        images = synthetic_set(path, values)
+        images = images_of(path, values)
         write_arrays(
             out, {"images": images.array}, source=path.name, **({} if file.is_dir() else {"sha256": file_hash(file)})
         )

@@ -1,9 +1,13 @@
 """Arrays in the files that people bring: .npy and .npz of NumPy, and tensors of torch.save. No code in them is run."""
 
+import gzip
+import io
 import math
 import re
+import struct
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -12,32 +16,37 @@ import numpy as np
 from attractors.data.pictures import check_unpacked, members
 from attractors.data.unpickling import read_torch
 
-TORCH = (".pt", ".pth", ".bin", ".ckpt")
+LARGEST_IDX = 2**26  # bytes, unpacked
 
-
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, int]:
-    """Return (shape, dtype, the bytes that the whole file must have), from the header of an open .npy file."""
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, int, str]:
+    """Return (shape, dtype, the bytes that the whole file must have, order), from the header of an open .npy file."""
     major, _ = np.lib.format.read_magic(file)
     if major > 2:
         raise ValueError("its array has named fields")
-    shape, _, dtype = (np.lib.format.read_array_header_1_0, np.lib.format.read_array_header_2_0)[major - 1](file)
-    return shape, dtype, file.tell() + math.prod(shape) * dtype.itemsize
+    shape, columns, dtype = (np.lib.format.read_array_header_1_0, np.lib.format.read_array_header_2_0)[major - 1](file)
+    return shape, dtype, file.tell() + math.prod(shape) * dtype.itemsize, "F" if columns else "C"
 
 
-def _array(file: IO[bytes], size: int) -> np.ndarray:
-    """Return the array in an open .npy file of `size` bytes.
+def _array(file: IO[bytes], size: int, path: Path | None = None) -> np.ndarray:
+    """Return the array in an open .npy file of `size` bytes; that of the file `path` is mapped, and not read.
 
     Raises ValueError where the header announces another size.
     """
-    _, dtype, announced = _header(file)
+    shape, dtype, announced, order = _header(file)
     if not dtype.hasobject and announced != size:  # objects are a pickle, which is refused below
         raise ValueError(f"{size} bytes, but its header announces {announced}")
+    if path and not dtype.hasobject and 0 not in shape:
+        return np.memmap(path, dtype, "r", file.tell(), shape, "F" if order == "F" else "C")
     file.seek(0)
     return np.lib.format.read_array(file, allow_pickle=False)
 
 
 class UndecidedError(ValueError):
     """Raised for an archive of arrays of which none, or more than one, can be the images."""
+
+
+class NoImagesError(UndecidedError):
+    """Raised for an archive of which no array can be images, such as the weights of a network."""
 
 
 def choose(kinds: Mapping[str, tuple[tuple[int, ...], object]], name: str | None, path: Path) -> str:
@@ -56,7 +65,7 @@ def choose(kinds: Mapping[str, tuple[tuple[int, ...], object]], name: str | None
     if len(fit) > 1:
         raise UndecidedError(f"{len(fit)} arrays may be the images; {path}:{fit[0]} takes one ({listed[:500]})")
     if not fit and len(kinds) > 1:
-        raise UndecidedError(f"none of its arrays can be images ({listed[:500]})")
+        raise NoImagesError(f"none of its arrays can be images ({listed[:500]})")
     return (fit or list(kinds))[0]
 
 
@@ -92,9 +101,11 @@ def read_numpy(path: Path, name: str | None = None) -> tuple[np.ndarray, str]:
             if file.read(2) == b"PK":
                 return _npz(file, path, name)
             file.seek(0)
-            return _array(file, path.stat().st_size), ""
+            return _array(file, path.stat().st_size, path), ""
     except UndecidedError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise type(error)(f"{path}: {error}") from None
+    except MemoryError as error:
+        raise ValueError(f"{path}: too little memory to read it ({error})") from None
     except Exception as error:  # of a dozen kinds, by the library that finds out
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"{path}: not an .npy or .npz file of plain numbers ({reason})") from None
@@ -125,20 +136,48 @@ def joined(content: object) -> object:
     return torch.cat(list(content)) if batches else content
 
 
+def are_weights(names: Iterable[str]) -> bool:
+    """Return whether tensors of these names are the weights of a network."""
+    return any(re.search(r"(^|[._])(weight|bias|running_mean)$|\.(W|b)$", str(name)) for name in names)
+
+
 def read_tensors(path: Path, name: str | None = None) -> tuple[np.ndarray, str]:
     """(the tensor of images as an array, its name or "") in a file of torch.save: one, or several in lists or mappings.
 
     A list of images, or of batches of them, is one set. Nothing in the file is run. Raises ValueError naming it.
     """
-    found = tensors(joined(read_torch(path)))
-    if not found:
-        raise ValueError(f"{path}: holds no tensors")
-    kinds = {key: (tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")) for key, tensor in found.items()}
+    parts = tensors(joined(read_torch(path)))
+    if not parts:
+        raise NoImagesError(f"{path}: holds no tensors")
+    if name is None and are_weights(parts):
+        raise NoImagesError(f"{path}: weights of a network, and no images; import_checkpoint reads models")
+    kinds = {key: (tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")) for key, tensor in parts.items()}
     try:
         chosen = choose(kinds, name, path)
-        tensor = found[chosen].detach()
+        tensor = parts[chosen].detach()
         return (tensor.float() if kinds[chosen][1] == "bfloat16" else tensor).contiguous().numpy(), chosen
     except UndecidedError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise type(error)(f"{path}: {error}") from None
     except (TypeError, RuntimeError) as error:
         raise ValueError(f"{path}: a tensor of {kinds[chosen][1]} that is no plain array ({error})") from None
+
+
+def read_idx(path: Path) -> tuple[np.ndarray, str]:
+    """Return (the array in an idx file, as MNIST has it, packed or not, its name in words). Raises ValueError."""
+    content = unpacked(path.read_bytes(), path)
+    kind, axes = content[2:4].ljust(2, b"\0")
+    shape = struct.unpack_from(f">{axes}I", content.ljust(4 + 4 * axes, b"\0"), 4)
+    if content[:2] != b"\0\0" or kind != 8 or not 0 < math.prod(shape) == len(content) - 4 - 4 * axes:
+        raise ValueError(f"{path}: not an idx file of bytes, or a truncated one")
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape), "idx"
+
+
+def unpacked(content: bytes, name: object) -> bytes:
+    """Return bytes as they are, or unpacked where gzip packed them. Raises ValueError naming a damaged file."""
+    if content[:2] != b"\x1f\x8b":
+        return content
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            return file.read(LARGEST_IDX + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{name}: {error}") from None

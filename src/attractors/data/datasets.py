@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import struct
 import tarfile
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attractors.data import downloads
+from attractors.data.archives import unpacked
 from attractors.data.downloads import md5
 from attractors.data.images import Images, open_images
-from attractors.data.pictures import files_in, is_picture, read_picture, visible
+from attractors.data.pictures import are_pictures, of_folder, read_picture
 from attractors.data.unpickling import numpy_pickle
 from attractors.files import file_hash
 
@@ -54,7 +53,7 @@ def digits(places: Places) -> tuple[np.ndarray, int, str]:
 
 
 # name: torchvision's class, md5 of the unpacked training images, a package that holds them, and where in it
-IDX_NAME, LARGEST_IDX = "train-images-idx3-ubyte", 2**26
+IDX_NAME = "train-images-idx3-ubyte"
 IDX_NAMES = (IDX_NAME, "train-images.idx3-ubyte")  # Kaggle's copy has a dot
 IDX = {
     "mnist": (
@@ -73,12 +72,7 @@ def read_idx(content: bytes, name: object, checksum: str) -> np.ndarray:
     content may be packed by gzip; its md5 once unpacked must be `checksum`. Raises ValueError naming the file
     otherwise.
     """
-    if content[:2] == b"\x1f\x8b":
-        try:
-            with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-                content = file.read(LARGEST_IDX + 1)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{name}: {error}") from None
+    content = unpacked(content, name)
     if (found := md5(content)) != checksum:
         raise ValueError(f"{name}: md5 {found} once unpacked; it must be {checksum}")
     magic, n, height, width = struct.unpack_from(">4I", content.ljust(16, b"\0"))
@@ -232,7 +226,7 @@ def lsun_church(places: Places) -> tuple[np.ndarray, int, str]:
     if database := places.find("church_outdoor_train_lmdb"):
         images = _lsun_database(database, places.progress)
         return images, 255, f"{database.name}, {len(images)} images"
-    files = [folder / name for name in files_in(folder) if is_picture(name)] if folder.is_dir() else []
+    files = [folder / name for name in are_pictures(of_folder(folder))] if folder.is_dir() else []
     if not files:
         raise ValueError(
             "lsun_church has no public download that torchvision knows: put church_outdoor_train_lmdb/ (data.mdb of "
@@ -247,21 +241,18 @@ def lsun_church(places: Places) -> tuple[np.ndarray, int, str]:
 SOURCES = {
     "digits": digits, "mnist": mnist, "fashion_mnist": fashion_mnist, "cifar10": cifar10, "lsun_church": lsun_church,
 }
-ARCHIVES = (".npz", ".npy", ".safetensors", ".zip", ".pt", ".pth")
 
 
 def own_images(path: Path) -> Path | None:
-    """Return the file or folder of a user's own images at `path`: the one archive in a folder, or the folder itself.
+    """Return `path` where it is a file, one of several arrays (FILE:NAME), or a folder of pictures or arrays.
 
-    None where there are neither archives nor pictures. Raises ValueError where there are several archives.
+    None where a folder holds neither; the published files of a dataset are none.
     """
     if not path.is_dir():
         return path if path.is_file() or ":" in path.name else None
-    archives = sorted(file for file in path.iterdir() if visible(file.name) and file.suffix.lower() in ARCHIVES)
-    if len(archives) > 1:
-        names = ", ".join(file.name for file in archives[:5])
-        raise ValueError(f"{path}: {len(archives)} archives of images; name one with --source ({names})")
-    return archives[0] if archives else path if any(map(is_picture, files_in(path))) else None
+    kinds = of_folder(path)
+    arrays = any(kind in ("npy", "zip", "torch", "own") for kind in kinds.values())
+    return path if arrays or are_pictures(kinds) else None
 
 
 def load(
@@ -288,6 +279,8 @@ def load(
         images = np.rint((found.array + 1) * 127.5).astype(np.uint8)
         return images, 255, f"{own.name}" if not own.is_file() else f"{own.name} sha256 {file_hash(own)}"
     if name not in SOURCES:
+        if folder.is_dir():
+            open_images(folder)  # raises, saying what it holds
         raise ValueError(
             f"unknown dataset {name!r}: there are {', '.join(sorted(SOURCES))}; for your own, put pictures or one "
             f".npz of images into {folder}/"

@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from attractors.data.kinds import HEAD, refuse_pointer
+
 
 def _reconstruct(kind: type, shape: tuple[int, ...], code: bytes) -> np.ndarray:
     """Begin an array as numpy does.
@@ -98,14 +100,17 @@ def read_torch(path: str | Path) -> object:
     import torch
 
     try:
+        with open(path, "rb") as file:
+            refuse_pointer(file.read(HEAD), path)
         with torch.serialization.safe_globals(STAND_INS):
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"it asks for {asked[1]}, which is refused" if asked else str(error).splitlines()[0]
-        raise ValueError(f"{path}: more than weights; {reason}") from None
+        if not asked:  # torch's words advise to load it unsafely
+            raise ValueError(f"{path}: not a file of torch.save, or a damaged one") from None
+        raise ValueError(f"{path}: more than weights; it asks for {asked[1]}, which is refused") from None
     except (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
         reason = (str(error).splitlines() or ["it ends too soon"])[0]
         raise ValueError(f"{path}: not a file of torch.save, or a truncated one ({reason})") from None

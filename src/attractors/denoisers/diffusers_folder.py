@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from attractors.data.pictures import files_in
+from attractors.data.kinds import refuse_pointer
 
 # Samplers of one and the same diffusion: each reads the same betas and prediction from its scheduler_config.json.
 KNOWN = (
@@ -41,7 +41,9 @@ def check_scheduler(config: dict, source: object) -> None:
 def read_config(path: Path) -> dict:
     """Return the settings in a JSON file of diffusers. Raises ValueError naming it where it is none."""
     try:
-        content = json.loads(path.read_text("utf-8"))
+        text = path.read_bytes()
+        refuse_pointer(text, path)
+        content = json.loads(text.decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     if not isinstance(content, dict):
@@ -65,22 +67,86 @@ def hub_snapshot(folder: Path) -> Path:
     return revisions[0]
 
 
+# Pipelines that draw pixels, and the parts of a pipeline that draws something else, such as latents.
+PIPELINES = ("DDPMPipeline", "DDIMPipeline")
+PARTS = ("vae", "vqvae", "movq", "text_encoder", "tokenizer", "bert", "prior", "image_encoder")
+AVERAGES = "unet_ema"
+
+
+def is_model(folder: Path) -> bool:
+    """Return whether a folder is a model of diffusers, also as the hub's cache keeps it, and no set of images.
+
+    A config.json alone does not tell: a training run leaves one beside its samples.
+    """
+    if (folder / "snapshots").is_dir() and not (folder := hub_snapshot(folder)).is_dir():
+        return False
+    places = [folder, *(folder / name for name in ("unet", AVERAGES))]
+    if (folder / "model_index.json").is_file() or any((place / "config.json").is_file() for place in places[1:]):
+        return True
+    named = folder / "config.json"
+    if not named.is_file():
+        return False
+    weights = any(folder.glob("diffusion_pytorch_model*"))
+    try:
+        config = read_config(named)
+    except ValueError:
+        return weights
+    return weights or "block_out_channels" in config or str(config.get("_class_name", "")).startswith("UNet")
+
+
+def parts_of(folder: Path) -> tuple[Path, Path, list[str]]:
+    """Return (the pipeline's folder, that of its U-Net, what is said) of a folder of diffusers, or of its U-Net.
+
+    Averaged weights, unet_ema, are taken where they lie beside others. Raises ValueError for a pipeline whose U-Net
+    does not draw pixels.
+    """
+    folder, notes = hub_snapshot(folder), []
+    unet = folder
+    if (folder.absolute().parent / "model_index.json").is_file() and (folder / "config.json").is_file():
+        folder = folder.absolute().parent
+    elif (folder / AVERAGES / "config.json").is_file():
+        unet = folder / AVERAGES
+        notes += [f"weights of unet: those of {AVERAGES}, their averages, are taken"] * (folder / "unet").is_dir()
+    elif (folder / "unet").is_dir():
+        unet = folder / "unet"
+    if (index := folder / "model_index.json").is_file():
+        name = read_config(index).get("_class_name", PIPELINES[0])
+        if name not in PIPELINES:
+            raise ValueError(f"{index}: of a {str(name)[:80]}; {' and '.join(PIPELINES)}, which draw pixels, are read")
+    if others := [name for name in PARTS if (folder / name).is_dir()]:
+        raise ValueError(f"{folder}: holds {', '.join(others)}: its U-Net draws latents or follows a text, not pixels")
+    return folder, unet, notes
+
+
+def whole(files: list[Path]) -> list[Path]:
+    """Return the pieces of a model's weights. Raises ValueError where some of those that their names count are missing.
+    """
+    counted = re.search(r"-of-(\d{5})", files[0].name)
+    pieces = [file for file in files if "-of-" in file.name]
+    if pieces and len(pieces) < len(files):
+        return [file for file in files if file not in pieces]
+    if counted and len(files) != int(counted[1]):
+        raise ValueError(f"{files[0].parent}: {len(files)} of {int(counted[1])} pieces of its weights")
+    return files
+
+
 def weight_files(folder: Path, usual: str) -> list[Path]:
     """Return the files of a model's weights: the usual one, else the only variant (fp16, ema), in one piece or several.
 
     Raises ValueError listing what is there instead.
     """
-    names = [name for name in files_in(folder) if "/" not in name and name.endswith((".safetensors", ".bin"))]
+    ends = (".safetensors", ".bin")
+    names = sorted(path.name for path in folder.glob("[!.]*") if path.is_file() and path.name.endswith(ends))
     pieces = {}
     for name in names:
         stem, suffix = name.rsplit(".", 1)
         pieces.setdefault((re.sub(r"-\d{5}-of-\d{5}", "", stem), suffix), []).append(folder / name)
     for suffix in ("safetensors", "bin"):
-        if found := pieces.get((usual, suffix)):
-            return found
+        if files := pieces.get((usual, suffix)):
+            return whole(files)
     variants = [key for key in pieces if key[0].startswith(f"{usual}.")]
     kinds = {stem for stem, _ in variants}
     if len(kinds) == 1:
-        return pieces[max(variants, key=lambda key: key[1])]  # safetensors, where there is a .bin too
+        return whole(pieces[max(variants, key=lambda key: key[1])])  # safetensors, where there is a .bin too
     listed = ", ".join(names) or "no .safetensors and no .bin"
     raise ValueError(f"{folder}: no {usual}.safetensors, and not one variant of it; it holds {listed}")

@@ -11,9 +11,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from attractors.data.kinds import HEAD, refuse_pointer
 from attractors.data.unpickling import read_torch
 from attractors.denoisers import unet_diffusers
-from attractors.denoisers.diffusers_folder import check_scheduler, hub_snapshot, read_config, weight_files
+from attractors.denoisers.diffusers_folder import check_scheduler, parts_of, read_config, weight_files
 from attractors.denoisers.diffusion import Diffusion
 from attractors.denoisers.unet import UNet
 from attractors.settings.network import network_settings
@@ -141,9 +142,11 @@ def from_authors(path: str | Path) -> tuple[dict, dict, list[str]]:
 def _weights(unet: Path, notes: list[str]) -> dict:
     files, weights = weight_files(unet, "diffusion_pytorch_model"), {}
     for file in files:
+        with open(file, "rb") as opened:
+            refuse_pointer(opened.read(HEAD), file)
         try:
-            found: Any = load_file(file) if file.suffix == ".safetensors" else read_torch(file)
-            weights |= found
+            content: Any = load_file(file) if file.suffix == ".safetensors" else read_torch(file)
+            weights |= content
         except (SafetensorError, OSError, TypeError) as error:
             raise ValueError(f"{file}: {error}") from None
     if not weights or not all(isinstance(value, torch.Tensor) for value in weights.values()):
@@ -154,7 +157,10 @@ def _weights(unet: Path, notes: list[str]) -> dict:
         notes.append(f"weights are those of {files[0].name}, the only variant there")
     if half := sorted({str(value.dtype) for value in weights.values()} - {"torch.float32"}):
         notes.append(f"weights of {', '.join(half).replace('torch.', '')} are computed with in float32")
-    return {name: value.float() for name, value in weights.items()}
+    bare = unwrapped(weights)
+    if bare.keys() != weights.keys():
+        notes.append(f"the prefix of {min(weights)}, from torch.compile or DataParallel")
+    return {name: value.float() for name, value in bare.items()}
 
 
 def schedule_of(schedule: dict, source: object) -> tuple[dict, list[str]]:
@@ -185,9 +191,10 @@ def from_diffusers(folder: str | Path, image_size: tuple[int, int] | None = None
 
     image_size: (H, W), for a model whose configuration names none. Raises ValueError.
     """
-    folder, notes = hub_snapshot(Path(folder)), []
-    unet = folder / "unet" if (folder / "unet").is_dir() else folder
+    folder, unet, notes = parts_of(Path(folder))
     config = read_config(unet / "config.json")
+    if (name := config.get("_class_name", "UNet2DModel")) != "UNet2DModel":
+        raise ValueError(f"{unet / 'config.json'}: of a {str(name)[:80]}; UNet2DModel is read")
     try:
         settings, shape = unet_diffusers.settings_of(config, image_size)
         network_settings(settings | {"name": "unet"})
