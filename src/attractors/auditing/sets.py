@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attractors.data.images import Images, divided, open_images
-from attractors.data.pictures import files_in, holds_arrays, is_picture, members, natural, opened_zip, read_picture
+from attractors.data.images import Images, divided, kind_of_set, open_images
+from attractors.data.pictures import ALL, picture_names, read_picture
 from attractors.distances.scratch import Scratch
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ class ImageSet:
     ) -> None:
         self.path = "" if isinstance(source, np.ndarray) else str(source)
         self.images: Images | None = None
-        file = divided(source)[0] if self.path else None
-        zipped = bool(file and file.suffix.lower() == ".zip" and file.is_file() and not holds_arrays(file))
-        self.names = _pictures(file, zipped) if file and (file.is_dir() or zipped) else []
-        self._zip = zipfile.ZipFile(file) if file and zipped else None
+        file, name = divided(source) if self.path else (None, None)
+        kind = kind_of_set(file) if file else ""
+        self.names = picture_names(file, name == ALL) if file and kind in ("folder", "zip") else []
+        self._file, self._zip = file, zipfile.ZipFile(file) if file and kind == "zip" else None
         if file is None:
             self.images = Images(source[:count], f"{len(source[:count]):,} images in memory", own=True)
         elif not streamed or not self.names:
@@ -61,7 +61,7 @@ class ImageSet:
 
         if self.images is None:
             name = self.names[number]
-            source = io.BytesIO(self._zip.read(name)) if self._zip else Path(self.path) / name
+            source = io.BytesIO(self._zip.read(name)) if self._zip else Path(self._file or "") / name
             return read_picture(source, f"{self.path}/{name}")
         image = np.round(np.clip(self.images.array[number].transpose(1, 2, 0) / 2 + 0.5, 0, 1) * 255).astype(np.uint8)
         return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
@@ -87,13 +87,6 @@ class ImageSet:
                 if parts[-1].shape != parts[0].shape:
                     raise ValueError(f"{self.path}/{self.names[number]}: another size than before; --resize makes one")
             yield np.stack(parts)
-
-
-def _pictures(path: Path, zipped: bool) -> list[str]:
-    if not zipped:
-        return natural(name for name in files_in(path) if is_picture(name))
-    with opened_zip(path) as archive:
-        return natural(member.filename for member in members(archive) if is_picture(member.filename))
 
 
 def read_features(path: str | Path, count: int) -> np.ndarray:

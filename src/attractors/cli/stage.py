@@ -1,8 +1,10 @@
 """The command line of a stage: options from its settings, defaults from files, mistakes in one line."""
 
 import functools
+import io
 import os
 import re
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +62,9 @@ class Stage(click.Command):
         Raises click.BadParameter for a number that is not finite or beyond 64 bits, and click.ClickException for a bad
         file, a failed run, or too little memory or disk.
         """
+        for stream in (sys.stdout, sys.stderr):  # names of files may hold bytes that are no text
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         os.environ["OPENBLAS_NUM_THREADS"] = "1"  # where they are yet to be loaded
         threadpool_limits(1, user_api="blas")
         for name, value in context.params.items():

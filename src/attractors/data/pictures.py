@@ -182,6 +182,42 @@ def _arguments(tile: tuple) -> tuple:
     return tile[3] if isinstance(tile[3], tuple) else (tile[3],)
 
 
+def names_of(path: Path, kinds: dict[str, str], together: bool) -> list[str]:
+    """Return the names of the pictures of one set, in natural order.
+
+    kinds: of its files. together: take what looks like several sets as one. Raises ValueError where there are several
+    sets, and where a picture is there in two formats.
+    """
+    pictures = are_pictures(kinds)
+    stems = Counter(PurePosixPath(name).with_suffix("") for name in pictures)
+    for name, copies in stems.most_common(1):
+        if copies > 1:
+            counts = f"as which it would count {copies} times; leave one"
+            raise ValueError(f"{path}: holds {name} in {copies} formats, {counts}")
+    if not together:
+        check_one_set(path, pictures)
+    return pictures
+
+
+def picture_names(path: Path, together: bool = False) -> list[str]:
+    """Return the names of the pictures in a folder or a zip, in natural order, as `names_of`."""
+    if path.is_dir():
+        return names_of(path, of_folder(path), together)
+    with opened_zip(path) as archive:
+        return names_of(path, of_zip(path, archive)[0], together)
+
+
+def of_zip(path: Path, archive: zipfile.ZipFile) -> tuple[dict[str, str], dict[str, zipfile.ZipInfo]]:
+    """Return ({name: kind}, {name: member}) of the files in an open zip, as `by_kind`."""
+    files = {member.filename: member for member in members(archive)}
+
+    def head(name: str) -> bytes:
+        with archive.open(files[name]) as file:
+            return file.read(HEAD)
+
+    return by_kind(path, sorted(files), head), files
+
+
 def stacked(
     path: Path, kinds: dict[str, str], opened: Callable[[str], Path | io.BytesIO], count: int | None, together: bool
 ) -> tuple[np.ndarray, str, int]:
@@ -191,15 +227,10 @@ def stacked(
     None. together: take what looks like several sets as one. Raises ValueError where there are none, where sizes
     differ, and where there are several sets.
     """
-    pictures = are_pictures(kinds)
+    pictures = names_of(path, kinds, together)
     if not pictures:
         holds = f"; it holds {aside(kinds)}" if kinds else ""
         raise ValueError(f"{path}: no pictures ({', '.join(PICTURES[:5])}, ...) in it{holds}")
-    name, copies = Counter(PurePosixPath(name).with_suffix("") for name in pictures).most_common(1)[0]
-    if copies > 1:
-        raise ValueError(f"{path}: holds {name} in {copies} formats, as which it would count {copies} times; leave one")
-    if not together:
-        check_one_set(path, pictures)
     notes, arrays = Counter(), []
     for name in pictures[:count]:
         arrays.append(np.asarray(read_picture(opened(name), f"{path}/{name}", notes)))
@@ -270,14 +301,10 @@ def zip_holds(path: Path) -> str:
 def read_zip(path: Path, count: int | None, together: bool) -> tuple[np.ndarray, str, int]:
     """Return the pictures in a zip, as the dataset tools of StyleGAN and EDM write them: as `stacked`."""
     with opened_zip(path) as archive:
-        files = {member.filename: member for member in members(archive)}
-
-        def head(name: str) -> bytes:
-            with archive.open(files[name]) as file:
-                return file.read(HEAD)
+        kinds, files = of_zip(path, archive)
 
         def opened(name: str) -> io.BytesIO:
             check_unpacked(files[name], path)
             return io.BytesIO(archive.read(files[name]))
 
-        return stacked(path, by_kind(path, sorted(files), head), opened, count, together)
+        return stacked(path, kinds, opened, count, together)

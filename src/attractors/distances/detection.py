@@ -17,8 +17,11 @@ def classify(
 
     distance_to_training and distance_to_synthetic: [n] are the distances to the nearest image of S and to the nearest
     other sample of S'. A sample is memorized if the first is at most delta_m, else spurious if the second is at most
-    delta_s, and else generalized. memorized: [n] bool replaces Eq. 9 by another rule.
+    delta_s, and else generalized. memorized: [n] bool replaces Eq. 9 by another rule. Raises ValueError for a distance
+    that is NaN.
     """
+    if (unknown := np.isnan(distance_to_training) | np.isnan(distance_to_synthetic)).any():
+        raise ValueError(f"a distance of sample {int(unknown.argmax())} is NaN")
     if memorized is None:
         memorized = distance_to_training <= delta_m  # Eq. 9
     spurious = (distance_to_synthetic <= delta_s) & ~memorized  # Eq. 10

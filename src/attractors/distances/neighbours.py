@@ -1,5 +1,6 @@
 """Exact nearest neighbours under the Euclidean distance of features, which are pixels or an LPIPS embedding."""
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,6 +13,33 @@ SMALLEST, PARTS = 512, 8  # least references in a block; blocks in which a set i
 SPARE = 5  # candidates kept beyond k, to be ranked by their exact distances
 
 
+def plain_defaults(function: Callable) -> Callable:
+    """Return a function that computes in float32 on the CPU where it names neither, whatever torch's defaults are."""
+
+    @functools.wraps(function)
+    def called(*arguments: Any, **options: Any) -> Any:
+        dtype = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            if torch.get_default_device().type == "cpu":
+                return function(*arguments, **options)
+            with torch.device("cpu"):
+                return function(*arguments, **options)
+        finally:
+            torch.set_default_dtype(dtype)
+
+    return called
+
+
+def check_finite(features: Any, rows: int, name: str) -> None:
+    """Raise ValueError naming the first row of features that holds NaN or infinity. rows: how many are read at once."""
+    for start in range(0, len(features), rows):
+        bad = (~shifted(features, start, rows, 0).isfinite().all(1)).nonzero()
+        if len(bad):
+            raise ValueError(f"{name} {start + int(bad[0])} holds NaN or infinity, so that its distances are unknown")
+
+
+@plain_defaults
 @torch.inference_mode()
 def nearest(  # noqa: PLR0915
     queries: Any,
@@ -31,8 +59,8 @@ def nearest(  # noqa: PLR0915
     `squared` (LPIPS); ties go to the lower index. With self_excluded, queries and references are the same set, and
     number i is not a neighbour of number i, although other exact copies of it are. Where there are fewer than k
     references, the rest is inf with index -1. memory is the number of bytes for all intermediates. device is where to
-    compute; the default is where the queries are. Raises ValueError where torch computes float32 products in less than
-    full precision.
+    compute; the default is where the queries are. Raises ValueError where a row holds NaN or infinity, and where
+    torch computes float32 products in less than full precision.
 
     The candidates are the k + SPARE references with the least `lower_bounds`, and they are ranked by distances in
     float64. Every other reference is at least as far as the largest bound among the candidates. A query for which this
@@ -54,6 +82,9 @@ def nearest(  # noqa: PLR0915
     if self_excluded:  # smaller blocks: all but those on the diagonal are computed once instead of twice
         rows = columns = min(columns, max(SMALLEST, -(-m // (64 * PARTS)) * 64))
     keep = min(k + SPARE, m)
+    check_finite(queries, rows, "query")
+    if references is not queries:
+        check_finite(references, columns, "reference")
 
     # Distances do not change under a shift, but the bounds tighten.
     shift, norms = shifted(references, 0, columns, 0, device).mean(0), {}

@@ -9,7 +9,7 @@ import click
 import numpy as np
 import pandas as pd
 
-from attractors.arrays import read_arrays, write_arrays
+from attractors.arrays import read_arrays, read_record, write_arrays
 from attractors.cli.settings import ROOT, check_names
 from attractors.cli.stage import seed_option, stage
 from attractors.data.subsets import replicates, sizes
@@ -60,8 +60,10 @@ class Distances(NamedTuple):
 
 def read_run(path: Path) -> Distances:
     """Return the content of one file of neighbours. Raises ValueError naming the file unless `neighbours` wrote it."""
-    names = ("training_distances", "synthetic_distances", "training_spacing")
+    names = ["training_distances", "synthetic_distances", "training_spacing"]
+    names += ["training_second"] * bool(read_record(path).get("twins"))
     arrays, record = read_arrays(path, *names)
+    seconds = arrays.pop("training_second", None)  # to the second image that is not a twin of the nearest
     to_training, within, spacing = (arrays[name] for name in names)
     replicate = record.get("replicate", 0)
     if (
@@ -72,16 +74,16 @@ def read_run(path: Path) -> Distances:
         or [array.ndim for array in arrays.values()] != [2, 2, 1]
         or len(to_training) != len(within)
         or any(0 in array.shape or not array.min() >= 0 for array in arrays.values())
+        or (seconds is not None and seconds.shape != to_training.shape[:1])
     ):
         raise ValueError(f"{path}: not neighbours as neighbours.py writes them")
     if not (np.isfinite(to_training[:, 0]).all() and np.isfinite(within[:, 0]).all()):
         raise ValueError(f"{path}: distances that are not finite; S' needs at least two samples")
-    if not 0 < np.median(spacing) < np.inf:
-        raise ValueError(f"{path}: most images of S are copies of each other; S needs different ones")
     owner = np.full(len(within), replicate, np.int16)
     copied = np.full(len(within), -1, np.int8)
-    if to_training.shape[1] > 1:  # LPIPS is the square of a distance
-        metric = to_training if DISTANCES[record["distance"]] is None else np.sqrt(to_training)
+    pair = to_training if seconds is None else np.stack([to_training[:, 0], seconds], 1)
+    if pair.shape[1] > 1 and np.isfinite(pair[:, 1]).all():  # LPIPS is the square of a distance
+        metric = pair if DISTANCES[record["distance"]] is None else np.sqrt(pair)
         copied = is_memorized(distance_ratio(metric)).astype(np.int8)
     return Distances(record["size"], to_training[:, 0], within[:, 0], spacing, owner, copied)
 
@@ -98,9 +100,15 @@ def thresholds(
     """
     sizes, bounds = [run.size for run in runs], [run.bound for run in runs]
     chosen: Any = [None] * len(runs)
+    for value, run in zip(given, runs, strict=True):
+        if value is None and not 0 < run.bound < np.inf:
+            raise ValueError(
+                f"K = {run.size}: the images of S have no spacing, from which thresholds are chosen, since S holds one "
+                "image or copies of one; give --delta-m and --delta-s"
+            )
     if None in given:
         valleys = [
-            find_valley(found, bound, generator(seed, BOOTSTRAP, (stream << 32) | size))
+            find_valley(found, bound, generator(seed, BOOTSTRAP, (stream << 32) | size)) if 0 < bound < np.inf else None
             for size, found, bound in zip(sizes, distances, bounds, strict=True)
         ]
         chosen = choose(valleys, bounds)
@@ -108,7 +116,8 @@ def thresholds(
     for value, choice, run in zip(given, chosen, runs, strict=True):
         if isinstance(value, str):
             if run.copied.min() < 0:
-                raise ValueError(f"{value} at K = {run.size}: needs two neighbours of each sample (neighbours --k 2)")
+                wanted = "needs the distances to two different images of S (neighbours --k 2)"
+                raise ValueError(f"{value} at K = {run.size}: {wanted}")
             found.append(Threshold(equivalent_distance(run.to_training, run.copied == 1), value, run.bound))
         else:
             found.append(choice if value is None else Threshold(value, "given", run.bound))

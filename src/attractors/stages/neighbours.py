@@ -18,6 +18,7 @@ from attractors.distances.detection import DISTANCES
 from attractors.distances.lpips_embedding import BATCH, Embedding, read_embedding
 from attractors.distances.neighbours import nearest
 from attractors.distances.scratch import Scratch
+from attractors.distances.twins import TWINS, in_words, one_each, originals, spacing_of
 from attractors.files import file_hash
 from attractors.settings.neighbours import Neighbours
 
@@ -97,12 +98,24 @@ def main(
             lambda blocks: progress(blocks, label, "block"), squared=backbone is not None, device=device,
         )
 
+    def metric(distances: torch.Tensor) -> np.ndarray:  # LPIPS is the square of a distance
+        return (distances.sqrt() if backbone else distances).numpy()
+
     arrays = {}
     for name, references in (("training", s), ("synthetic", s_prime)):
         distances, indices = found(f"neighbours in {name} set", s_prime, references, k, name == "synthetic")
         arrays[f"{name}_distances"], arrays[f"{name}_indices"] = distances.numpy(), indices.numpy()
-    spacing, _ = found("spacing of training set", s, s, 1, True)
-    arrays["training_spacing"] = spacing[:, 0].numpy()
+    spacing, others = found("spacing of training set", s, s, TWINS + 1, True)
+    first = originals(metric(spacing), others.numpy())
+    arrays["training_spacing"] = spacing[:, 0].contiguous().numpy()
+    if largest := int(np.bincount(first).max()) - 1:
+        if largest > TWINS:
+            spacing, others = found("spacing of training set", s, s, largest + 1, True)
+        arrays["training_spacing"] = spacing_of(spacing.numpy(), others.numpy(), first)
+        distances, indices = found("second originals", s_prime, s, largest + 2, False)
+        arrays["training_second"] = one_each(distances.numpy(), indices.numpy(), first, 2)[:, 1]
+        arrays["training_originals"], record["twins"] = first, int((first != np.arange(len(first))).sum())
+        click.echo(f"S  {training}: {in_words(first)}")
     record |= {"distance": distance, "k": k, "size": len(s), "count": len(s_prime), "replicate": replicate}
     write_arrays(out, arrays, **record)
     click.echo(f"{out}: {k} neighbours of {len(s_prime):,} samples in {len(s):,} training images and in each other")

@@ -17,6 +17,7 @@ from attractors.denoisers.models import read_model
 from attractors.denoisers.networks import ExactNoise, LinearNoise
 from attractors.denoisers.samplers import sample_noise
 from attractors.distances.neighbours import nearest
+from attractors.distances.twins import TWINS, in_words, one_each, originals
 from attractors.files import file_hash
 from attractors.landscape.patterns import check_time
 from attractors.landscape.summaries import spectral_gap
@@ -37,7 +38,13 @@ STRIDE = 10  # steps between the times at which the posterior is evaluated
 def of_samples(s: np.ndarray, s_prime: np.ndarray, settings: Yardsticks, device: torch.device) -> Arrays:
     """Return the ratio of distances and the adaptive distance of every sample."""
     flat, queries = s.reshape(len(s), -1), s_prime.reshape(len(s_prime), -1)
-    distances = nearest(queries, flat, max(settings.nearest, 2), device=device)[0].cpu().numpy()
+    count = max(settings.nearest, 2)
+    first = originals(*(part.cpu().numpy() for part in nearest(flat, flat, TWINS + 1, True, device=device)))
+    columns = count * int(np.bincount(first).max())
+    distances, indices = (part.cpu().numpy() for part in nearest(queries, flat, columns, device=device))
+    if columns > count:
+        distances = one_each(distances, indices, first, count)
+        click.echo(f"S: {in_words(first)}")
     adaptive = adaptive_distance(distances, settings.nearest, settings.factor)
     return {"ratio": distance_ratio(distances).astype(np.float32), "adaptive": adaptive.astype(np.float32)}
 
