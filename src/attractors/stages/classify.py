@@ -63,8 +63,8 @@ def read_run(path: Path) -> Distances:
     names = ["training_distances", "synthetic_distances", "training_spacing"]
     names += ["training_second"] * bool(read_record(path).get("twins"))
     arrays, record = read_arrays(path, *names)
-    seconds = arrays.pop("training_second", None)  # to the second image that is not a twin of the nearest
-    to_training, within, spacing = (arrays[name] for name in names)
+    seconds = arrays.pop("training_second", None)  # to the nearest image that is no twin of the first
+    to_training, within, spacing = arrays.values()
     replicate = record.get("replicate", 0)
     if (
         record.get("distance") not in list(DISTANCES)
