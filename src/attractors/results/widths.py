@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from attractors.distances.detection import TYPES
+from attractors.results.comparison import counts_of
 from attractors.results.replicates import RESAMPLES, dispersion, drawn, interval, quantities
 
 MOVING = ("spurious_peak_K", "half_memorized_K")
@@ -37,13 +37,7 @@ def widths_table(
     means that K grows as parameters^a.
     """
     names = sorted(parameters, key=parameters.__getitem__)
-    counts = {
-        name: [
-            np.rint(part[list(TYPES)].to_numpy() * part[["count"]].to_numpy()).astype(np.int64)
-            for _, part in single[name].groupby("K")
-        ]
-        for name in names
-    }
+    counts = {name: counts_of(single[name]) for name in names}
     phi = dispersion([part for name in names for part in counts[name]])
     rows: list[dict[str, Any]] = []
     centre: dict[str, list[float]] = {key: [] for key in MOVING}
