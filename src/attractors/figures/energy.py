@@ -104,8 +104,11 @@ def main(name: str, metrics: str, plotted: str, outs: tuple[str, ...]) -> None:
         axis.set_title(f"{name}, reference {reference}")
     if control is not None:
         axes[0, 0].plot([], [], "s--", ms=3, lw=0.8, mfc="none", color="black", label="exact denoiser")
-    bands = "bars: 95% interval of the mean\nbands: one standard deviation"
-    axes[0, 0].legend(fontsize=7, title_fontsize=7, title=bands)
+    bands = "bars: 95% interval of the mean; bands: one standard deviation, cut where they are wider than all bars"
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, title=bands)
+    reach = (table.gap.abs() + (table["quantile"] * table.gap_se).fillna(0)).max()
+    if reach > 0:
+        axes[0, 0].set_ylim(-1.1 * reach, 1.1 * reach)
     axes[0, 0].set_ylabel(f"energy u above training images, t = {table.t0[0]}\nlower is more stable")
     figure.supxlabel("training set size K")
     write_csv(plotted, wide(table[table.reference == references[0]], ["gap", "gap_std", "gap_se"]))
