@@ -101,7 +101,7 @@ def main(name: str, metrics: str, plotted: str, outs: tuple[str, ...]) -> None:
         found = None if control is None else control[control.reference == reference]
         alone = None if single is None else single[single.reference == reference]
         draw(axis, table[table.reference == reference], alone, found)
-        axis.set_title(f"{name}, reference {reference}")
+        axis.set(title=f"{name}, reference {reference}", xlabel="training set size K")
     if control is not None:
         axes[0, 0].plot([], [], "s--", ms=3, lw=0.8, mfc="none", color="black", label="exact denoiser")
     bands = "bars: 95% interval of the mean; bands: one standard deviation, cut where they are wider than all bars"
@@ -110,7 +110,6 @@ def main(name: str, metrics: str, plotted: str, outs: tuple[str, ...]) -> None:
     if reach > 0:
         axes[0, 0].set_ylim(-1.1 * reach, 1.1 * reach)
     axes[0, 0].set_ylabel(f"energy u above training images, t = {table.t0[0]}\nlower is more stable")
-    figure.supxlabel("training set size K")
     write_csv(plotted, wide(table[table.reference == references[0]], ["gap", "gap_std", "gap_se"]))
     click.echo(f"{save(figure, outs)}: energy gaps at {table.K.nunique()} sizes with {len(references)} references")
 
