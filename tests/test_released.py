@@ -1,5 +1,6 @@
 """Released models: from a hub to the model of a run through the hub's own client, and the ways in which it fails."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -175,6 +176,15 @@ def test_another_width_another_kind_and_an_untrained_network_are_refused(hub, tm
     hub.repositories[NAME]["4.pt"] = checkpoint(new_model(NETWORK, {}, SHAPE, 0, images()).network, train_size=K)
     assert "4.pt: takes pure noise for something else" in fetch(tmp_path).output
     assert fetch(tmp_path, "--no-check").exit_code == 0
+
+
+def test_a_full_disk_is_one_line_with_the_words_of_the_system(hub, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "cache"))
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", full)
+    assert fetch(tmp_path).output == f"Error: {tmp_path / 'cache'}: No space left on device\n"
+    assert not (tmp_path / "m.safetensors").exists()
 
 
 def test_without_the_client_one_line_says_how_to_install_it(tmp_path, hub, monkeypatch):
