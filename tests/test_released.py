@@ -222,7 +222,7 @@ def test_scale_makes_the_sizes_of_a_sweep_those_of_the_repository(tmp_path):
 
 @pytest.mark.parametrize(("count", "size"), [(60_000, 2), (60_000, 21_379), (50_000, 7310), (126_227, 4896), (10, 7)])
 def test_the_training_set_is_that_of_random_split_over_the_order_of_the_dataset(count, size):
-    lengths = [size, size, count - 2 * size]  # training, validation and the rest, as the authors ask; it may be negative
+    lengths = [size, size, count - 2 * size]  # training, validation and the rest, which may be negative
     split = torch.utils.data.random_split(range(count), lengths, torch.Generator().manual_seed(3407))
     assert list(split[0].indices) == nested_order(count)[:size].tolist()
 
