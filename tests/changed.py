@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SLOW = ("acceleration", "basin", "benchmarks", "checkpoints", "commands", "cuda", "fan_out", "foreign", "hostile",
+SLOW = ("acceleration", "basin", "benchmarks", "checkpoints", "cuda", "fan_out", "foreign", "hostile",
         "patterns", "pipeline", "platforms", "properties", "report", "report_browser", "reproducible",
         "simulated_cuda", "stable_diffusion", "tutorial", "unet", "yardsticks")
 
