@@ -90,7 +90,7 @@ def effect(claim):
     return f"{effect} ({low} to {high})"
 
 
-def tested(claims, pattern):
+def statement(claims, pattern):
     cells = [f"{effect(claim)}: {claim.verdict}" for name, claim in claims.items() if re.search(pattern, name)]
     return cells[0] if cells else "not tested"
 
@@ -105,7 +105,7 @@ def results():
         "Largest spurious fraction (95% interval)": [ranged(known["peak"][name], "spurious") for name in SETS],
         "K of that fraction": [f"{known['peak'][name].K:.0f}" for name in SETS],
         "Generalized at the largest K": [f"{known[name].generalized.iloc[-1]:.1%}" for name in SETS],
-    } | {words: [tested(known["claims"][name], pattern) for name in SETS] for words, pattern in STATEMENTS.items()}
+    } | {words: [statement(known["claims"][name], pattern) for name in SETS] for words, pattern in STATEMENTS.items()}
     lines = [row(label, *values) for label, values in cells.items()]
     ruled = {name: any(hasattr(claim, "low_95") for claim in rows.values()) for name, rows in known["claims"].items()}
     earlier = "*Intervals and verdicts on MNIST and Fashion-MNIST are by an earlier rule, which makes them too narrow.*"
