@@ -135,8 +135,7 @@ def test_a_threshold_changes_nothing_that_reads_a_model(graph, scale):
 
     None of these stages may take a GPU.
     """
-    before, _ = graph(scale)
-    stages = pipeline()
+    before, stages = graph(scale)[0], pipeline()
     sections = (SWEEP | STUDY | ALONE).items()
     read = {name for name, kinds in sections if any("delta_m" in kind.model_fields for kind in kinds)}
     assert read == {"classify"}
@@ -145,13 +144,8 @@ def test_a_threshold_changes_nothing_that_reads_a_model(graph, scale):
         reached |= more
     kinds = {stage.split("@")[0] for stage in reached}
     assert {"classify", "join", "clusters", "figure_transition", "figure_basin", "report"} <= kinds
-    assert {kind for kind in kinds if not kind.startswith("figure_")} == {
-        "classify",
-        "join",
-        "clusters",
-        "claims",
-        "report",
-    }
+    others = {kind for kind in kinds if not kind.startswith("figure_")}
+    assert others == {"classify", "join", "clusters", "claims", "report"}
     for kind in kinds:
         entry = stages[kind].get("do", stages[kind])
         models = [dep for dep in entry["deps"] if dep.startswith("models/") and not dep.startswith("models/lpips/")]

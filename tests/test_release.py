@@ -79,10 +79,8 @@ def test_a_clone_pulls_the_bytes_of_the_lock_from_a_folder_and_from_a_static_hos
         urls = [str(tmp_path / "out"), f"http://127.0.0.1:{server.server_port}"]
         for number, url in enumerate(urls):
             clone = pulled(repository, tmp_path / f"clone{number}", url)
-            assert {path.name: path.read_text() for path in (clone / "numbers").iterdir()} == {
-                "1": "1" * 9,
-                "2": "2" * 9,
-            }
+            numbers = {path.name: path.read_text() for path in (clone / "numbers").iterdir()}
+            assert numbers == {"1": "1" * 9, "2": "2" * 9}
             assert not (clone / "picture").exists()
         server.shutdown()
 

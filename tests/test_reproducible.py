@@ -43,16 +43,8 @@ def run(folder, script, *arguments):
 
 
 def train_arguments(folder):
-    return [
-        "--sweep",
-        folder / "sweep.yaml",
-        "--subset",
-        folder / "digits.safetensors",
-        "--size",
-        4,
-        "--out",
-        "model.safetensors",
-    ]
+    inputs = ["--sweep", folder / "sweep.yaml", "--subset", folder / "digits.safetensors"]
+    return [*inputs, "--size", 4, "--out", "model.safetensors"]
 
 
 def pipeline(folder):

@@ -37,10 +37,10 @@ def requirements(path: Path = Path("requirements.txt")) -> list[str]:
     return ["dvc", *(match[0] for line in lines if (match := re.match(r"[\w.-]+", line)))]
 
 
-def snapshot(made: Container[str], ignored: Callable[[str], bool]) -> tuple[bytes, list[str]]:
+def snapshot(made: Container[str], repo: Any) -> tuple[bytes, list[str]]:
     """Return (this checkout as a tar file, the files in it that are not committed).
 
-    The tar file has all files that git tracks or would track, except those `ignored` by DVC, which no stage reads. made
+    The tar file has DVC's settings and all files that git tracks or would track and .dvcignore does not name. made
     contains what stages write, which does not count as uncommitted. Raises ValueError for a file that is too large to
     be source, and with what git says where it refuses, as in a repository that belongs to another user.
     """
@@ -52,7 +52,9 @@ def snapshot(made: Container[str], ignored: Callable[[str], bool]) -> tuple[byte
         return ended.stdout
 
     listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
-    files = [path for path in dict.fromkeys(listed) if path and os.path.lexists(path) and not ignored(path)]
+    ignored = repo.dvcignore.is_ignored_file  # of .dvc/ too
+    files = [path for path in dict.fromkeys(listed) if path and os.path.lexists(path)
+             and (path.startswith(".dvc/") or not ignored(os.path.join(repo.root_dir, path)))]
     if large := [path for path in files if os.path.getsize(path) > LARGE]:
         raise ValueError(f"{large[0]}: over {LARGE // 10**6} MB and not in .gitignore; workers get a copy of all else")
     buffer = io.BytesIO()
@@ -113,8 +115,7 @@ class Cluster:
             self.gpus = int("GPU" in ray.cluster_resources())
         made = {path for _, paths in graph.graph["all"].nodes(data="outputs") for path in paths}
         locks = own.by_file({name: {} for name in own.stages})
-        ignored = lambda path: repo.dvcignore.is_ignored_file(os.path.join(repo.root_dir, path))  # noqa: E731
-        content, self.uncommitted = snapshot(made | set(locks), ignored)
+        content, self.uncommitted = snapshot(made | set(locks), repo)
         self.snapshot = ray.put(content)
         self.board = ray.remote(num_cpus=0, max_restarts=-1)(remote_worker.Board).remote()
         self.perform = ray.remote(max_retries=3)(remote_worker.perform)

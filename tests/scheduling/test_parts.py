@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from pathlib import Path
@@ -12,7 +13,9 @@ import networkx
 import psutil
 import pytest
 from conftest import ROOT
+from dvc.repo import Repo
 from rich.console import Console
+from small_scale import git
 
 from scheduling.cluster import ClusterLane, snapshot
 from scheduling.display import Display
@@ -121,7 +124,24 @@ def test_what_git_refuses_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "none"))
     with pytest.raises(ValueError, match=r"^git ls-files: fatal: not a git repository: .*none'$"):
-        snapshot((), lambda path: False)
+        snapshot((), None)
+
+
+def test_workers_get_the_settings_of_dvc_and_what_git_and_dvcignore_do_not_leave_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    git(tmp_path, "init", "-q")
+    with Repo.init(str(tmp_path)) as repo:
+        for path in ("code.py", "results/object", "made", "scratch"):
+            Path(path).parent.mkdir(exist_ok=True)
+            Path(path).write_text("x")
+        Path(".dvcignore").write_text("/results/\n")
+        Path(".gitignore").write_text("/scratch\n")
+        content, uncommitted = snapshot({"made"}, repo)
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        names = set(archive.getnames())
+    assert {".dvc/config", ".dvcignore", "code.py", "made"} <= names
+    assert not names & {"results/object", "scratch"}
+    assert "code.py" in uncommitted and "made" not in uncommitted
 
 
 def test_last_line_of_a_log(tmp_path):
