@@ -319,3 +319,9 @@ def test_tables_of_many_sizes_are_one_download_with_every_row_and_evenly_spaced_
 )
 def test_percent(share, said):
     assert percent(share) == said
+
+
+@pytest.mark.parametrize(("share", "words"), [(0, "0%"), (8.7e-19, "0%"), (5e-5, "less than 0.01%"), (0.0143, "1.4%"),
+                                              (0.38086, "38.1%"), (1, "100%")])
+def test_shares_in_words_have_digits_that_mean_something(share, words):
+    assert percent(share) == words

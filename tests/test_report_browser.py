@@ -20,6 +20,7 @@ from attractors.arrays import write_arrays
 from attractors.distances.detection import TYPES, classify
 from attractors.report.explorer import GRID
 from attractors.results.joined import basin_table, energy_table, kinds
+from attractors.results.replicates import dispersion, fraction_interval
 from attractors.results.run import Run
 from attractors.tables import write_csv
 
@@ -212,6 +213,71 @@ def test_a_typed_distance_goes_to_the_nearest_step_and_the_field_says_which(page
     assert float(page.input_value("#value-m")) == GRID[np.abs(np.log(GRID / 0.5)).argmin()]
 
 
+def test_a_typed_distance_that_is_no_step_is_said_to_be_moved(page):
+    page.fill("#value-m", "0.5")
+    page.press("#value-m", "Tab")
+    settled(page)
+    assert page.text_content("#rounded") == "δ_m = 0.501187 is the nearest step to 0.5."
+
+
+def test_a_link_with_a_choice_shows_that_choice_in_a_fresh_browser(browser, run):
+    page, _ = opened(browser, run[0] / "report.html")
+    for size, slide in ((16, 1), (64, 2)):
+        page.locator("#slide").fill(str(slide))
+        page.fill("#value-m", "0.5")
+        page.press("#value-m", "Tab")
+        settled(page)
+        page.click("#link")
+        address, rows = page.url, shown(page)
+        assert address.endswith(f"#sweep=fake&K={size}&dm=0.501187")
+        fresh = browser.new_context(offline=True).new_page()
+        fresh.goto(address)
+        fresh.wait_for_selector("#table td", state="attached")
+        settled(fresh)
+        assert fresh.text_content("#readout").startswith(f"K = {size}:")
+        assert fresh.is_checked("#run-s") and not fresh.is_checked("#run-m")
+        np.testing.assert_array_equal(shown(fresh), rows)
+        np.testing.assert_array_equal(rows, counted(run[1], 0.501187, 0.35))
+        fresh.context.close()
+    page.context.close()
+
+
+def test_the_three_samples_are_of_the_types_that_stand_beside_them(page, run):
+    cards = page.locator("#three .sample").all_text_contents()
+    assert len(cards) == 3
+    for card, kind in zip(cards, TYPES, strict=True):
+        number, size = (int(re.search(pattern, card)[1]) for pattern in (r"sample (\d+)", r"K = (\d+)"))
+        assert kind in card
+        to_training, within = run[1][size]
+        assert TYPES[classify(to_training, within, 0.9, 0.35)[number]] == kind
+
+
+def test_bands_are_the_intervals_over_replicates_of_the_table(browser, run, tmp_path):
+    """The heights of the bands drawn are those of fraction_interval, with replicates that differ."""
+    folder = tmp_path / "run"
+    shutil.copytree(run[0], folder)
+    counts = {size: counted({size: pair}, 0.9, 0.35)[0] for size, pair in run[1].items()}
+    single = {size: np.array([part // 2 + [9, -9, 0], part - part // 2 - [9, -9, 0]]).clip(0)
+              for size, part in counts.items()}
+    write_csv(folder / "metrics/replicates/fractions/fake.csv", pd.DataFrame([
+        {"K": size, "replicate": number, "count": row.sum(), **dict(zip(TYPES, row / row.sum(), strict=True))}
+        for size, rows in single.items() for number, row in enumerate(rows)]))
+    phi = dispersion(list(single.values()))
+    assert phi.value > 1 and phi.degrees
+    write_report(folder, folder / "report.html")
+    page, _ = opened(browser, folder / "report.html", viewport={"width": 1200, "height": 900})
+    boxes = page.evaluate("""[...document.querySelectorAll("#fractions svg .mark-area path")]
+        .map(path => path.getAttribute("d").match(/-?[\\d.]+/g).map(Number))""")
+    for kind, numbers in enumerate(boxes):
+        points = np.array(numbers).reshape(-1, 2)
+        shares = 1 - points[:, 1] / 300  # the chart is 300 pixels high
+        expected = [fraction_interval(part[None], phi)[1:3] for part in counts.values()]
+        low, high = (np.array([ends[side][kind] for ends in expected]) for side in (0, 1))
+        np.testing.assert_allclose(np.sort(shares), np.sort(np.concatenate([low, high])), atol=2e-3)
+    assert len(boxes) == 3
+    page.context.close()
+
+
 def test_samples_beside_the_threshold_are_on_the_side_that_they_are_shown_on(page, run):
     drag(page, "m", 50)
     delta_m = float(page.input_value("#value-m"))
@@ -244,7 +310,7 @@ def test_what_is_known_of_the_sample_pointed_at_is_told_and_drawn(browser, run, 
     }""")
     assert cut == []
     for act in ("hover", "focus"):
-        card = page.locator(".sample").nth(2 if act == "hover" else 7)
+        card = page.locator(".samples .sample").nth(2 if act == "hover" else 7)
         getattr(card, act)()
         settled(page)
         number = int(re.search(r"sample (\d+)", card.text_content())[1])
