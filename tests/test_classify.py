@@ -113,6 +113,6 @@ def test_the_ratio_of_distances_takes_the_place_of_delta_m(run):
 def test_the_ratio_needs_two_neighbours(run):
     result = run("delta_m: ratio\n")
     assert result.exit_code == 1 and result.output.strip().endswith(
-        "needs two neighbours of each sample (neighbours --k 2)"
+        "needs the distances to two different images of S (neighbours --k 2)"
     )
     assert run("delta_s: ratio\n").exit_code == 2
