@@ -23,6 +23,7 @@ def fan_out(**options: Any) -> None:
     os.chdir(ROOT)
     check_checkout(ROOT)
     read_runs(ROOT / "runs.yaml")  # its words reach a shell
+    assert scheduling.callback is not None
     scheduling.callback(**options, **PROJECT)
 
 
