@@ -130,12 +130,13 @@ def test_what_git_refuses_is_one_line(tmp_path, monkeypatch):
 def test_workers_get_the_settings_of_dvc_and_what_git_and_dvcignore_do_not_leave_out(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     git(tmp_path, "init", "-q")
-    with Repo.init(str(tmp_path)) as repo:
-        for path in ("code.py", "results/object", "made", "scratch"):
-            Path(path).parent.mkdir(exist_ok=True)
-            Path(path).write_text("x")
-        Path(".dvcignore").write_text("/results/\n")
-        Path(".gitignore").write_text("/scratch\n")
+    Repo.init(str(tmp_path)).close()
+    for path in ("code.py", "results/object", "made", "scratch"):
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).write_text("x")
+    Path(".dvcignore").write_text("/results/\n")
+    Path(".gitignore").write_text("/scratch\n")
+    with Repo(str(tmp_path)) as repo:
         content, uncommitted = snapshot({"made"}, repo)
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         names = set(archive.getnames())
