@@ -96,7 +96,7 @@ def main(name: str, metrics: str, plotted: str, outs: tuple[str, ...]) -> None:
     table, control = run.needed("energy", name, "K", "reference", "gap"), run.control("energy", name)
     single = run.replicates("energy", name)
     references = sorted(table.reference.unique())
-    figure, axes = panels(1, len(references), 3 * len(references), 3.2, sharey=True)
+    figure, axes = panels(1, len(references), 3 * len(references), 3.7, sharey=True)
     for axis, reference in zip(axes[0], references, strict=True):
         found = None if control is None else control[control.reference == reference]
         alone = None if single is None else single[single.reference == reference]
