@@ -2,7 +2,9 @@
 
 import io
 import json
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +50,41 @@ def file(path: Path, content: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
+
+
+def sixteen_bits(path: Path) -> Path:
+    """A folder with a PNG in colour of 16 bits a channel, whose high bytes Pillow gives as RGB."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = zlib.compress((b"\0" + bytes(6 * 4)) * 4)
+    parts = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return file(path / "x" / "a.png", b"\x89PNG\r\n\x1a\n" + parts).parent
+
+
+def arrays(folder: Path, parts, save=np.save, suffix=".npy") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, part in enumerate(parts):
+        save(folder / f"{i}{suffix}", part)
+    return folder
+
+
+def both(folder: Path, one: str, other: str) -> Path:
+    """Two sets side by side in a folder."""
+    return pictures(pictures(folder, SAMPLES[:3], one), SAMPLES[:3], other)
+
+
+def png(array) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(array).save(content, "png")
+    return content.getvalue()
+
+
+def mixed(folder: Path) -> Path:
+    """Pictures of which some have another kind, another suffix, or none."""
+    for i, array in enumerate(SAMPLES[80:]):
+        file(folder / f"x{i:03d}{('', '.jfif')[i % 2]}", png(array))
+    return pictures(pictures(folder, SAMPLES[:40]), SAMPLES[40:80], "s{:03d}.ppm")
 
 
 def torch_file(path: Path, content) -> Path:
@@ -124,6 +161,13 @@ LAYOUTS = {
     "torch.save of images and labels": lambda p: (torch_file(p / "x.pt", (torch.from_numpy(SAMPLES),
                                                                            torch.zeros(120))), []),
     "torch.save of a list of images": lambda p: (torch_file(p / "x.pt", list(torch.from_numpy(SAMPLES))), []),
+    "a folder of .npz": lambda p: (arrays(p / "x", np.split(SAMPLES, 3), np.savez, ".npz"), []),
+    "a folder of .npy, a picture each": lambda p: (arrays(p / "x", SAMPLES.transpose(0, 3, 1, 2)), []),
+    "an .npz called .bin": lambda p: (npz(p / "x.npz", SAMPLES).rename(p / "x.bin"), []),
+    ".npy without a suffix": lambda p: (arrays(p, [SAMPLES]) and (p / "0.npy").rename(p / "y"), []),
+    "some .ppm and .jfif of PNG": lambda p: (mixed(p / "x"), []),
+    "two dots in a zip's names": lambda p: (zipped(p / "x.zip", [], *((f"a..b/wait...{i}.png", png(x))
+                                                                     for i, x in enumerate(SAMPLES))), []),
     "torch.save of batches": lambda p: (torch_file(p / "x.pt", list(torch.from_numpy(SAMPLES).split(50))), []),
 }
 
@@ -244,7 +288,27 @@ def test_a_file_that_is_read_is_not_overwritten(tmp_path, name):
 
 
 UNIT = (SAMPLES / 255).astype(np.float32)
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d" * 32 + b"\nsize 1\n"
+SIDES = {"generated and reference": ("generated/{}.png", "reference/{}.png"), "images and masks": ("images/{}.png",
+         "masks/m{}.png"), "step_1 and step_2": ("step_1/{}.png", "step_2/b{}.png"),
+         "A and B": ("A/{}.png", "B/b{}.png"),
+         "0_fake.png and 0_real.png": ("{}_real.png", "{}_fake.png"), ". and previews": ("{}.png", "previews/p{}.png"),
+         "3 files have namesakes in one and two": ("one/{}.png", "two/{}.png")}
 REFUSED = {
+    **{words: (lambda p, names=names: both(p / "x", *names), words) for words, names in SIDES.items()},
+    **{f"a pointer of git-lfs as {name}": (lambda p, name=name: file(p / name, POINTER), f"{name}: a Git LFS pointer")
+       for name in ("x", "x.npz", "x.npy", "x.pt", "x.zip", "x.safetensors")},
+    "a pointer among pictures": (lambda p: file(pictures(p / "x", SAMPLES[:2]) / "9.png", POINTER).parent, "git lfs"),
+    "16 bits in colour": (sixteen_bits, "more than 8 bits"),
+    "12 bits of .ppm": (lambda p: file(p / "x/a.ppm", b"P6 1 1 4095\n" + bytes(6)).parent, "more than 8 bits"),
+    "pictures of a kind that is not read": (lambda p: file(pictures(p / "x", SAMPLES[:2]) / "z.txt",
+                                                           b"\0\0\0\x1cftypavif").parent, "1 avif, first z.txt"),
+    "pictures and an array of images": (lambda p: npz(pictures(p / "x", SAMPLES[:2]) / "z.npz", SAMPLES).parent,
+                                        "holds 2 pictures and z.npz"),
+    "arrays of train and test": (lambda p: npz(npz(p / "x.npz", SAMPLES).rename(p / "train.npz").with_name("test.npz"),
+                                               SAMPLES).parent, "test.npz and train.npz, which are different sets"),
+    "checkpoints": (lambda p: torch_file(p / "2.pt", {"a.weight": torch.zeros(8, 3, 7, 7)}).parent, "weights of a net"),
+    "a pickle": (lambda p: file(p / "data_batch_1", b"\x80\x02}."), "attractors subset cifar10"),
     "floats in [0, 1]": (lambda p: npz(p / "x.npz", UNIT), "--range symmetric (-1, 1) or --range unit (0, 1)"),
     "floats about 0.5 wide": (lambda p: npz(p / "x.npz", UNIT - 0.5), "none is below -0.5"),
     "floats in [0, 255]": (lambda p: npz(p / "x.npz", UNIT * 255), "--range bytes"),
@@ -273,6 +337,32 @@ REFUSED = {
     "tensors of weights": (lambda p: torch_file(p / "x.pt", {"a": torch.zeros(9, 9, 9), "b": torch.zeros(9, 9, 9)}),
                            "2 arrays may be the images"),
 }
+
+
+def test_what_is_left_aside_is_counted_by_kind_and_sets_may_be_joined(tmp_path):
+    folder = both(tmp_path / "x", "one/{}.png", "two/{}.png")
+    for name, content in (("labels.json", b"{}"), ("log.txt", b"x"), ("more.txt", b"x")):
+        file(folder / name, content)
+    npz(folder / "stats.npz", mu=np.zeros(4), sigma=np.zeros((4, 4)))  # of FID: no images
+    said = open_images(f"{folder}:all").said
+    assert said.startswith("6 images") and "4 other files left aside: " in said
+    assert all(words in said for words in ("2 .txt", "1 .json", "1 .npz"))
+
+
+def test_the_first_picture_of_a_phone_s_jpeg_is_taken(tmp_path):
+    folder = pictures(tmp_path / "x", SAMPLES[:3], "{}.png")
+    second = Image.fromarray(SAMPLES[0, :4, :4])
+    for i in range(3):
+        Image.fromarray(SAMPLES[i]).save(folder / f"{i}.jpg", "MPO", save_all=True, append_images=[second], quality=100)
+        (folder / f"{i}.png").unlink()
+    images = open_images(folder)
+    assert "3 with a second picture behind it" in images.said and images.array.shape == (3, 3, 16, 16)
+
+
+def test_few_images_of_a_large_array_are_read_without_the_others(tmp_path):
+    path = tmp_path / "x.npy"
+    np.lib.format.open_memmap(path, "w+", np.uint8, (10**9, 16, 16, 3))[:60] = TRAINING  # sparse on disk
+    np.testing.assert_array_equal(read_images(path, 60), TRAINING.transpose(0, 3, 1, 2) / np.float32(127.5) - 1)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
