@@ -1,5 +1,6 @@
 """Arrays in the files that people bring: .npy and .npz of NumPy, and tensors of torch.save. No code in them is run."""
 
+import errno
 import gzip
 import io
 import math
@@ -27,15 +28,19 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, int, str]:
     return shape, dtype, file.tell() + math.prod(shape) * dtype.itemsize, "F" if columns else "C"
 
 
-def _array(file: IO[bytes], size: int, path: Path | None = None) -> np.ndarray:
-    """Return the array in an open .npy file of `size` bytes; that of the file `path` is mapped, and not read.
+def _array(file: IO[bytes], size: int, path: Path | None = None, count: int | None = None) -> np.ndarray:
+    """Return the array in an open .npy file of `size` bytes, or its first `count` rows.
 
-    Raises ValueError where the header announces another size.
+    That of the file `path` is mapped, and rows are read where `count` asks for some. Raises ValueError where the header
+    announces another size.
     """
     shape, dtype, announced, order = _header(file)
     if not dtype.hasobject and announced != size:  # objects are a pickle, which is refused below
         raise ValueError(f"{size} bytes, but its header announces {announced}")
     if path and not dtype.hasobject and 0 not in shape:
+        if count and order == "C" and len(shape) > 2 and count + 4 < shape[0]:  # 4: a few images stay apart from one
+            rows = (count + 4, *shape[1:])
+            return np.frombuffer(file.read(math.prod(rows) * dtype.itemsize), dtype).reshape(rows)
         return np.memmap(path, dtype, "r", file.tell(), shape, "F" if order == "F" else "C")
     file.seek(0)
     return np.lib.format.read_array(file, allow_pickle=False)
@@ -90,8 +95,8 @@ def _npz(file: IO[bytes], path: Path, name: str | None) -> tuple[np.ndarray, str
             return _array(member, arrays[chosen].file_size), chosen
 
 
-def read_numpy(path: Path, name: str | None = None) -> tuple[np.ndarray, str]:
-    """Return (the array of images, its name or "") in a .npy or .npz file.
+def read_numpy(path: Path, name: str | None = None, count: int | None = None) -> tuple[np.ndarray, str]:
+    """Return (the array of images, its name or "") in a .npy or .npz file; of .npy at least the first `count` images.
 
     name: which of several arrays; without one exactly one must be an array that can be images. Raises ValueError, and
     before a lie about sizes costs memory.
@@ -101,13 +106,13 @@ def read_numpy(path: Path, name: str | None = None) -> tuple[np.ndarray, str]:
             if file.read(2) == b"PK":
                 return _npz(file, path, name)
             file.seek(0)
-            return _array(file, path.stat().st_size, path), ""
+            return _array(file, path.stat().st_size, path, count), ""
     except UndecidedError as error:
         raise type(error)(f"{path}: {error}") from None
-    except MemoryError as error:
-        raise ValueError(f"{path}: too little memory to read it ({error})") from None
     except Exception as error:  # of a dozen kinds, by the library that finds out
         reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if isinstance(error, MemoryError) or getattr(error, "errno", 0) == errno.ENOMEM:
+            raise ValueError(f"{path}: too little memory to read it ({reason})") from None
         raise ValueError(f"{path}: not an .npy or .npz file of plain numbers ({reason})") from None
 
 

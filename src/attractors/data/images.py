@@ -217,11 +217,13 @@ def _own(path: Path, count: int | None) -> Images:
     return Images(as_images(first, path, record.get("maximum")), said, own=True)
 
 
-def _array_of(path: Path, kind: str, name: str | None = None) -> tuple[np.ndarray, str]:
-    """Return (the array of images in a file of one's own, its name or "")."""
+def _array_of(
+    path: Path, kind: str, name: str | None = None, count: int | None = None
+) -> tuple[np.ndarray, str]:
+    """Return (the array of images in a file of one's own, its name or ""); at least the first `count` images."""
     if kind == "idx":
         return read_idx(path)
-    return read_tensors(path, name) if kind == "torch" else read_numpy(path, name)
+    return read_tensors(path, name) if kind == "torch" else read_numpy(path, name, count)
 
 
 def _part(path: Path) -> Images | np.ndarray:
@@ -308,7 +310,7 @@ def open_images(path: str | Path, count: int | None = None, values: str | None =
         array, words, number = read_zip(path, count, together)
         check_count(path, number, count)
         return foreign(array, path, values, words, ordered=True)
-    array, words = _array_of(path, kind, name)
+    array, words = _array_of(path, kind, name, count)
     return foreign(array, path, values, words, count=count)
 
 

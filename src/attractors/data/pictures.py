@@ -151,11 +151,10 @@ def read_picture(source: Path | io.BytesIO, name: object, notes: Counter | None 
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(source, formats=FORMATS) as picture:
-                modes = [argument for tile in picture.tile for argument in _arguments(tile)]
-                if picture.mode.startswith(("I", "F")) or any(
-                    argument > 255 if type(argument) is int and picture.format == "PPM" else
-                    re.search(r";(12|16|32)|^[IF]", str(argument)) for argument in modes
-                ):
+                arguments = [argument for tile in picture.tile for argument in _arguments(tile)]
+                depths = [argument for argument in arguments if type(argument) is int and picture.format == "PPM"]
+                modes = [picture.mode, *(argument for argument in arguments if isinstance(argument, str))]
+                if max(depths, default=0) > 255 or any(re.search(r";(12|16|32)|^[IF]", mode) for mode in modes):
                     raise ValueError("more than 8 bits a channel")
                 if picture.mode not in MODES:
                     raise ValueError(f"its colours are {picture.mode}, whose RGB depends on a profile; save it as RGB")
@@ -164,7 +163,7 @@ def read_picture(source: Path | io.BytesIO, name: object, notes: Counter | None 
                     raise ValueError(f"an animation of {frames} frames, or as many pages")
                 notes["with a second picture behind it, of which the first is taken"] += frames > 1
                 turned = ImageOps.exif_transpose(picture)
-                notes["turned as EXIF says"] += turned.getexif() != picture.getexif()
+                notes["turned as EXIF says"] += picture.getexif().get(0x0112, 1) != 1
                 grey = picture.mode in ("1", "L", "LA", "La")
                 if turned.has_transparency_data:
                     turned = turned.convert("RGBA")
