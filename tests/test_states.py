@@ -146,6 +146,7 @@ def test_kinds_of_blends_are_found_and_random_images_are_none():
     xi = random.uniform(-1, 1, (20, 40))
     x = np.stack([xi[4] + 0.01, (xi[1] + xi[9]) / 2, xi[[2, 3, 17]].mean(0), random.uniform(-1, 1, 40)])
     assert [KINDS[code] for code in blend_kinds(x, xi, 0.2)] == ["training", "two", "three", "other"]
+    assert blend_kinds(x[:0], xi, 0.2).shape == (0,) and simplex_weights(x[:0], xi).weights.shape == (0, 20)
 
 
 def test_the_law_is_recovered_and_its_intervals_cover():

@@ -49,7 +49,7 @@ def main(
     state[~moving] = merge(ends[~moving], delta) if (~moving).any() else state[~moving]
     first = [int(np.flatnonzero(state == i)[0]) for i in range(state.max() + 1)]
     chosen = torch.from_numpy(ends[first[: settings.states]]).to(place)
-    group = max(1, settings.batch // chosen[:1].numel())
+    group = max(1, settings.batch // s[0].size)
     values = [largest_eigenvalues(step, x, settings.batch).cpu().numpy() for x in chosen.split(group) if len(x)]
     kinds = blend_kinds(ends[first], s, delta)
     stayed = np.linalg.norm((ends - starts).reshape(len(starts), -1), axis=1) <= delta

@@ -1,5 +1,6 @@
 """Samples as blends of training images: weights on the simplex by non-negative least squares."""
 
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,11 @@ class Blends(NamedTuple):
         return (self.weights >= LEAST).sum(1)
 
 
+def _rows(images: np.ndarray) -> np.ndarray:
+    """Return images: [n, ...] as rows of numbers: [n, P] float64, of which there may be none."""
+    return np.asarray(images, np.float64).reshape(len(images), int(np.prod(np.shape(images)[1:])))
+
+
 def simplex_weights(samples: np.ndarray, memories: np.ndarray) -> Blends:
     """Return `Blends` of samples: [n, ...] from memories: [K, ...], K >= 1.
 
@@ -28,7 +34,7 @@ def simplex_weights(samples: np.ndarray, memories: np.ndarray) -> Blends:
     squares of (|B v|^2 + (1 - sum v)^2) has its minimum at a multiple of w: for v = s w it is q / (1 + q) at the best
     s, which grows with q = |B w|^2.
     """
-    x, xi = (np.asarray(part, np.float64).reshape(len(part), -1) for part in (samples, memories))
+    x, xi = _rows(samples), _rows(memories)
     weights = np.empty((len(x), len(xi)))
     unit = max(np.abs(xi).max(), 1e-300) * np.sqrt(xi.shape[1])  # makes |B v| of order one
     target = np.append(np.zeros(xi.shape[1]), 1.0)
@@ -45,9 +51,7 @@ def blend_kinds(samples: np.ndarray, memories: np.ndarray, delta: float, nearest
     training images is `two`, and within delta of the triangle of three is `three`. The pairs and triples are those of
     the `nearest` largest weights of `simplex_weights` and of the nearest images, which makes the search short.
     """
-    from itertools import combinations
-
-    x, xi = (np.asarray(part, np.float64).reshape(len(part), -1) for part in (samples, memories))
+    x, xi = _rows(samples), _rows(memories)
     codes = np.full(len(x), KINDS.index("other"), np.int8)
     weights = simplex_weights(x, xi).weights
     for row, image in enumerate(x):
