@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from attractors.denoisers.models import new_model, read_model, write_model
+from attractors.states.controls import control_samples
 
 SHAPE, K = (2, 4, 5), 7
 MEMORIES = torch.rand(K, *SHAPE, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -93,3 +94,15 @@ def test_a_written_control_is_read_back(tmp_path):
         write_model(tmp_path / "m", model(**network).state_dict(), **record)
         x = states(100)
         assert torch.equal(read_model(tmp_path / "m")[0].denoised(x, 100), model(**network).denoised(x, 100))
+
+
+def test_samples_of_smoothed_images_scatter_about_a_memory_as_the_kernel_does():
+    """Whatever the sweep's own network predicts: distances are h sqrt(N), and sqrt(2) times that between samples."""
+    h, far = 0.1, torch.stack([torch.full(SHAPE, -0.8), torch.full(SHAPE, 0.8)])
+    network = {"name": "smoothed", "width": h, "kernel": "images"}
+    samples = control_samples(network, {"prediction": "velocity"}, far, 60, 500, 1).reshape(60, -1)
+    distances = np.linalg.norm(samples[:, None] - far.reshape(2, -1).numpy(), axis=2)
+    nearest, scale = distances.argmin(1), h * samples.shape[1] ** 0.5
+    pairs = [np.linalg.norm(samples[i] - samples[j]) for i in range(60) for j in range(i) if nearest[i] == nearest[j]]
+    assert distances.min(1).mean() == pytest.approx(scale, rel=0.1)
+    assert np.mean(pairs) == pytest.approx(2**0.5 * scale, rel=0.1)

@@ -21,11 +21,12 @@ def control_samples(
 ) -> np.ndarray:
     """Return `count` samples of a closed form by DDIM in `steps` steps: [n, C, H, W].
 
-    network, diffusion: sections of a sweep's file. memories: [K, C, H, W] on the device. Sample i starts at noise of
-    its own (`seed`, SAMPLING, i), the same for every network.
+    network, diffusion: sections of a sweep's file, of which `prediction` is not used, because closed forms predict the
+    noise. memories: [K, C, H, W] on the device. Sample i starts at noise of its own (`seed`, SAMPLING, i), the same for
+    every network.
     """
     shape = tuple(memories.shape[1:])
-    model = new_model(network, diffusion, shape, seed, memories.cpu()).to(memories.device)
+    model = new_model(network, {**diffusion, "prediction": "noise"}, shape, seed, memories.cpu()).to(memories.device)
     samples = np.empty((count, *shape), np.float32)
     for start in progress(range(0, count, batch)):
         rows = range(start, min(start + batch, count))
