@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from attractors.data.kinds import refuse_pointer
+from attractors.data.kinds import ARRAYS, PICTURES, refuse_pointer, suffix_of
 
 # Samplers of one and the same diffusion: each reads the same betas and prediction from its scheduler_config.json.
 KNOWN = (
@@ -89,8 +89,8 @@ def is_model(folder: Path) -> bool:
     weights = any(folder.glob("diffusion_pytorch_model*"))
     try:
         config = read_config(named)
-    except ValueError:
-        return weights
+    except ValueError:  # which a model's reader says better
+        return weights or not any(suffix_of(path.name) in (*PICTURES, *ARRAYS) for path in folder.iterdir())
     return weights or "block_out_channels" in config or str(config.get("_class_name", "")).startswith("UNet")
 
 

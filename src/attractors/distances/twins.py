@@ -3,6 +3,7 @@
 import numpy as np
 
 TWINS = 8  # near twins of one image that are looked for; exact ones are found however many they are
+SHARE = 0.25  # of S: where a larger group is near each other, the next image may be the odd one
 FAR = 3  # a near twin is so many times nearer than the next image: the factor of Yoon et al. 2023, within S
 
 
@@ -10,14 +11,15 @@ def originals(distances: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """Return for each image of S the lowest number among its twins and itself: [K] int64.
 
     distances, indices: [K, k] of the nearest other images of S, ascending, as `nearest` gives them; Euclidean. Exact
-    twins are at distance 0. The first j neighbours are near twins if they are FAR times nearer than the next one.
-    Twins of twins are twins.
+    twins are at distance 0. The first j neighbours are near twins if they are FAR times nearer than the next one, and
+    they and the image are at most a share SHARE of S. Twins of twins are twins.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     count, k = distances.shape
-    jump = (distances[:, :-1] < distances[:, 1:] / FAR) & np.isfinite(distances[:, 1:])
+    near = np.arange(2, k + 1) <= count * SHARE  # the size of a group whose next image is far
+    jump = (distances[:, :-1] < distances[:, 1:] / FAR) & np.isfinite(distances[:, 1:]) & near
     last = ((np.arange(k - 1) + 1) * jump).max(1, initial=0)
     linked = (distances == 0) | (np.arange(k) < last[:, None])
     row, rank = linked.nonzero()
