@@ -79,8 +79,8 @@ def chosen_files(names: Sequence[str], folder: Path, studies: Path) -> tuple[dic
         for sweep in SCALES.get(name, [name]):
             if sweep not in known | cases:
                 raise ValueError(
-                    f"{name}: neither a scale ({', '.join(SCALES)}) nor a sweep ({', '.join(sorted(known))}) "
-                    f"nor a case study ({', '.join(sorted(cases))})"
+                    f"{name}: neither a scale ({', '.join(SCALES)}) nor a sweep of sweeps/ nor a case study of prompts/"
+                    "; python src/main.py scale --help lists all names"
                 )
             chosen[sweep] = (cases | known)[sweep]
     if twins := sorted(one for one in chosen if one.lower() in [other.lower() for other in chosen if other != one]):
