@@ -811,6 +811,9 @@ def _(folder, _command):
     (folder / "prompts").mkdir()
     text = f"model: a/b\nprompts: {{'$({TOUCH})': {{type: memorized, prompt: b, source: x}}}}\n"
     put(folder / "prompts" / "x.yaml", text.encode())
+    (folder / "sweeps").mkdir()
+    for name in scale.SCALES["laptop"]:  # a study alone comes with the default sweeps
+        put(folder / "sweeps" / f"{name}.yaml", (scale.ROOT / "sweeps" / f"{name}.yaml").read_bytes())
     return scale, ["x"]
 
 
@@ -946,7 +949,7 @@ def _(folder, _command):
     return clusters, ["x", "--metrics", folder, "--data", folder, "--dataset", "s"]
 
 
-@case("command line: a ratio of NaN", "ratio is nan")
+@case("command line: a ratio of NaN", "a number above 0")
 def _(folder, _command):
     return sample, ["--model", folder / "m", "--ratio", "nan"]
 
@@ -984,7 +987,7 @@ def feed(case, folder):
     (folder / "in").mkdir()
     module, arguments = case.make(folder / "in", f"touch {canary}")
     if module is scale:
-        scale.runs_of.__defaults__ = (folder / "in" / "sweeps", folder / "in" / "prompts")
+        scale.ROOT = folder / "in"
     out = ["--out", str(folder / ("out.png" if "figures" in module.__name__ else "out"))]
     before, here = snapshot(folder), Path.cwd()
     limits = resource.getrlimit(resource.RLIMIT_AS)
@@ -1009,7 +1012,7 @@ def feed(case, folder):
 
 @pytest.fixture(autouse=True)
 def scales(monkeypatch):
-    monkeypatch.setattr(scale.runs_of, "__defaults__", scale.runs_of.__defaults__)
+    monkeypatch.setattr(scale, "ROOT", scale.ROOT)
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name[:60].encode("unicode_escape").decode() for case in CASES])
@@ -1037,7 +1040,7 @@ def main():
     print("| what is fed | exit code | what is said |\n|---|---|---|")
     for entry in CASES:
         with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(scale.runs_of, "__defaults__", scale.runs_of.__defaults__)
+            patch.setattr(scale, "ROOT", scale.ROOT)
             for name in ("_download", "_run"):
                 patch.setattr(datasets, name, mock.Mock(side_effect=ValueError("no network")))
             forge(entry, patch)

@@ -207,10 +207,11 @@ def lines_of(content: dict[str, Any]) -> Iterator[str]:
 def main(names: tuple[str, ...], out: str) -> None:
     """Write runs.yaml for NAMES: scales, sweeps or case studies."""
     try:
-        for path in chosen_files(names, ROOT / "sweeps", ROOT / "prompts")[0].values():
+        folders = ROOT / "sweeps", ROOT / "prompts"
+        for path in chosen_files(names, *folders)[0].values():
             for line in keep_to_repository(path):
                 click.echo(line)
-        content = runs_of(names)
+        content = runs_of(names, *folders)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="NAMES") from None
     lines = (f"# Written by: python src/main.py scale {' '.join(names)}", *lines_of(content))
