@@ -38,7 +38,7 @@ sample {SWEEP} --model model.safetensors --floor 8 --out samples.safetensors
 neighbours {SWEEP} --synthetic samples.safetensors --training subset.safetensors --size 4 --out 4.safetensors
 classify 4.safetensors --name mine --out results
 scale laptop --out runs.yaml
-settings --out settings
+inputs --out settings
 """.strip()
 
 

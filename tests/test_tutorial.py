@@ -47,10 +47,11 @@ def words(command):
 
 @pytest.mark.parametrize("command", [c for c in ALL if c.startswith(("python ", "attractors "))])
 def test_scripts_and_options_exist(command):
-    script, name, *arguments = words(re.sub("^attractors", "python src/main.py", command))[1:]
+    script, *rest = words(re.sub("^attractors", "python src/main.py", command))[1:]
     if script != "src/main.py":
         assert script == "-m" or (ROOT / script).is_file()
         return
+    name, *arguments = rest
     main = group.get_command(click.Context(group), name)
     main.make_parser(click.Context(main)).parse_args(arguments)  # raises for an option that it does not have
 
