@@ -171,7 +171,8 @@ def test_another_width_another_kind_and_an_untrained_network_are_refused(hub, tm
     shutil.rmtree(tmp_path / "cache")
     hub.repositories[NAME]["4.pt"] = b"PK not a checkpoint" * 99
     refused = fetch(tmp_path)
-    assert refused.exit_code == 1 and refused.output.count("\n") == 1 and "4.pt: not a file of torch.save" in refused.output
+    assert refused.exit_code == 1 and refused.output.count("\n") == 1
+    assert "4.pt: not a file of torch.save" in refused.output
     shutil.rmtree(tmp_path / "cache")
     hub.repositories[NAME]["4.pt"] = checkpoint(new_model(NETWORK, {}, SHAPE, 0, images()).network, train_size=K)
     assert "4.pt: takes pure noise for something else" in fetch(tmp_path).output
