@@ -25,6 +25,16 @@ def random():
     return torch.Generator().manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def same_folder():
+    """A test that leaves the process in another folder fails itself, instead of those that run after it."""
+    folder = Path.cwd()
+    yield
+    same = os.path.samefile(".", folder)
+    os.chdir(folder)
+    assert same
+
+
 def pytest_collection_modifyitems(items):
     """The longest file first, so that no worker waits for it at the end."""
     items.sort(key=lambda item: item.path.name != "test_simulated_cuda.py")

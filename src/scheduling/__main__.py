@@ -1,5 +1,6 @@
 """python -m scheduling [STAGES]: `dvc repro` with independent stages side by side, in any DVC repository."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -55,8 +56,8 @@ def main(**options: Any) -> None:
 
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     try:
-        os.chdir(Repo.find_root())
-        repro(**options)
+        with contextlib.chdir(Repo.find_root()):
+            repro(**options)
     except (DvcException, ValueError) as error:
         raise click.ClickException(str(error)) from None
 

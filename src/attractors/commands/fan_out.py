@@ -3,7 +3,7 @@
 The package `scheduling` does it; this command knows what it needs of this project.
 """
 
-import os
+import contextlib
 from typing import Any
 
 from attractors.cli.checkout import check_checkout
@@ -20,11 +20,11 @@ PROJECT = {
 
 def fan_out(**options: Any) -> None:
     """Bring stages of this checkout up to date; options: those of `scheduling`."""
-    os.chdir(ROOT)
     check_checkout(ROOT)
     read_runs(ROOT / "runs.yaml")  # its words reach a shell
     assert scheduling.callback is not None
-    scheduling.callback(**options, **PROJECT)
+    with contextlib.chdir(ROOT):
+        scheduling.callback(**options, **PROJECT)
 
 
 main = Stage(
