@@ -13,21 +13,15 @@ from torch import nn
 
 from attractors.denoisers.unet import Downsample
 
-RESIDUAL = {
-    "norm_1": "GroupNorm_0", "convolution_1": "Conv_0", "time": "Dense_0", "norm_2": "GroupNorm_1",
-    "convolution_2": "Conv_1", "shortcut": "NIN_0",
-}
+RESIDUAL = {"norm_1": "GroupNorm_0", "convolution_1": "Conv_0", "time": "Dense_0", "norm_2": "GroupNorm_1",
+            "convolution_2": "Conv_1", "shortcut": "NIN_0"}
 GROUPS = {
     "data": ("DataOptions", {"data_name": "mnist", "data_path": "../data", "results_path": "results"}),
-    "train": ("TrainOptions", {
-        "train_size": 500, "global_seed": 3407, "timesteps": 1000, "prediction_type": "epsilon",
-        "beta_schedule": "linear", "lr": 2e-4, "ema_decay": 0.9999,
-    }),
-    "model": ("ModelOptions", {
-        "image_size": 8, "in_channels": 1, "dim": 32, "dim_mults": (1, 2), "attn_resolutions": (4,),
-        "num_res_blocks": 1, "dropout": 0.1, "conditional": True, "resamp_with_conv": True,
-        "nonlinearity": "swish", "scale_by_sigma": False,
-    }),
+    "train": ("TrainOptions", {"train_size": 500, "global_seed": 3407, "timesteps": 1000, "prediction_type": "epsilon",
+                               "beta_schedule": "linear", "lr": 2e-4, "ema_decay": 0.9999}),
+    "model": ("ModelOptions", {"image_size": 8, "in_channels": 1, "dim": 32, "dim_mults": (1, 2),
+                               "attn_resolutions": (4,), "num_res_blocks": 1, "dropout": 0.1, "conditional": True,
+                               "resamp_with_conv": True, "nonlinearity": "swish", "scale_by_sigma": False}),
 }
 
 
@@ -73,10 +67,8 @@ def checkpoint(network, **changes):
         setattr(args, key, cls(**{option: value for option, value in changes.items() if option in values}))
     weights, file = named(network), io.BytesIO()
     optimiser = {"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"lr": 2e-4, "betas": (0.9, 0.999)}]}
-    content = {
-        "model": {f"module.{name}": value for name, value in weights.items()}, "ema": weights, "opt": optimiser,
-        "args": args, "iterations": 400_000,
-    }
+    content = {"model": {f"module.{name}": value for name, value in weights.items()}, "ema": weights, "opt": optimiser,
+               "args": args, "iterations": 400_000}
     with mock.patch.dict(sys.modules, parse_utils=module):
         torch.save(content, file)
     return file.getvalue()

@@ -75,9 +75,8 @@ def make_measurements(folder, found, name="fake"):
         write_arrays(folder / f"data/basin/{name}/{size}.safetensors", {**groups, **training, **basin}, size=size)
         energy = {"energy": random.normal(0, 1, (n, 2)), "training_energy": random.normal(0, 1, (2, 2))}
         energy["references"] = np.arange(2)
-        write_arrays(
-            folder / f"data/energy/{name}/{size}.safetensors", {**groups, **training, **energy}, size=size, t0=4
-        )
+        write_arrays(folder / f"data/energy/{name}/{size}.safetensors", {**groups, **training, **energy}, size=size,
+                     t0=4)
 
 
 def write_report(folder, out):

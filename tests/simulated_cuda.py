@@ -30,11 +30,10 @@ aten = torch.ops.aten
 CUDA, OWN = torch.device("cuda:0"), torch.device("privateuseone:0")  # as Python sees it, as C++ does
 SOURCE = "/src/"  # a wait is counted at the innermost line of a file with this in its path
 # Pointwise operators accept 0-dimensional CPU tensors beside CUDA tensors. So do these.
-TAKES_CPU_SCALARS = {
-    "aten::copy_", "aten::_to_copy", "aten::fill_.Tensor", "aten::masked_fill.Tensor", "aten::masked_fill_.Tensor",
-    "aten::where.self", "aten::index_fill.int_Tensor", "aten::index_fill_.int_Tensor", "aten::pow.Tensor_Tensor",
-    "aten::index_put_", "aten::index_put", "aten::_index_put_impl_",
-}
+TAKES_CPU_SCALARS = {"aten::copy_", "aten::_to_copy", "aten::fill_.Tensor", "aten::masked_fill.Tensor",
+                     "aten::masked_fill_.Tensor", "aten::where.self", "aten::index_fill.int_Tensor",
+                     "aten::index_fill_.int_Tensor", "aten::pow.Tensor_Tensor", "aten::index_put_", "aten::index_put",
+                     "aten::_index_put_impl_"}
 ACROSS = {"aten::copy_", "aten::_to_copy", "aten::set_.source_Tensor", "aten::_has_compatible_shallow_copy_type"}
 # These read a result on the host, which waits for the device until the result is there.
 WAITS = {
@@ -47,11 +46,10 @@ WAITS = {
 PRODUCTS = {"mm", "bmm", "addmm", "baddbmm", "baddbmm_", "addmm_", "_scaled_dot_product_flash_attention_for_cpu"}
 CONVOLUTIONS = {"convolution", "convolution_backward"}
 # Operators that raise under torch.use_deterministic_algorithms(True) on CUDA, as its documentation lists them.
-NOT_DETERMINISTIC = {
-    "median.dim", "nanmedian.dim", "histc", "kthvalue", "max_pool2d_with_indices_backward", "put_",
-    "adaptive_avg_pool2d_backward", "upsample_bilinear2d_backward", "upsample_bicubic2d_backward",
-    "reflection_pad2d_backward", "replication_pad2d_backward", "grid_sampler_2d_backward", "nll_loss2d_forward",
-}
+NOT_DETERMINISTIC = {"median.dim", "nanmedian.dim", "histc", "kthvalue", "max_pool2d_with_indices_backward", "put_",
+                     "adaptive_avg_pool2d_backward", "upsample_bilinear2d_backward", "upsample_bicubic2d_backward",
+                     "reflection_pad2d_backward", "replication_pad2d_backward", "grid_sampler_2d_backward",
+                     "nll_loss2d_forward"}
 
 
 class SimulatedTensor(torch.Tensor):
@@ -64,10 +62,9 @@ class SimulatedTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls, held, requires_grad=False):
-        self = torch.Tensor._make_wrapper_subclass(
-            cls, held.size(), strides=held.stride(), storage_offset=held.storage_offset(), dtype=held.dtype,
-            layout=held.layout, device=OWN, requires_grad=requires_grad,
-        )
+        self = torch.Tensor._make_wrapper_subclass(cls, held.size(), strides=held.stride(),
+                                                   storage_offset=held.storage_offset(), dtype=held.dtype,
+                                                   layout=held.layout, device=OWN, requires_grad=requires_grad)
         self.held = held
         return self
 
@@ -322,11 +319,8 @@ def dispatch(function, args, kwargs):  # noqa: PLR0911, PLR0912 (one kind of ope
         result = function(*tree_map(held, args), **tree_map(held, kwargs))
     if to_host or (name == "aten::copy_" and not isinstance(args[0], SimulatedTensor)):
         return args[0] if name == "aten::copy_" else result
-    mutated = [
-        given
-        for entry, given in zip(function._schema.arguments, args, strict=False)
-        if entry.alias_info is not None and entry.alias_info.is_write
-    ]
+    mutated = [given for entry, given in zip(function._schema.arguments, args, strict=False)
+               if entry.alias_info is not None and entry.alias_info.is_write]
     mutated += [kwargs[e.name] for e in function._schema.arguments if e.kwarg_only and e.is_out and e.name in kwargs]
     if mutated and len(function._schema.returns) == 1 and not isinstance(result, list | tuple):
         if result.shape != mutated[0].shape or result.stride() != mutated[0].stride():
@@ -360,9 +354,8 @@ def attention(original):
             LOG.operators["fused attention"] += 1
             if attn_mask is not None and attn_mask.dtype == torch.bool:
                 attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill(~attn_mask, -torch.inf)
-            return aten._scaled_dot_product_flash_attention_for_cpu(
-                query, key, value, dropout_p, is_causal, attn_mask=attn_mask
-            )[0]
+            return aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, dropout_p, is_causal,
+                                                                    attn_mask=attn_mask)[0]
         LOG.operators["plain attention"] += 1
         return aten._scaled_dot_product_attention_math(query, key, value, attn_mask, dropout_p, is_causal)[0]
 
@@ -462,9 +455,8 @@ def simulated_cuda(free=2**30, rounding=False):
     torch._C._ensureCUDADeviceGuardSet()  # C++ asks for the streams and devices of any tensor that says cuda
     become_accelerator()
     torch._C._set_only_lift_cpu_tensors(True)
-    properties = SimpleNamespace(
-        name="simulated", major=8, minor=0, total_memory=free * 2, multi_processor_count=108, warp_size=32
-    )
+    properties = SimpleNamespace(name="simulated", major=8, minor=0, total_memory=free * 2, multi_processor_count=108,
+                                 warp_size=32)
     LOG.clear()
     LOG.rounding = rounding
     cuda = {

@@ -100,12 +100,8 @@ def test_three_processes_of_torchrun_train_the_model_of_one(size, small_run, tmp
     assert alone.exit_code == 0, alone.output
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "3", "--standalone"]
     script = Path(stage.__file__).parents[2] / "main.py"
-    done = subprocess.run(
-        [*command, str(script), "train", *arguments, str(tmp_path / "together")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = subprocess.run([*command, str(script), "train", *arguments, str(tmp_path / "together")], capture_output=True,
+                          text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("parameters after 30 steps") == 1
     (one, record), (three, other) = (read_arrays(tmp_path / name) for name in ("alone", "together"))
@@ -121,14 +117,11 @@ def randomised():
     return network.eval()
 
 
-@pytest.mark.parametrize(
-    ("acceleration", "tolerance"),
-    [
-        (Acceleration("bfloat16"), 0.02),
-        (Acceleration(channels_last=True), 1e-5),
-        (Acceleration("bfloat16", True), 0.02),
-    ],
-)
+@pytest.mark.parametrize(("acceleration", "tolerance"), [
+    (Acceleration("bfloat16"), 0.02),
+    (Acceleration(channels_last=True), 1e-5),
+    (Acceleration("bfloat16", True), 0.02),
+])
 def test_an_accelerated_network_computes_nearly_the_same_in_float32_with_the_same_weights(acceleration, tolerance):
     x, t = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 10, 500, 999])
     plain, fast = randomised(), accelerate(randomised(), acceleration)
@@ -169,10 +162,8 @@ print(chosen(torch.device("cuda"), compile=None).precision)
 def test_what_cuda_takes_by_default_can_be_asked_in_a_fresh_process():
     """In this process other modules may have imported what the function needs; in a stage's process none has."""
     source = Path(stage.__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", CHOICE], env=os.environ | {"PYTHONPATH": str(source)}, capture_output=True, text=True,
-        check=False,
-    )
+    done = subprocess.run([sys.executable, "-c", CHOICE], env=os.environ | {"PYTHONPATH": str(source)},
+                          capture_output=True, text=True, check=False)
     assert done.stdout == "tf32\n", done.stderr
 
 

@@ -60,15 +60,12 @@ def test_density_of_eq_4_integrates_to_one():
 @pytest.mark.parametrize("beta", [0.3, 3.0, 30.0])
 def test_gradient_hessian_and_score_equal_finite_differences(beta):
     x, memories = points(5, 3), points(7, 3, seed=1)
-    np.testing.assert_allclose(
-        gradient(x, memories, beta), differences(lambda y: energy(y, memories, beta), x), atol=1e-7
-    )
-    np.testing.assert_allclose(
-        hessian(x, memories, beta), differences(lambda y: gradient(y, memories, beta), x), atol=1e-6
-    )
-    np.testing.assert_allclose(
-        score(x, memories, beta), differences(lambda y: log_density(y, memories, beta), x), atol=1e-6
-    )
+    np.testing.assert_allclose(gradient(x, memories, beta), differences(lambda y: energy(y, memories, beta), x),
+                               atol=1e-7)
+    np.testing.assert_allclose(hessian(x, memories, beta), differences(lambda y: gradient(y, memories, beta), x),
+                               atol=1e-6)
+    np.testing.assert_allclose(score(x, memories, beta), differences(lambda y: log_density(y, memories, beta), x),
+                               atol=1e-6)
 
 
 def test_a_single_memory_has_the_energy_of_a_parabola_at_any_beta():
@@ -131,10 +128,8 @@ def test_minima_of_nine_memories_equal_those_of_a_fine_grid_polished_by_bfgs(t):
     shifts = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j]
     lower = np.all([inner < E[1 + i : n - 1 + i, 1 + j : n - 1 + j] for i, j in shifts], axis=0)
     of_one = lambda y: energy(y[None], memories, beta)[0], lambda y: gradient(y[None], memories, beta)[0]
-    polished = [
-        minimize(of_one[0], place, jac=of_one[1], method="BFGS", options={"gtol": 1e-10}).x
-        for place in grid[1:-1, 1:-1][lower]
-    ]
+    polished = [minimize(of_one[0], place, jac=of_one[1], method="BFGS", options={"gtol": 1e-10}).x
+                for place in grid[1:-1, 1:-1][lower]]
     expected = np.unique(np.round(polished, 5), axis=0)
     minima, shared = exact_attractors(memories, beta, np.zeros((1, 2)))
     assert len(minima) == len(expected)
@@ -169,12 +164,8 @@ def test_descent_leaves_the_saddle_between_two_memories_that_just_separate():
 
 def test_a_start_on_a_saddle_reaches_no_minimum():
     beta, memories = 3.0, np.array([[-1.0, 0.0], [1.0, 0.0]])
-    minima, index = local_minima(
-        np.zeros((1, 2)),
-        lambda x: gradient(x, memories, beta),
-        lambda x: hessian(x, memories, beta),
-        (2 * beta) ** -0.5,
-    )
+    minima, index = local_minima(np.zeros((1, 2)), lambda x: gradient(x, memories, beta),
+                                 lambda x: hessian(x, memories, beta), (2 * beta) ** -0.5)
     assert len(minima) == 0
     assert index.tolist() == [-1]
 
@@ -212,9 +203,8 @@ def test_circle_at_beta_1e6_equals_arbitrary_precision_and_the_parabola():
 
 def test_circle_gradient_of_eq_17_and_score_of_eq_18_times_beta_equal_finite_differences():
     R, x, beta = np.array([[0.2], [0.9], [1.6]]), points(6), 4.0
-    np.testing.assert_allclose(
-        circle_gradient(R[:, 0], beta), differences(lambda r: circle_energy(r[:, 0], beta), R)[:, 0], atol=1e-8
-    )
+    np.testing.assert_allclose(circle_gradient(R[:, 0], beta),
+                               differences(lambda r: circle_energy(r[:, 0], beta), R)[:, 0], atol=1e-8)
     log_p = differences(lambda y: -beta * circle_energy(np.linalg.norm(y, axis=1), beta), x)
     np.testing.assert_allclose(circle_score(x, beta), log_p, atol=1e-8)
     assert (circle_score(np.zeros((1, 2)), beta) == 0).all()

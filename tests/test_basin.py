@@ -55,9 +55,8 @@ def literal_critical_time(model, x, random, *, delta_d, delta_p, trials, steps, 
     return t_c, radius, tried
 
 
-@pytest.mark.parametrize(
-    "model, delta_d", [(exact_model(images(12)), 0.8), (learned_model(), 2.0)], ids=["exact", "mlp"]
-)
+@pytest.mark.parametrize("model, delta_d", [(exact_model(images(12)), 0.8), (learned_model(), 2.0)],
+                         ids=["exact", "mlp"])
 def test_alg_1_equals_its_literal_transcription(model, delta_d):
     patterns, settings = torch.cat([images(6), images(6, seed=1)]), SEARCH | {"delta_d": delta_d, "stride": 10}
     indices = [7, 3, 2**40, 0, 11, 5, 100, 101, 102, 103, 104, 105]

@@ -53,10 +53,8 @@ def test_broadcast_feature_maps_give_the_squared_distance_of_embeddings(backbone
 def test_batch_global_search_finds_the_critical_times_of_each_pattern_with_more_evaluations():
     betas = linear_betas(200, 1e-3, 5e-2)
     model = Diffusion(ExactNoise(SHAPE, torch.cumprod(1 - betas, 0), images(12)), betas).eval()
-    patterns, search = (
-        torch.cat([images(6), images(6, seed=1)]),
-        {"delta_d": 0.8, "trials": 5, "steps": 4, "stride": 10},
-    )
+    patterns, search = (torch.cat([images(6), images(6, seed=1)]),
+                        {"delta_d": 0.8, "trials": 5, "steps": 4, "stride": 10})
     found = critical_times(model, patterns, range(12), 3407, **search)
     t_c, used = transcriptions.batch_global_search(model, patterns, range(12), 3407, **search)
     assert torch.equal(t_c, found.t_c)
@@ -116,9 +114,8 @@ def test_without_a_gpu_one_line_says_so_and_how_to_try_the_script(tmp_path, monk
     monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda mode: None)
     done = CliRunner().invoke(gpu.main, ["--out", str(tmp_path / "gpu.json")])
     assert done.exit_code == 1
-    assert re.fullmatch(
-        r'Error: --device cuda: .+; to try this on a CPU: make gpu ARGS="--device cpu .+\n', done.output
-    )
+    assert re.fullmatch(r'Error: --device cuda: .+; to try this on a CPU: make gpu ARGS="--device cpu .+\n',
+                        done.output)
     assert not (tmp_path / "gpu.json").exists()
 
 
@@ -137,10 +134,7 @@ def test_the_schedule_counts_every_stage_of_a_model_that_takes_a_device():
     import schedule
 
     stages = schedule.read_yaml(schedule.ROOT / "models/dvc.yaml")["stages"]
-    kinds = [
-        name for name, stage in stages.items()
-        if stage.get("foreach") == "${runs}" and stage["do"]["meta"]["gpu"]
-    ]
+    kinds = [name for name, stage in stages.items() if stage.get("foreach") == "${runs}" and stage["do"]["meta"]["gpu"]]
     assert {"train", "sample", "yardsticks"} <= set(kinds)
     runs = {"cifar10-128-2000": {"sweep": "cifar10-128", "dataset": "cifar10", "size": 2000}}
     seconds = {kind: schedule.seconds_of(f"{kind}@cifar10-128-2000", runs, 64) for kind in kinds}

@@ -85,10 +85,8 @@ def test_sampling_killed_three_times_ends_with_the_bytes_of_an_undisturbed_run(t
     model = new_model(network, {"steps": 300}, (1, 4, 4), 3, torch.zeros(2, 1, 4, 4))
     torch.manual_seed(0)
     torch.nn.init.normal_(model.network.output.weight)
-    write_model(
-        tmp_path / "m.safetensors", model.state_dict(), network=network, diffusion={"steps": 300},
-        image_shape=[1, 4, 4], size=50, seed=3,
-    )
+    write_model(tmp_path / "m.safetensors", model.state_dict(), network=network, diffusion={"steps": 300},
+                image_shape=[1, 4, 4], size=50, seed=3)
     command = [sys.executable, ROOT / "src" / "main.py", "sample", "--model", tmp_path / "m.safetensors"]
     command += ["--batch", "10", "--device", "cpu", "--out"]
     subprocess.run([*command, tmp_path / "whole" / "s.safetensors"], check=True, capture_output=True)

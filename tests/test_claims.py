@@ -172,11 +172,9 @@ def test_an_interval_over_replicates_is_that_of_the_t_test():
 
 
 def test_verdicts_agree_with_intervals_that_hold_together():
-    rows = [
-        Claim("a", "", "", 1, 0.1, 4), Claim("b", "", "", -1, 0.1, 4), Claim("c", "", "", 1, 0.3, 4),
-        Claim("d", "", "", 0.001, 0.001, 4, 0.05), Claim("e", "", "", 0.2, 0.01, 4, 0.05),
-        Claim("f", "", "", 0.04, 0.03, 4, 0.05), Claim("g", "", "", 1, float("nan"), 0),
-    ]
+    rows = [Claim("a", "", "", 1, 0.1, 4), Claim("b", "", "", -1, 0.1, 4), Claim("c", "", "", 1, 0.3, 4),
+            Claim("d", "", "", 0.001, 0.001, 4, 0.05), Claim("e", "", "", 0.2, 0.01, 4, 0.05),
+            Claim("f", "", "", 0.04, 0.03, 4, 0.05), Claim("g", "", "", 1, float("nan"), 0)]
     table = verdicts(rows).set_index("claim")
     assert table.verdict.tolist() == [HOLDS, FAILS, OPEN, HOLDS, FAILS, OPEN, FEW]
     level = 0.05 / 6  # six of the seven have replicates
@@ -255,9 +253,8 @@ def repeating(tmp_path):
             "synthetic_distances": np.take_along_axis(square, order, 1).astype(np.float32), "synthetic_indices": order,
         }
         name = f"4-{number}" if number else "4"
-        write_arrays(
-            tmp_path / f"data/neighbours/x/{name}.safetensors", arrays, size=4, distance="l2", replicate=number
-        )
+        write_arrays(tmp_path / f"data/neighbours/x/{name}.safetensors", arrays, size=4, distance="l2",
+                     replicate=number)
         types = classify(far, arrays["synthetic_distances"][:, 0], 0.3, 0.2)
         shares = dict(zip(TYPES, np.bincount(types, minlength=3) / 400, strict=True))
         rows.append({"K": 4, "replicate": number, "count": 400, **shares})

@@ -102,10 +102,8 @@ def write_run(folder, images, distances, metric, delta_m, delta_s, *others):
     for number, samples in enumerate((images, *others)):
         training = np.random.default_rng([4, number]).uniform(-1, 1, (4, *images.shape[1:])).astype(np.float32)
         within = distances(samples, samples) + np.diag(np.full(len(samples), np.inf))
-        found = {
-            "training_distances": distances(samples, training).min(1, keepdims=True).astype(np.float32),
-            "synthetic_distances": within.min(1, keepdims=True).astype(np.float32),
-        }
+        found = {"training_distances": distances(samples, training).min(1, keepdims=True).astype(np.float32),
+                 "synthetic_distances": within.min(1, keepdims=True).astype(np.float32)}
         parts.append(classify(*(array[:, 0] for array in found.values()), delta_m, delta_s))
         name = f"-{number}" if number else ""
         record = {"distance": metric, "size": 4, "training_sha256": array_hash(training)}

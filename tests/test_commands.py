@@ -157,10 +157,8 @@ def test_a_sweep_overrides_params_yaml_and_an_option_overrides_both(tmp_path, or
     from attractors.stages import basin
 
     (tmp_path / "params.yaml").write_text("seed: 5\nbasin: {trials: 20, steps: 10}\n")
-    files = {
-        "sweep": sweep_file(tmp_path, SWEEP + "basin: {trials: 4, delta_d: 0.1}\n"),
-        "params": tmp_path / "params.yaml",
-    }
+    files = {"sweep": sweep_file(tmp_path, SWEEP + "basin: {trials: 4, delta_d: 0.1}\n"),
+             "params": tmp_path / "params.yaml"}
     needed = [part for name in ("model", "neighbours", "synthetic", "subset", "out") for part in (f"--{name}", "x")]
     given = [str(part) for name in order for part in (f"--{name}", files[name])]
     settings = basin.main.make_context("basin", [*given, *needed]).params

@@ -34,10 +34,8 @@ from attractors.landscape.potential import energy
 from attractors.settings.train import Training
 
 SIMULATED = os.environ.get("ATTRACTORS_SIMULATED_CUDA") == "1"
-pytestmark = [
-    pytest.mark.skipif(not SIMULATED and not torch.cuda.is_available(), reason="no CUDA device"),
-    pytest.mark.filterwarnings("ignore"),
-]
+pytestmark = [pytest.mark.skipif(not SIMULATED and not torch.cuda.is_available(), reason="no CUDA device"),
+              pytest.mark.filterwarnings("ignore")]
 SHAPE, K = (1, 8, 8), 4
 NETWORK = {"name": "unet", "width": 32, "multipliers": [1, 1], "blocks": 1, "attention": [], "dropout": 0.1}
 SWEEP = """\
@@ -97,10 +95,8 @@ def folder(tmp_path_factory):
         model = new_model(network, {"steps": 6}, SHAPE, 3, torch.from_numpy(images[:K]))
         for p in model.parameters():
             torch.nn.init.normal_(p, 0, 0.1, generator=torch.Generator().manual_seed(p.numel()))
-        write_model(
-            path / f"{name}.safetensors", model.state_dict(), network=network, diffusion={"steps": 6},
-            image_shape=list(SHAPE), size=K, seed=3,
-        )
+        write_model(path / f"{name}.safetensors", model.state_dict(), network=network, diffusion={"steps": 6},
+                    image_shape=list(SHAPE), size=K, seed=3)
     for backbone in BACKBONES:
         weights = random_weights(backbone)
         record = {"backbone": backbone, "weights_sha256": weights_hash(weights)}
@@ -230,9 +226,8 @@ def test_no_convolution_or_product_of_a_measurement_may_use_tf32(case, inputs, t
 def test_training_and_sampling_may_be_faster_and_say_so_in_the_file(case, precision, folder, tmp_path):
     expected, _ = run(case, folder, tmp_path / "cpu.safetensors", "cpu")
     with cuda(rounding=True) as log:
-        found, record = run(
-            case, folder, tmp_path / "cuda.safetensors", "cuda", "--precision", precision, "--no-compile"
-        )
+        found, record = run(case, folder, tmp_path / "cuda.safetensors", "cuda", "--precision", precision,
+                            "--no-compile")
     name = "tf32" if precision == "auto" else precision
     assert record["acceleration"] == {"precision": name, "channels_last": False, "compile": False}
     compare(found, expected, False, 0.3 if precision == "bfloat16" else 0.03)
@@ -246,9 +241,8 @@ def test_alg_3_of_stable_diffusion_may_be_faster_and_the_derivatives_beside_it_a
     how, tables = ["--method", "one_sided", "--method", "hutchinson", "--metrics"], [tmp_path / n for n in "ab"]
     expected, _ = run("sd_curvature", study, tmp_path / "cpu.safetensors", "cpu", *how, tables[0])
     with cuda(rounding=True) as log:
-        found, record = run(
-            "sd_curvature", study, tmp_path / "cuda.safetensors", "cuda", *how, tables[1], "--precision", precision
-        )
+        found, record = run("sd_curvature", study, tmp_path / "cuda.safetensors", "cuda", *how, tables[1],
+                            "--precision", precision)
     assert record["precision"] == precision
     exact, table = (pd.read_csv(path, index_col="method") for path in tables)
     moved, error = np.abs(found["guided_one_sided"] - expected["guided_one_sided"]), table.loc["one_sided"]
@@ -379,9 +373,8 @@ def recovery(steps):
 
 def learning(steps):
     images = torch.zeros(5, *SHAPE, device="cuda")
-    training.train(
-        tiny_model(6).train().requires_grad_(), images, Training(iterations=steps, batch=3, learning_rate=1e-3), 0
-    )
+    training.train(tiny_model(6).train().requires_grad_(), images,
+                   Training(iterations=steps, batch=3, learning_rate=1e-3), 0)
 
 
 def path_energy(nodes):

@@ -49,10 +49,8 @@ def test_idx_files_in_the_local_folder_packed_or_not(name, tmp_path, monkeypatch
         (tmp_path / file).unlink()
 
 
-LAYOUTS = [
-    "MNIST/raw/train-images-idx3-ubyte", "raw/train-images-idx3-ubyte", "train-images.idx3-ubyte",
-    "train-images-idx3-ubyte/train-images-idx3-ubyte",
-]
+LAYOUTS = ["MNIST/raw/train-images-idx3-ubyte", "raw/train-images-idx3-ubyte", "train-images.idx3-ubyte",
+           "train-images-idx3-ubyte/train-images-idx3-ubyte"]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -95,15 +93,12 @@ def test_the_package_stands_in_for_the_site_and_is_verified_too(tmp_path, no_net
         load("mnist", tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("name", "file", "checksum"),
-    [
-        ("mnist", "train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-        ("fashion_mnist", "train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
-        ("cifar10", "cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),
-        ("lsun_church", "church_outdoor_train_lmdb", "126,227 images"),
-    ],
-)
+@pytest.mark.parametrize(("name", "file", "checksum"), [
+    ("mnist", "train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+    ("fashion_mnist", "train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
+    ("cifar10", "cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),
+    ("lsun_church", "church_outdoor_train_lmdb", "126,227 images"),
+])
 def test_what_is_out_of_reach_is_one_line_with_file_checksum_and_place(name, file, checksum, tmp_path, no_network):
     result = CliRunner().invoke(subset.main, [name, "--source", str(tmp_path), "--out", str(tmp_path / "out")])
     assert result.exit_code == 1

@@ -114,48 +114,40 @@ def test_sizes_are_refused_unless_ascending_integers():
             sizes(wrong)
 
 
-@pytest.mark.parametrize(
-    ("setting", "expected"),
-    [
-        (0.03, [0.03, 0.03, 0.03]),
-        (0, [0, 0, 0]),
-        ("auto", [None, None, None]),
-        ({"digits": 0.5}, [0.5, 0.5, 0.5]),
-        ({"mnist-128": 3}, [None, None, None]),
-        ({"mnist-128": 3, "default": 0.2}, [0.2, 0.2, 0.2]),
-        ({"digits": {16: 0.1, "64": 2, "default": 0.3}, "default": 9}, [0.3, 0.1, 2]),
-        ({"digits": {16: 0.1}}, [None, 0.1, None]),
-        ({"digits": {16: "auto", "default": 0.1}}, [0.1, None, 0.1]),
-        ({"default": {64: 0.1}}, [None, None, 0.1]),
-    ],
-)
+@pytest.mark.parametrize(("setting", "expected"), [
+    (0.03, [0.03, 0.03, 0.03]),
+    (0, [0, 0, 0]),
+    ("auto", [None, None, None]),
+    ({"digits": 0.5}, [0.5, 0.5, 0.5]),
+    ({"mnist-128": 3}, [None, None, None]),
+    ({"mnist-128": 3, "default": 0.2}, [0.2, 0.2, 0.2]),
+    ({"digits": {16: 0.1, "64": 2, "default": 0.3}, "default": 9}, [0.3, 0.1, 2]),
+    ({"digits": {16: 0.1}}, [None, 0.1, None]),
+    ({"digits": {16: "auto", "default": 0.1}}, [0.1, None, 0.1]),
+    ({"default": {64: 0.1}}, [None, None, 0.1]),
+])
 def test_a_threshold_is_a_number_auto_or_a_mapping_by_sweep_and_by_k(setting, expected):
     found = given_thresholds(setting, "delta_m", "digits", [2, 16, 64], ["digits", "mnist-128"])
     assert found == expected
 
 
-@pytest.mark.parametrize(
-    ("setting", "words"),
-    [
-        (-1, "delta_m is '-1'; it must be a distance of at least 0, auto, ratio, or a mapping"),
-        (True, "delta_m is 'True'"),
-        (float("nan"), "delta_m is 'nan'"),
-        (float("inf"), "delta_m is 'inf'"),
-        ("wide", "delta_m is 'wide'"),
-        ([1], "delta_m is"),
-        ({"digit": 1}, "delta_m names no sweep 'digit'; did you mean digits?"),
-        ({"zebra": 1}, "delta_m names no sweep 'zebra'; sweeps are digits, mnist-128"),
-        ({"digits": {50: 1}}, "delta_m.digits names '50'; it has K = 2, 16, 64, and default"),
-        ({"digits": {"a": 1}}, "delta_m.digits names 'a'"),
-        ({"digits": {16: {}}}, "delta_m.digits.16 is '{}'; it must be a distance of at least 0, auto"),
-        ({"mnist-128": {4000: -1}}, "delta_m.mnist-128.4000 is '-1'"),
-        ({"mnist-128": {"b": 1}}, "delta_m.mnist-128 names 'b'; a mapping from K"),
-        (
-            {"digits": "wide"},
-            "delta_m.digits is 'wide'; it must be a distance of at least 0, auto, ratio, or a mapping",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("setting", "words"), [
+    (-1, "delta_m is '-1'; it must be a distance of at least 0, auto, ratio, or a mapping"),
+    (True, "delta_m is 'True'"),
+    (float("nan"), "delta_m is 'nan'"),
+    (float("inf"), "delta_m is 'inf'"),
+    ("wide", "delta_m is 'wide'"),
+    ([1], "delta_m is"),
+    ({"digit": 1}, "delta_m names no sweep 'digit'; did you mean digits?"),
+    ({"zebra": 1}, "delta_m names no sweep 'zebra'; sweeps are digits, mnist-128"),
+    ({"digits": {50: 1}}, "delta_m.digits names '50'; it has K = 2, 16, 64, and default"),
+    ({"digits": {"a": 1}}, "delta_m.digits names 'a'"),
+    ({"digits": {16: {}}}, "delta_m.digits.16 is '{}'; it must be a distance of at least 0, auto"),
+    ({"mnist-128": {4000: -1}}, "delta_m.mnist-128.4000 is '-1'"),
+    ({"mnist-128": {"b": 1}}, "delta_m.mnist-128 names 'b'; a mapping from K"),
+    ({"digits": "wide"},
+     "delta_m.digits is 'wide'; it must be a distance of at least 0, auto, ratio, or a mapping"),
+])
 def test_a_threshold_that_is_none_of_these_is_named(setting, words):
     with pytest.raises(ValueError, match="^" + re.escape(words)):
         given_thresholds(setting, "delta_m", "digits", [2, 16, 64], ["digits", "mnist-128"])

@@ -86,19 +86,16 @@ def test_the_exact_denoiser_is_exact_whatever_is_asked_for():
     assert chosen(cuda, compile=False, network="unet") == Acceleration("tf32")
 
 
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
-        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."), True),
-        (RuntimeError("Storage size calculation overflowed with sizes=[4611686018427387904]"), True),
-        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
-        (RuntimeError("Expected all tensors to be on the same device"), False),
-        (RuntimeError("cannot allocate a name for this operator: overflow of the table"), False),
-    ],
-)
+@pytest.mark.parametrize(("error", "line"), [
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+    (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."), True),
+    (RuntimeError("Storage size calculation overflowed with sizes=[4611686018427387904]"), True),
+    (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+    (RuntimeError("Expected all tensors to be on the same device"), False),
+    (RuntimeError("cannot allocate a name for this operator: overflow of the table"), False),
+])
 def test_too_little_memory_is_one_line_under_any_of_its_names_and_other_errors_are_not(error, line):
     @click.command(cls=Stage)
     def stage():

@@ -18,11 +18,8 @@ def nested_loops(queries, references, k, self_excluded):
     """Every distance in float64, sorted by (distance, index)."""
     distances, indices = np.full((len(queries), k), np.inf), np.full((len(queries), k), -1)
     for i, query in enumerate(queries.astype(np.float64)):
-        found = sorted(
-            (float(((reference.astype(np.float64) - query) ** 2).sum()), j)
-            for j, reference in enumerate(references)
-            if not (self_excluded and i == j)
-        )[:k]
+        found = sorted((float(((reference.astype(np.float64) - query) ** 2).sum()), j)
+                       for j, reference in enumerate(references) if not (self_excluded and i == j))[:k]
         for rank, (square, j) in enumerate(found):
             distances[i, rank], indices[i, rank] = square**0.5, j
     return distances, indices
@@ -77,10 +74,8 @@ def test_fewer_references_than_neighbours_leave_infinity_and_minus_one(n, m, k):
     assert_exact(references, references, k, self_excluded=True)
 
 
-@given(
-    st.integers(1, 24).flatmap(lambda m: arrays(np.int8, (m, 3), elements=st.integers(-2, 2))),
-    st.integers(1, 6), st.booleans(), st.sampled_from([1, 3_000, 2**20]), st.sampled_from([1e-3, 1.0, 1e4]),
-)
+@given(st.integers(1, 24).flatmap(lambda m: arrays(np.int8, (m, 3), elements=st.integers(-2, 2))), st.integers(1, 6),
+       st.booleans(), st.sampled_from([1, 3_000, 2**20]), st.sampled_from([1e-3, 1.0, 1e4]))
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_equals_nested_loops_on_small_grids_full_of_ties(grid, k, self_excluded, memory, scale):
     references = (grid * np.float32(scale)).astype(np.float32)
@@ -115,10 +110,8 @@ def any_axes(random, dimensions, count):
     return with_excess(torch.linalg.qr(torch.from_numpy(random.standard_normal((dimensions, count))))[0].float())
 
 
-@given(
-    st.integers(0, 2**32 - 1), st.integers(1, 2000), st.floats(0, 1e3), st.floats(1e-6, 1e3), st.integers(1, 40),
-    st.booleans(),
-)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 2000), st.floats(0, 1e3), st.floats(1e-6, 1e3), st.integers(1, 40),
+       st.booleans())
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_bounds_on_axes_are_below_the_distances_in_float64(seed, dimensions, offset, spread, count, skewed):
     """For any orthonormal columns, even ones that rounding has left far from orthonormal."""
@@ -140,11 +133,9 @@ def found_by_axes(queries, references, k, self_excluded, memory, axes):
     return by_axes(queries, references, k, self_excluded, memory, lambda blocks: blocks, shift, axes)
 
 
-@given(
-    st.integers(2, 24).flatmap(lambda m: arrays(np.int8, (m, 6), elements=st.integers(-2, 2))),
-    st.integers(1, 6), st.booleans(), st.integers(1, 6), st.sampled_from([1e-3, 1.0, 1e4]),
-    st.sampled_from([0, 1e-7, 1e-4]), st.sampled_from([1_000, 2**20]),
-)
+@given(st.integers(2, 24).flatmap(lambda m: arrays(np.int8, (m, 6), elements=st.integers(-2, 2))), st.integers(1, 6),
+       st.booleans(), st.integers(1, 6), st.sampled_from([1e-3, 1.0, 1e4]), st.sampled_from([0, 1e-7, 1e-4]),
+       st.sampled_from([1_000, 2**20]))
 @settings(max_examples=40, deadline=None, derandomize=True)
 def test_equals_nested_loops_among_near_ties_whatever_the_axes(grid, k, self_excluded, count, scale, apart, memory):
     """Points of a grid, moved by less than, as much as, or more than products in float32 resolve."""

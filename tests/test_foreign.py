@@ -186,15 +186,11 @@ def authors(tmp_path, monkeypatch):
     parse_utils = types.ModuleType("parse_utils")
     groups = {
         "DataOptions": {"data_name": "mnist", "data_path": "../data", "results_path": "results"},
-        "TrainOptions": {
-            "train_size": 500, "global_seed": 3407, "timesteps": 1000, "prediction_type": "epsilon",
-            "beta_schedule": "linear", "lr": 2e-4, "ema_decay": 0.9999,
-        },
-        "ModelOptions": {
-            "image_size": 8, "in_channels": 1, "dim": 32, "dim_mults": (1, 2), "attn_resolutions": (4,),
-            "num_res_blocks": 1, "dropout": 0.1, "conditional": True, "resamp_with_conv": True,
-            "nonlinearity": "swish", "scale_by_sigma": False,
-        },
+        "TrainOptions": {"train_size": 500, "global_seed": 3407, "timesteps": 1000, "prediction_type": "epsilon",
+                         "beta_schedule": "linear", "lr": 2e-4, "ema_decay": 0.9999},
+        "ModelOptions": {"image_size": 8, "in_channels": 1, "dim": 32, "dim_mults": (1, 2), "attn_resolutions": (4,),
+                         "num_res_blocks": 1, "dropout": 0.1, "conditional": True, "resamp_with_conv": True,
+                         "nonlinearity": "swish", "scale_by_sigma": False},
     }
     for name, values in groups.items():
         cls = dataclasses.make_dataclass(name, [(key, type(value), value) for key, value in values.items()])
@@ -231,14 +227,11 @@ def test_a_checkpoint_of_the_authors_is_read_without_their_code(authors, tmp_pat
     assert (model.steps, model.betas[-1].item()) == (1000, 0.02)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"prediction_type": "sample"}, "it predicts sample with linear betas"),
-        ({"conditional": False}, "a network other than B.4's"),
-        ({"dim": 64}, r"all_modules.0 of shape \(128, 32\) where time.0 of \(256, 64\)"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"prediction_type": "sample"}, "it predicts sample with linear betas"),
+    ({"conditional": False}, "a network other than B.4's"),
+    ({"dim": 64}, r"all_modules.0 of shape \(128, 32\) where time.0 of \(256, 64\)"),
+])
 def test_a_checkpoint_of_another_kind_is_refused(authors, tmp_path, changes, message):
     path = authors(tmp_path / "x.pt", score_sde_names(randomised()), **changes)
     with pytest.raises(ValueError, match=message):
@@ -335,12 +328,8 @@ def test_diffusers_draws_the_same_images_from_the_folder(tmp_path):
     from attractors.denoisers.samplers import ancestral
 
     model = model_with(randomised())
-    record = {
-        "network": {"name": "unet", **SETTINGS},
-        "diffusion": {"steps": 20},
-        "image_shape": list(SHAPE),
-        "seed": 0,
-    }
+    record = {"network": {"name": "unet", **SETTINGS}, "diffusion": {"steps": 20}, "image_shape": list(SHAPE),
+              "seed": 0}
     model = new_model(record["network"], record["diffusion"], SHAPE, 0, None)
     model.network = randomised()
     write_model(tmp_path / "a", model.state_dict(), size=7, **record)
@@ -443,20 +432,17 @@ def import_folder(folder, out, *options):
     return run(import_checkpoint, folder, "--no-check", "--size", 7, "--out", out, *options)
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr is True, which makes another schedule"),
-        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "a model for FlowMatchEulerDiscreteScheduler"),
-        ({"_class_name": "ScoreSdeVeScheduler"}, "a model for ScoreSdeVeScheduler"),
-        ({"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": True}, "use_flow_sigmas is True"),
-        ({"variance_type": "learned_range"}, "also learns variances"),
-        ({"beta_schedule": "squaredcos_cap_v2"}, "squaredcos_cap_v2 betas"),
-        ({"trained_betas": [0.1] * 1000}, "epsilon or v_prediction, linear are read"),
-        ({"prediction_type": "sample"}, "prediction sample"),
-        ({"beta_start": 0.02, "beta_end": 0.0001}, "d: diffusion: beta_min is 0.02; it must be at most beta_max"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr is True, which makes another schedule"),
+    ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "a model for FlowMatchEulerDiscreteScheduler"),
+    ({"_class_name": "ScoreSdeVeScheduler"}, "a model for ScoreSdeVeScheduler"),
+    ({"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": True}, "use_flow_sigmas is True"),
+    ({"variance_type": "learned_range"}, "also learns variances"),
+    ({"beta_schedule": "squaredcos_cap_v2"}, "squaredcos_cap_v2 betas"),
+    ({"trained_betas": [0.1] * 1000}, "epsilon or v_prediction, linear are read"),
+    ({"prediction_type": "sample"}, "prediction sample"),
+    ({"beta_start": 0.02, "beta_end": 0.0001}, "d: diffusion: beta_min is 0.02; it must be at most beta_max"),
+])
 def test_what_changes_the_schedule_or_the_prediction_is_refused(tmp_path, changes, words):
     folder, _ = diffusers_folder(tmp_path / "d", **changes)
     result = import_folder(folder, tmp_path / "m")
@@ -467,9 +453,8 @@ def test_what_changes_the_schedule_or_the_prediction_is_refused(tmp_path, change
 
 
 def test_what_of_a_sampler_is_not_kept_is_named(tmp_path):
-    folder, state = diffusers_folder(
-        tmp_path / "d", _class_name="DDIMScheduler", variance_type="fixed_large", clip_sample=False, beta_end=0.03
-    )
+    folder, state = diffusers_folder(tmp_path / "d", _class_name="DDIMScheduler", variance_type="fixed_large",
+                                     clip_sample=False, beta_end=0.03)
     result = import_folder(folder, tmp_path / "m")
     assert result.exit_code == 0, result.output
     for words in ("variance_type 'fixed_large'", "clip_sample False", "the sampler of DDIMScheduler"):
@@ -524,9 +509,8 @@ def test_a_folder_of_the_hub_s_cache_is_read_at_its_main_revision(tmp_path):
 
 
 def test_sample_size_is_a_side_a_pair_or_given(tmp_path):
-    for name, size, options, shape in (
-        ("square", [8, 8], [], [1, 8, 8]), ("null", None, ["--image-size", 8], [1, 8, 8]),
-    ):
+    for name, size, options, shape in (("square", [8, 8], [], [1, 8, 8]),
+                                       ("null", None, ["--image-size", 8], [1, 8, 8])):
         folder, _ = diffusers_folder(tmp_path / name, unet={"sample_size": size})
         if size is None:
             refused = import_folder(folder, tmp_path / "m")

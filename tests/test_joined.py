@@ -278,10 +278,8 @@ def test_replicates_that_were_measured_otherwise_are_one_line(run):
 
 
 weighted = st.integers(2, 30).flatmap(
-    lambda n: st.tuples(
-        arrays_of(np.float64, (n, 2), elements=st.floats(-100, 100)),
-        arrays_of(np.float64, n, elements=st.integers(1, 9)),
-    )
+    lambda n: st.tuples(arrays_of(np.float64, (n, 2), elements=st.floats(-100, 100)),
+                        arrays_of(np.float64, n, elements=st.integers(1, 9)))
 )
 
 
@@ -296,9 +294,8 @@ def test_estimates_of_equal_weights_are_plain_and_weights_have_no_unit(pair, fac
     for a, b in zip(estimate(values, weights), estimate(values, factor * weights), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-9)
     # A weight is how many members one stands for: the mean is that of a list in which it is repeated so often.
-    np.testing.assert_allclose(
-        estimate(values, weights)[0], np.repeat(values, weights.astype(int), 0).mean(0), atol=1e-9
-    )
+    np.testing.assert_allclose(estimate(values, weights)[0], np.repeat(values, weights.astype(int), 0).mean(0),
+                               atol=1e-9)
     np.testing.assert_allclose(estimate(3 * values + 5, weights)[0], 3 * estimate(values, weights)[0] + 5, atol=1e-6)
 
 

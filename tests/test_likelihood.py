@@ -52,13 +52,8 @@ def points(count, dimension=2, seed=0):
 @pytest.mark.parametrize(("sigma", "t"), [(1.0, 1e-5), (1.0, 0.15), (2.0, 0.3)])
 def test_likelihood_of_gaussian_data_equals_its_closed_form(sigma, t):
     x = points(20)
-    log_p = log_likelihood(
-        exact_divergence(gaussian_score(sigma)),
-        x,
-        t,
-        sigma,
-        prior=lambda x, sigma, T: gaussian_log_density(x, T, sigma),
-    )
+    log_p = log_likelihood(exact_divergence(gaussian_score(sigma)), x, t, sigma,
+                           prior=lambda x, sigma, T: gaussian_log_density(x, T, sigma))
     np.testing.assert_allclose(log_p, gaussian_log_density(x, t, sigma), atol=2e-5)
 
 
@@ -96,10 +91,8 @@ def test_the_prior_of_a_2_is_too_high_by_one_half_at_the_centre_of_the_unit_circ
 def test_likelihood_with_the_exact_score_and_exact_p_T_equals_eq_4(t):
     memories = on_circle(np.random.default_rng(0).uniform(0, 2 * np.pi, 9))
     x = torch.from_numpy(memories[:5] + 0.5 * t**0.5)
-    log_p = log_likelihood(
-        empirical_field(memories), x, t,
-        prior=lambda x, sigma, T: log_density(x, memories, inverse_temperature(T, sigma)),
-    )
+    log_p = log_likelihood(empirical_field(memories), x, t,
+                           prior=lambda x, sigma, T: log_density(x, memories, inverse_temperature(T, sigma)))
     exact = log_density(x.numpy(), memories, inverse_temperature(t))
     np.testing.assert_allclose(log_p, exact, atol=1e-4)
 
@@ -143,10 +136,8 @@ def test_hutchinson_with_gaussian_probes_is_within_its_standard_error_of_the_exa
 def test_likelihood_by_hutchinson_over_all_sign_vectors_equals_that_by_the_exact_trace():
     model, x = network(), points(4)
     probes = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=2))).double()[:, None].expand(-1, 4, -1)
-    np.testing.assert_allclose(
-        log_likelihood(hutchinson_divergence(model, probes), x, 0.15), log_likelihood(exact_divergence(model), x, 0.15),
-        rtol=1e-9,
-    )
+    np.testing.assert_allclose(log_likelihood(hutchinson_divergence(model, probes), x, 0.15),
+                               log_likelihood(exact_divergence(model), x, 0.15), rtol=1e-9)
 
 
 def test_the_batched_solution_equals_solve_ivp_on_one_point_at_a_time_to_1e_4():

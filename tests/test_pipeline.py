@@ -12,10 +12,8 @@ from small_scale import checkout, git
 from attractors.cli.group import main
 from attractors.settings.sweep import ALONE, ALONG, STUDY, SWEEP
 
-FOLDERS = {
-    "${runs}": "${item.sweep}/", "${snapshots}": "${item.sweep}/", "${pairs}": "${item.sweep}/",
-    "${prompts}": "${item.study}/", "${sweeps}": "${key}/", "${studies}": "${key}/",
-}
+FOLDERS = {"${runs}": "${item.sweep}/", "${snapshots}": "${item.sweep}/", "${pairs}": "${item.sweep}/",
+           "${prompts}": "${item.study}/", "${sweeps}": "${key}/", "${studies}": "${key}/"}
 
 
 def load(name):
@@ -101,9 +99,7 @@ def graph(tmp_path):
             given = {str(Path(dep.fs_path).relative_to(tmp_path)) for stage in edges for dep in stage.deps
                      if not any(out == dep.fs_path or out.startswith(dep.fs_path + "/") or
                                 dep.fs_path.startswith(out + "/") for out in made)}
-            return {
-                stage.name: {s.name for s in edges.successors(stage)} - {"inputs"} for stage in edges
-            }, given
+            return {stage.name: {s.name for s in edges.successors(stage)} - {"inputs"} for stage in edges}, given
 
     return of
 

@@ -43,9 +43,8 @@ inputs --out settings
 
 
 def without(lines, folder):
-    return subprocess.run(
-        [sys.executable, "-c", CODE], input=lines, cwd=folder, capture_output=True, text=True, check=False, timeout=600
-    )
+    return subprocess.run([sys.executable, "-c", CODE], input=lines, cwd=folder, capture_output=True, text=True,
+                          check=False, timeout=600)
 
 
 def test_a_run_by_hand_needs_nothing_that_only_linux_has(tmp_path):

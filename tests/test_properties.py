@@ -85,9 +85,8 @@ def test_types_do_not_depend_on_the_unit_of_distance(both, delta_m, delta_s, pow
 
 
 @quick
-@given(
-    arrays(np.float32, st.integers(1, 30), elements=st.floats(2**-10, 2**10, width=32)), st.integers(-10, 10), ascending
-)
+@given(arrays(np.float32, st.integers(1, 30), elements=st.floats(2**-10, 2**10, width=32)), st.integers(-10, 10),
+       ascending)
 def test_thresholds_scale_with_the_unit_of_distance(spacing, power, grid):
     unit = 2.0**power
     assert copy_bound(spacing * np.float32(unit)) == copy_bound(spacing) * unit
@@ -144,32 +143,20 @@ def test_neighbours_scale_with_the_unit_and_do_not_depend_on_the_order_of_images
 
 
 @quick
-@given(
-    st.integers(1, 30),
-    st.integers(1, 50),
-    st.integers(0, 60),
-    st.integers(1, 40),
-    st.integers(1, 40),
-    st.integers(0, 9),
-)
+@given(st.integers(1, 30), st.integers(1, 50), st.integers(0, 60), st.integers(1, 40), st.integers(1, 40),
+       st.integers(0, 9))
 def test_batches_do_not_depend_on_where_training_was_interrupted(count, batch, start, first, second, seed):
-    parts = [
-        batch_indices(a, b, count, batch, seed)
-        for a, b in ((start, start + first), (start + first, start + first + second))
-    ]
-    np.testing.assert_array_equal(
-        np.concatenate(parts), batch_indices(start, start + first + second, count, batch, seed)
-    )
+    parts = [batch_indices(a, b, count, batch, seed)
+             for a, b in ((start, start + first), (start + first, start + first + second))]
+    np.testing.assert_array_equal(np.concatenate(parts),
+                                  batch_indices(start, start + first + second, count, batch, seed))
     whole = batch_indices(0, count, count, batch, seed).reshape(batch, count)
     assert (np.sort(whole, 1) == np.arange(count)).all()
 
 
 @quick
-@given(
-    arrays(np.float64, 6, elements=st.floats(-3, 3)),
-    arrays(np.float64, 6, elements=st.floats(-3, 3)),
-    st.floats(0, math.pi / 2),
-)
+@given(arrays(np.float64, 6, elements=st.floats(-3, 3)), arrays(np.float64, 6, elements=st.floats(-3, 3)),
+       st.floats(0, math.pi / 2))
 def test_the_circular_path_joins_its_ends_and_keeps_the_length_of_orthogonal_ones(x_1, x_2, alpha):
     np.testing.assert_allclose(circular_path(x_1, x_2, 0)[0], x_1)
     np.testing.assert_allclose(circular_path(x_1, x_2, math.pi / 2)[0], x_2, atol=1e-12)
@@ -188,9 +175,8 @@ def test_volumes_scale_with_the_power_of_the_dimension(radius, factor, dimension
 
 
 @quick
-@given(
-    st.integers(2, 300), st.integers(0, 10**6), st.integers(0, 2**31), st.sampled_from(["noise", "velocity", "image"])
-)
+@given(st.integers(2, 300), st.integers(0, 10**6), st.integers(0, 2**31),
+       st.sampled_from(["noise", "velocity", "image"]))
 def test_a_network_that_knows_the_target_recovers_noise_and_image(steps, t, seed, prediction):
     t = torch.tensor([t % steps])
     random = torch.Generator().manual_seed(seed)
@@ -222,9 +208,8 @@ json_values = st.recursive(
 )
 names = st.text(st.characters(exclude_categories=("Cs",)), max_size=8).filter(lambda name: name != "__metadata__")
 dtypes = st.sampled_from([np.float32, np.float64, np.float16, np.int64, np.int32, np.uint8, np.int8, np.bool_])
-tables = st.dictionaries(
-    names, dtypes.flatmap(lambda dtype: arrays(dtype, array_shapes(min_side=0, max_side=5))), min_size=1, max_size=4
-)
+tables = st.dictionaries(names, dtypes.flatmap(lambda dtype: arrays(dtype, array_shapes(min_side=0, max_side=5))),
+                         min_size=1, max_size=4)
 
 
 @quick

@@ -34,10 +34,8 @@ def repository(tmp_path, monkeypatch):
     Repo.init(str(root), no_scm=True).close()
     (root / "seed").write_text("1")
     command = f"{sys.executable} {{}}"
-    stages = {
-        name: {"cmd": command.format(text.removeprefix("python ")), "deps": ["seed"], "outs": [name]}
-        for name, text in STAGES.items()
-    }
+    stages = {name: {"cmd": command.format(text.removeprefix("python ")), "deps": ["seed"], "outs": [name]}
+              for name, text in STAGES.items()}
     stages["picture"]["outs"] = [{"picture": {"push": False}}]
     with (root / "dvc.yaml").open("w") as file:
         YAML().dump({"stages": stages}, file)

@@ -207,11 +207,9 @@ def test_the_error_of_replicates_on_numbers_done_by_hand():
 
 
 def test_standard_errors_are_widened_by_the_root_of_one_dispersion_for_each_type_and_quantity():
-    rows = {
-        "K": [2, 16, 64, 16, 64], "type": ["a", "a", "a", "b", "b"], "replicates": [1, 3, 2, 3, 2],
-        "x": 5.0, "x_se": [0.1, 0.1, 0.2, 0.1, 0.1], "x_between": [np.nan, 0.2, 0.6, 0.05, 0.02],
-        "x_nearest": 4.0, "x_nearest_se": 0.5, "y_se": 0.1, "y_between": np.nan, "y_nearest_se": 0.1,
-    }
+    rows = {"K": [2, 16, 64, 16, 64], "type": ["a", "a", "a", "b", "b"], "replicates": [1, 3, 2, 3, 2], "x": 5.0,
+            "x_se": [0.1, 0.1, 0.2, 0.1, 0.1], "x_between": [np.nan, 0.2, 0.6, 0.05, 0.02], "x_nearest": 4.0,
+            "x_nearest_se": 0.5, "y_se": 0.1, "y_between": np.nan, "y_nearest_se": 0.1}
     found, phi = with_replicates(pd.DataFrame(rows))
     # (0.2 / 0.1)^2 = 4 with two degrees of freedom and (0.6 / 0.2)^2 = 9 with one
     assert phi.to_dict("records") == [
@@ -264,10 +262,8 @@ def sweep(tmp_path):
     random = np.random.default_rng(5)
     (tmp_path / "x.yaml").write_text("dataset: digits\nsizes: [16, 64]\nreplicates: {16: 11}\n")
     return {
-        (size, number): neighbours(
-            tmp_path / f"data/neighbours/x/{size}{f'-{number}' if number else ''}.safetensors", random, size, number,
-            60 + number,
-        )
+        (size, number): neighbours(tmp_path / f"data/neighbours/x/{size}{f'-{number}' if number else ''}.safetensors",
+                                   random, size, number, 60 + number)
         for size, models in ((64, 1), (16, 11)) for number in range(models)
     }
 
@@ -332,10 +328,8 @@ def test_missing_replicates_and_two_files_of_one_are_one_line(sweep, tmp_path):
     folder = tmp_path / "data/neighbours/x"
     (folder / "16-3.safetensors").unlink()
     shutil.copy(folder / "16-4.safetensors", tmp_path / "again.safetensors")
-    for arguments, words in (
-        ([folder, "--sweep", tmp_path / "x.yaml"], "no neighbours for K = 16-3"),
-        ([folder, tmp_path / "again.safetensors"], "both of K = 16; classify them apart"),
-    ):
+    for arguments, words in (([folder, "--sweep", tmp_path / "x.yaml"], "no neighbours for K = 16-3"),
+                             ([folder, tmp_path / "again.safetensors"], "both of K = 16; classify them apart")):
         result = classified(*arguments, "--out", tmp_path / "metrics")
         assert result.exit_code == 1
         assert words in result.output
@@ -424,10 +418,8 @@ def test_runs_are_named_by_replicate_and_have_orders_of_their_own_where_a_sweep_
 
 def means(numbers):
     """The tables of means of every type and of the single replicates `numbers`, as figures read them."""
-    rows = [
-        {"K": size, "type": kind, "log_volume": 1.0, "gap": 1.0, "effective_rank": 1.0, "memorized": 0.5}
-        for size in (2, 16, 64) for kind in (*TYPES, "training")
-    ]
+    rows = [{"K": size, "type": kind, "log_volume": 1.0, "gap": 1.0, "effective_rank": 1.0, "memorized": 0.5}
+            for size in (2, 16, 64) for kind in (*TYPES, "training")]
     single = pd.concat([pd.DataFrame(rows).assign(replicate=number) for number in numbers])
     columns = {f"{name}_{end}": 0.1 for name in ("log_volume", "gap", "effective_rank") for end in ("se", "std")}
     return pd.DataFrame(rows).assign(quantile=2.0, **columns), single

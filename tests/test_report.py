@@ -84,9 +84,8 @@ def test_fractions_at_any_edges_equal_those_of_classify(row, column):
     to_training[::7], within[::5] = GRID[row], GRID[column]  # ties, rounded to float32
     counts = cells(to_training, within, 0.3333, 7.5)
     found = fractions(counts, position(row, 0.3333), position(column, 7.5))
-    np.testing.assert_array_equal(
-        found, shares_of(classify(to_training, within, float(GRID[row]), float(GRID[column])))
-    )
+    np.testing.assert_array_equal(found,
+                                  shares_of(classify(to_training, within, float(GRID[row]), float(GRID[column]))))
 
 
 def test_automatic_thresholds_are_edges_too():
@@ -190,10 +189,8 @@ def test_every_figure_of_the_paper_is_listed_in_its_order(page):
     answer, *others = [figure.number for figure in figures() if figure.number[0].isdigit()]
     assert listed[0] == "4A, 9"
     assert listed[1:] == [number for number in [answer, *others] if number != listed[0]]
-    numbers = [
-        n for label in listed for first, last in re.findall(r"(\d+)[A-Z]?(?:-(\d+))?", label)
-        for n in range(int(first), int(last or first) + 1)
-    ]
+    numbers = [n for label in listed for first, last in re.findall(r"(\d+)[A-Z]?(?:-(\d+))?", label)
+               for n in range(int(first), int(last or first) + 1)]
     assert set(numbers) == set(range(1, 31))
 
 
@@ -232,11 +229,9 @@ def test_without_neighbours_the_page_is_written_without_an_explorer(tmp_path):
 def test_findings_say_what_a_table_made_by_hand_says(tmp_path):
     make_run(tmp_path, SIZES, 400)
     run = Run(tmp_path / "metrics", ("fake",))
-    rows = [
-        {"K": size, "type": kind, "log_volume": value, "log_volume_se": 1, "t_c": 10 * value, "t_c_se": 2}
-        for size, values in ((2, (9, 5, 1)), (16, (9, 8, 7)), (64, (1, 2, 3)))
-        for kind, value in zip(TYPES, values, strict=True)
-    ]
+    rows = [{"K": size, "type": kind, "log_volume": value, "log_volume_se": 1, "t_c": 10 * value, "t_c_se": 2}
+            for size, values in ((2, (9, 5, 1)), (16, (9, 8, 7)), (64, (1, 2, 3)))
+            for kind, value in zip(TYPES, values, strict=True)]
     write_csv(tmp_path / "metrics/basin/fake.csv", pd.DataFrame(rows))
     said, table = basin.findings(run)
     assert "memorized > spurious > generalized at 2 of the 3 sizes" in said
@@ -251,10 +246,8 @@ def test_findings_say_what_a_table_made_by_hand_says(tmp_path):
 def test_energies_count_the_pairs_where_spurious_samples_are_lowest(tmp_path):
     make_run(tmp_path, SIZES, 400)
     gaps = {(2, 1): (3, 1, 2), (2, 2): (3, 2.9, 4), (16, 1): (1, 2, 3), (64, 1): (None, 1, 3)}  # as TYPES
-    rows = [
-        {"K": size, "reference": reference, "type": kind, "gap": gap, "gap_se": 0.1}
-        for (size, reference), values in gaps.items() for kind, gap in zip(TYPES, values, strict=True)
-    ]
+    rows = [{"K": size, "reference": reference, "type": kind, "gap": gap, "gap_se": 0.1}
+            for (size, reference), values in gaps.items() for kind, gap in zip(TYPES, values, strict=True)]
     write_csv(tmp_path / "metrics/energy/fake.csv", pd.DataFrame(rows))
     said = next(iter(energy.findings(Run(tmp_path / "metrics", ("fake",)))))
     assert "of the 3 pairs of a size and a reference image" in said
@@ -279,10 +272,8 @@ def test_files_are_found_by_name_or_in_a_folder_and_those_of_sizes_in_their_orde
     for name in ("one.csv", "basin/a/16.csv", "basin/a/2.csv", "words/b/x.csv", "words/a/yy.csv", "words/a/z.csv"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    listed = [
-        [str(path.relative_to(tmp_path)) for path in paths]
-        for paths in found(tmp_path, ("one", "basin/{}", "words"), ("a",), ".csv")
-    ]
+    listed = [[str(path.relative_to(tmp_path)) for path in paths]
+              for paths in found(tmp_path, ("one", "basin/{}", "words"), ("a",), ".csv")]
     assert listed == [
         ["one.csv"], ["basin/a/2.csv", "basin/a/16.csv"], ["words/a/z.csv", "words/a/yy.csv"], ["words/b/x.csv"],
     ]
@@ -314,9 +305,8 @@ def test_tables_of_many_sizes_are_one_download_with_every_row_and_evenly_spaced_
     assert gzip.decompress(base64.b64decode(made["uri"].partition(",")[2])) == paths[1].read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("share", "said"), [(0, "0%"), (0.00123, "0.12%"), (0.05, "5%"), (0.2168, "21.7%"), (0.9, "90.0%"), (1, "100%")]
-)
+@pytest.mark.parametrize(("share", "said"),
+                         [(0, "0%"), (0.00123, "0.12%"), (0.05, "5%"), (0.2168, "21.7%"), (0.9, "90.0%"), (1, "100%")])
 def test_percent(share, said):
     assert percent(share) == said
 

@@ -150,18 +150,8 @@ def test_the_command_run_by_classify_gives_the_table_on_screen(page, run, tmp_pa
 
 
 def test_the_landscape_by_type_at_ten_places_is_that_of_classify_and_join(page, run):
-    drags = [
-        ("m", -120),
-        ("s", 60),
-        ("m", -60),
-        ("s", -90),
-        ("m", 50),
-        ("s", 30),
-        ("m", 80),
-        ("s", -40),
-        ("m", 30),
-        ("s", 80),
-    ]
+    drags = [("m", -120), ("s", 60), ("m", -60), ("s", -90), ("m", 50), ("s", 30), ("m", 80), ("s", -40), ("m", 30),
+             ("s", 80)]
     places, size = set(), int(page.locator("#size option:checked").text_content())
     to_training, within = run[1][size]
     results = Run(run[0] / "metrics", data=run[0] / "data")
@@ -177,10 +167,8 @@ def test_the_landscape_by_type_at_ten_places_is_that_of_classify_and_join(page, 
             arrays, record = files[folder]
             table = make(size, arrays, record, kinds(codes, to_training, within, arrays, size))
             for row in table[(table.type != "training") & (table.get("reference", 1) == 1)].to_dict("records"):
-                for quantity, column in {
-                    "basin": {"t_c": "t_c", "log_volume": "log_volume"},
-                    "energy": {"energy": "gap"},
-                }[folder].items():
+                for quantity, column in {"basin": {"t_c": "t_c", "log_volume": "log_volume"},
+                                         "energy": {"energy": "gap"}}[folder].items():
                     if np.isfinite(row[column]):
                         expected[quantity, row["type"]] = row[column], row[f"{column}_se"]
         rows = page.evaluate(

@@ -31,9 +31,8 @@ sample: {floor: 64}
 
 def start(folder, script, *arguments, **options):
     command = [sys.executable, ROOT / "src" / "main.py", script, *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options
-    )
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                            **options)
 
 
 def run(folder, script, *arguments):
@@ -54,10 +53,8 @@ def pipeline(folder):
     run(folder, "subset", "digits", "--out", "digits.safetensors")
     run(folder, "train", *train_arguments(folder))
     run(folder, "sample", "--sweep", "sweep.yaml", "--model", "model.safetensors", "--out", "s/4.safetensors")
-    run(
-        folder, "neighbours", "--sweep", "sweep.yaml", "--synthetic", "s/4.safetensors",
-        "--training", "digits.safetensors", "--size", 4, "--out", "n/4.safetensors",
-    )
+    run(folder, "neighbours", "--sweep", "sweep.yaml", "--synthetic", "s/4.safetensors", "--training",
+        "digits.safetensors", "--size", 4, "--out", "n/4.safetensors")
     run(folder, "classify", "n", "--sweep", "sweep.yaml", "--types", "types", "--out", "metrics")
     run(folder, "figure_histograms", "metrics", "sweep", "--out", "h.png", "--out", "h.pdf")
     return {str(path.relative_to(folder)): file_hash(path) for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -21,11 +21,9 @@ def test_tables_are_found_by_kind_and_name_and_missing_ones_are_none_or_named(tm
     assert run.control("basin", "digits") is None
     write(tmp_path / "basin", "digits-exact", {"K": [2], "type": ["training"], "x": [5]})
     assert run.control("basin", "digits").x.tolist() == [5]
-    for name, columns, words in (
-        ("other", (), "basin/other.csv: no such file"),
-        ("digits", ("y",), "basin/digits.csv: no column y"),
-        ("digits", ("type",), "column type holds more than numbers"),
-    ):
+    for name, columns, words in (("other", (), "basin/other.csv: no such file"),
+                                 ("digits", ("y",), "basin/digits.csv: no column y"),
+                                 ("digits", ("type",), "column type holds more than numbers")):
         with pytest.raises(ValueError, match=words):
             run.needed("basin", name, *columns)
     (tmp_path / "basin" / "bad.csv").write_bytes(b"a\n\xff\xfe\n")
@@ -54,13 +52,11 @@ def test_codes_are_those_of_the_run_and_of_nothing_else(tmp_path):
         write_arrays(folder / f"{size}.safetensors", {"codes": np.array([0, 2, 1], np.int8)}, size=size)
     assert run.sizes("a") == [8, 64, 1024]
     assert run.codes("a", 8).tolist() == [0, 2, 1]
-    for codes, size, words in (
-        (np.array([0, 3], np.int8), 8, "not the types of samples"),
-        (np.array([0, -1], np.int8), 8, "not the types of samples"),
-        (np.array([0, 1]), 8, "not the types of samples"),
-        (np.array([], np.int8), 8, "not the types of samples"),
-        (np.array([0, 1], np.int8), 9, "types of K = 9, not of 8"),
-    ):
+    for codes, size, words in ((np.array([0, 3], np.int8), 8, "not the types of samples"),
+                               (np.array([0, -1], np.int8), 8, "not the types of samples"),
+                               (np.array([0, 1]), 8, "not the types of samples"),
+                               (np.array([], np.int8), 8, "not the types of samples"),
+                               (np.array([0, 1], np.int8), 9, "types of K = 9, not of 8")):
         write_arrays(folder / "8.safetensors", {"codes": codes}, size=size)
         with pytest.raises(ValueError, match="8.safetensors: " + words):
             run.codes("a", 8)

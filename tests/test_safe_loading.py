@@ -9,16 +9,12 @@ import pytest
 from conftest import ROOT
 
 # Calls that run what is in a file, and what makes them safe: the argument that must be there, or None: nothing does.
-LOADERS = {
-    "torch.load": ("weights_only", True),
-    "numpy.load": ("allow_pickle", False),
-    "numpy.lib.format.read_array": ("allow_pickle", False),
-    "torch.hub.load": None, "pickle.load": None, "pickle.loads": None, "pickle.Unpickler": None,
-    "pickle._Unpickler": None, "marshal.loads": None, "marshal.load": None,
-    "shelve.open": None, "dill.load": None, "joblib.load": None, "cloudpickle.load": None,
-    "pandas.read_pickle": None, "yaml.unsafe_load": None, "eval": None, "exec": None,
-    "os.system": None, "os.popen": None,
-}
+LOADERS = {"torch.load": ("weights_only", True), "numpy.load": ("allow_pickle", False),
+           "numpy.lib.format.read_array": ("allow_pickle", False), "torch.hub.load": None, "pickle.load": None,
+           "pickle.loads": None, "pickle.Unpickler": None, "pickle._Unpickler": None, "marshal.loads": None,
+           "marshal.load": None, "shelve.open": None, "dill.load": None, "joblib.load": None, "cloudpickle.load": None,
+           "pandas.read_pickle": None, "yaml.unsafe_load": None, "eval": None, "exec": None, "os.system": None,
+           "os.popen": None}
 ALIASES = {"np": "numpy", "pd": "pandas"}
 # The one subclass that admits numpy's three names and no others; test_foreign.py and test_datasets.py feed it bombs.
 EXCEPTIONS = {("src/attractors/data/unpickling.py", "pickle._Unpickler")}
@@ -55,13 +51,11 @@ def test_no_program_here_loads_a_file_in_a_way_that_could_run_it(folder):
     assert {key: line for key, line in found.items() if key not in EXCEPTIONS} == {}
 
 
-UNSAFE = [
-    "import torch\ntorch.load('x')", "import torch\ntorch.load('x', weights_only=False)",
-    "import numpy as np\nnp.load('x')", "import numpy as np\nnp.load('x', allow_pickle=True)",
-    "import pickle\npickle.loads(b'x')", "import pickle\nclass U(pickle.Unpickler): ...",
-    "import pandas as pd\npd.read_pickle('x')", "import subprocess\nsubprocess.run('x', shell=True)", "eval('1')",
-    "from ruamel.yaml import YAML\nYAML(typ='unsafe')",
-]
+UNSAFE = ["import torch\ntorch.load('x')", "import torch\ntorch.load('x', weights_only=False)",
+          "import numpy as np\nnp.load('x')", "import numpy as np\nnp.load('x', allow_pickle=True)",
+          "import pickle\npickle.loads(b'x')", "import pickle\nclass U(pickle.Unpickler): ...",
+          "import pandas as pd\npd.read_pickle('x')", "import subprocess\nsubprocess.run('x', shell=True)", "eval('1')",
+          "from ruamel.yaml import YAML\nYAML(typ='unsafe')"]
 SAFE = ["import torch\ntorch.load('x', weights_only=True)", "import numpy as np\nnp.load('x', allow_pickle=False)",
         "from ruamel.yaml import YAML\nYAML(typ='safe')\nYAML()"]
 
@@ -71,26 +65,14 @@ def test_the_search_finds_every_unsafe_form_and_no_safe_one():
     assert [source for source in SAFE if list(unsafe(source))] == []
 
 
-@pytest.mark.parametrize(
-    ("source", "rule"),
-    [
-        ("import pickle\n\npickle.load(open('x', 'rb'))\n", "S301"),
-        ("import yaml\n\nyaml.load('x')\n", "S506"),
-        ("import pathlib\n\npathlib.Path('x').read_text()\n", "PLW1514"),
-    ],
-)
+@pytest.mark.parametrize(("source", "rule"), [
+    ("import pickle\n\npickle.load(open('x', 'rb'))\n", "S301"),
+    ("import yaml\n\nyaml.load('x')\n", "S506"),
+    ("import pathlib\n\npathlib.Path('x').read_text()\n", "PLW1514"),
+])
 def test_the_project_lint_rules_name_unsafe_loads_and_files_read_in_the_locales_encoding(source, rule):
-    command = [
-        sys.executable,
-        "-m",
-        "ruff",
-        "check",
-        "--config",
-        ROOT / "pyproject.toml",
-        "--output-format",
-        "json",
-        "-",
-    ]
+    command = [sys.executable, "-m", "ruff", "check", "--config", ROOT / "pyproject.toml", "--output-format", "json",
+               "-"]
     result = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
     assert rule in result.stdout
 

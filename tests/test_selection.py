@@ -103,17 +103,14 @@ def test_draws_differ_by_seed_and_size_and_repeat():
     assert draw(1, 16) == draw(1, 16) != draw(2, 16) and draw(1, 16) != draw(1, 32)
 
 
-@pytest.mark.parametrize(
-    "to_training, within, limit, message",
-    [
-        ([0.1, 0.2], [0.1], 1, "shapes"),
-        ([], [], 1, "shapes"),
-        ([0.1, np.nan], [0.1, 0.2], 1, "not finite"),
-        ([0.1, -0.2], [0.1, 0.2], 1, "negative or not finite"),
-        ([0.1, 0.2], [np.inf, np.inf], 1, "at least two samples"),
-        ([0.1, 0.2], [0.1, 0.2], -1, "none may be negative"),
-    ],
-)
+@pytest.mark.parametrize("to_training, within, limit, message", [
+    ([0.1, 0.2], [0.1], 1, "shapes"),
+    ([], [], 1, "shapes"),
+    ([0.1, np.nan], [0.1, 0.2], 1, "not finite"),
+    ([0.1, -0.2], [0.1, 0.2], 1, "negative or not finite"),
+    ([0.1, 0.2], [np.inf, np.inf], 1, "at least two samples"),
+    ([0.1, 0.2], [0.1, 0.2], -1, "none may be negative"),
+])
 def test_bad_distances_are_refused(to_training, within, limit, message):
     with pytest.raises(ValueError, match=message):
         select(np.array(to_training), np.array(within), limit, 1, 1, 1, 2)

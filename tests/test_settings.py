@@ -43,10 +43,8 @@ def parsed(*arguments):
 def test_options_have_the_names_types_and_defaults_of_the_fields():
     found = parsed("--needed", "1")
     assert found == Example(needed=1.0).model_dump()
-    found = parsed(
-        "--steps", "3", "--rate", "1e-3", "--shift", "-2", "--fast", "--no-layout", "--kind", "b", "--bound", "0.25",
-        "--time", "1", "--time", "2", "--memory", "7", "--needed", "0",
-    )
+    found = parsed("--steps", "3", "--rate", "1e-3", "--shift", "-2", "--fast", "--no-layout", "--kind", "b", "--bound",
+                   "0.25", "--time", "1", "--time", "2", "--memory", "7", "--needed", "0")
     expected = {"steps": 3, "rate": 1e-3, "shift": -2.0, "fast": True, "layout": False, "kind": "b", "bound": 0.25}
     assert found == expected | {"times": (1.0, 2.0), "memory": 7, "needed": 0.0}
     assert Example(**found).bound == 0.25
@@ -67,29 +65,26 @@ def test_an_option_without_a_default_is_required():
         parsed()
 
 
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        ({"step": 1}, "no setting 'step'; did you mean steps?"),
-        ({"zzz": 1}, "no setting 'zzz'; it has steps, rate"),
-        ({"steps": 0}, "steps is 0; it must be a whole number at least 1 and at most 1,000"),
-        ({"steps": 2.5}, "steps is 2.5; it must be a whole number"),
-        ({"steps": True}, "steps is True; it must be a whole number"),
-        ({"steps": "3"}, "steps is 3; it must be a whole number"),
-        ({"steps": 10**30}, "64 bits"),
-        ({"rate": 0}, "rate is 0; it must be a number above 0"),
-        ({"rate": float("nan")}, "rate is nan"),
-        ({"rate": float("inf")}, "rate is inf"),
-        ({"fast": 1}, "fast is 1; it must be true or false"),
-        ({"kind": "c"}, "kind is c; it must be one of a, b"),
-        ({"bound": -1}, "bound is -1; it must be auto or a number at least 0"),
-        ({"bound": float("inf")}, "bound is inf"),
-        ({"times": [1, "x"]}, "times is"),
-        ({"times": 1}, "times is 1; it must be a list of numbers above 0"),
-        ({}, "needed is missing; it must be a number at least 0"),
-        ([1], "must be a mapping"),
-    ],
-)
+@pytest.mark.parametrize(("values", "words"), [
+    ({"step": 1}, "no setting 'step'; did you mean steps?"),
+    ({"zzz": 1}, "no setting 'zzz'; it has steps, rate"),
+    ({"steps": 0}, "steps is 0; it must be a whole number at least 1 and at most 1,000"),
+    ({"steps": 2.5}, "steps is 2.5; it must be a whole number"),
+    ({"steps": True}, "steps is True; it must be a whole number"),
+    ({"steps": "3"}, "steps is 3; it must be a whole number"),
+    ({"steps": 10**30}, "64 bits"),
+    ({"rate": 0}, "rate is 0; it must be a number above 0"),
+    ({"rate": float("nan")}, "rate is nan"),
+    ({"rate": float("inf")}, "rate is inf"),
+    ({"fast": 1}, "fast is 1; it must be true or false"),
+    ({"kind": "c"}, "kind is c; it must be one of a, b"),
+    ({"bound": -1}, "bound is -1; it must be auto or a number at least 0"),
+    ({"bound": float("inf")}, "bound is inf"),
+    ({"times": [1, "x"]}, "times is"),
+    ({"times": 1}, "times is 1; it must be a list of numbers above 0"),
+    ({}, "needed is missing; it must be a number at least 0"),
+    ([1], "must be a mapping"),
+])
 def test_a_wrong_value_is_named_in_one_line_with_what_would_be_right(values, words):
     with pytest.raises(ValueError) as failure:
         check(values if isinstance(values, list) or not values else {"needed": 1} | values, "file: example", Example)
@@ -122,23 +117,20 @@ def test_a_sweep_holds_only_what_differs_from_the_defaults(path):
             assert changed, f"{path.name}: {name}.{key} is the default"
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"trian": {}}, "no section or setting 'trian'; did you mean train?"),
-        ({"seed": 3}, "no section or setting 'seed'"),
-        ({"train": {"iteration": 1}}, "train has no setting 'iteration'; did you mean iterations?"),
-        ({"sample": {"floor": 0}}, "sample: floor is 0; it must be a whole number at least 1"),
-        ({"basin": {}}, "delta_d is missing"),
-        ({"diffusion": {"beta_min": 0.5}}, "beta_min is 0.5; it must be at most beta_max, 0.02"),
-        ({"network": {"name": "mlp", "wdith": 3}}, "did you mean width?"),
-        ({"sizes": [2, 1]}, "sizes is"),
-        ({"replicates": 0}, "replicates is 0 for default; it must be a whole number from 1 to 999"),
-        ({"replicates": {2: True}}, "replicates is True for 2; it must be a whole number from 1 to 999"),
-        ({"replicates": {4: 3}}, "replicates names '4'; sizes are 2, and default"),
-        ({"new_subsets": 1}, "new_subsets is 1; it must be true or false"),
-    ],
-)
+@pytest.mark.parametrize(("change", "words"), [
+    ({"trian": {}}, "no section or setting 'trian'; did you mean train?"),
+    ({"seed": 3}, "no section or setting 'seed'"),
+    ({"train": {"iteration": 1}}, "train has no setting 'iteration'; did you mean iterations?"),
+    ({"sample": {"floor": 0}}, "sample: floor is 0; it must be a whole number at least 1"),
+    ({"basin": {}}, "delta_d is missing"),
+    ({"diffusion": {"beta_min": 0.5}}, "beta_min is 0.5; it must be at most beta_max, 0.02"),
+    ({"network": {"name": "mlp", "wdith": 3}}, "did you mean width?"),
+    ({"sizes": [2, 1]}, "sizes is"),
+    ({"replicates": 0}, "replicates is 0 for default; it must be a whole number from 1 to 999"),
+    ({"replicates": {2: True}}, "replicates is True for 2; it must be a whole number from 1 to 999"),
+    ({"replicates": {4: 3}}, "replicates names '4'; sizes are 2, and default"),
+    ({"new_subsets": 1}, "new_subsets is 1; it must be true or false"),
+])
 def test_a_sweep_is_checked_as_a_whole(change, words):
     sweep_settings(GOOD, {}, "x.yaml")
     with pytest.raises(ValueError) as failure:
@@ -177,11 +169,8 @@ def test_a_command_reads_what_is_tracked_from_the_same_files(tmp_path):
     given = {"classify": ["x", "--out", "x"]}
     for name, kinds in SWEEP.items():
         command = importlib.import_module(f"attractors.stages.{name}").main
-        required = [
-            p
-            for p in command.params
-            if isinstance(p, click.Option) and p.required and p.name not in ("sweep", "delta_d")
-        ]
+        required = [p for p in command.params
+                    if isinstance(p, click.Option) and p.required and p.name not in ("sweep", "delta_d")]
         files = [part for p in required for part in (p.opts[0], "2" if p.name == "size" else "x")]
         arguments = ["--sweep", str(sweep), "--params", str(params), *(given.get(name) or files)]
         found = command.make_context(name, arguments).params

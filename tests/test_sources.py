@@ -45,39 +45,33 @@ def hashed(tmp_path):
     return of
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("About.", "Another\n\nstory."),
-        ("  # for pi", ""),
-        ("    r: radius\n", ""),
-        ("\n\n\ndef", "\n# here\n\n\n\n\ndef"),
-        ("import math", "import math    "),
-        ("(r, s=None, t=0)", "(\n    r,\n    s=None,\n    t=0,\n)"),
-        ("Nothing.", "Nothing at all."),
-    ],
-)
+@pytest.mark.parametrize(("old", "new"), [
+    ("About.", "Another\n\nstory."),
+    ("  # for pi", ""),
+    ("    r: radius\n", ""),
+    ("\n\n\ndef", "\n# here\n\n\n\n\ndef"),
+    ("import math", "import math    "),
+    ("(r, s=None, t=0)", "(\n    r,\n    s=None,\n    t=0,\n)"),
+    ("Nothing.", "Nothing at all."),
+])
 def test_comments_docstrings_and_layout_change_no_hash(hashed, old, new):
     assert old in CODE
     assert hashed(CODE.replace(old, new)) == hashed(CODE)
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("r**2", "r**3"),
-        ("two\n\n", "two\n"),
-        ("two\n\n", "two  \n\n"),
-        ('lines  """', 'lines """'),
-        ("# no comment", "# a comment"),
-        ("}  #", "} #"),
-        ("s=None", "s=False"),
-        ("t=0", "t=0.0"),
-        ("t=0", "t=False"),
-        ("math.pi *", "math.pi +"),
-        ("text, ", ""),
-    ],
-)
+@pytest.mark.parametrize(("old", "new"), [
+    ("r**2", "r**3"),
+    ("two\n\n", "two\n"),
+    ("two\n\n", "two  \n\n"),
+    ('lines  """', 'lines """'),
+    ("# no comment", "# a comment"),
+    ("}  #", "} #"),
+    ("s=None", "s=False"),
+    ("t=0", "t=0.0"),
+    ("t=0", "t=False"),
+    ("math.pi *", "math.pi +"),
+    ("text, ", ""),
+])
 def test_code_and_the_inside_of_strings_change_the_hash(hashed, old, new):
     assert old in CODE
     assert hashed(CODE.replace(old, new)) != hashed(CODE)

@@ -105,9 +105,8 @@ def test_score_is_minus_the_noise_over_sigma_of_the_pipelines_schedule(tiny, con
 def test_a_velocity_pipeline_has_the_noise_that_its_scheduler_derives(tiny):
     from diffusers import DDIMScheduler
 
-    scheduler = DDIMScheduler.from_config(
-        tiny.pipeline.scheduler.config, prediction_type="v_prediction", clip_sample=False
-    )
+    scheduler = DDIMScheduler.from_config(tiny.pipeline.scheduler.config, prediction_type="v_prediction",
+                                          clip_sample=False)
     network = Prompted(tiny.pipeline.unet, tiny.embed(PROMPT, "cpu"))
     model = Diffusion(network, tiny.betas, "velocity").requires_grad_(False)
     x, t = start_noise(SEED, [0], tiny.shape), torch.tensor(400)
@@ -121,10 +120,8 @@ def test_an_unconditional_latent_pipeline_is_read_too(tmp_path, tiny):
 
     torch.manual_seed(0)
     vae = VQModel(block_out_channels=(8,), norm_num_groups=4, latent_channels=3)
-    unet = UNet2DModel(
-        sample_size=8, in_channels=3, out_channels=3, block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1,
-        down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2,
-    )
+    unet = UNet2DModel(sample_size=8, in_channels=3, out_channels=3, block_out_channels=(8, 8), norm_num_groups=4,
+                       layers_per_block=1, down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2)
     LDMPipeline(vae, unet, DDIMScheduler()).save_pretrained(tmp_path / "ldm")
     pipeline = read_pipeline(tmp_path / "ldm")
     noise = start_noise(SEED, [0], pipeline.shape)
@@ -228,9 +225,8 @@ def test_lanczos_refuses_as_many_values_as_there_are(conditional, x_0):
 
 def start(script, *arguments, **environment):
     command = [sys.executable, ROOT / "src" / "main.py", script, *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
-    )
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env={**os.environ, **environment})
 
 
 def run(script, *arguments, code=0, **environment):
@@ -244,14 +240,8 @@ def study(path, model, **sections):
     content = {
         "model": str(model),
         "sd_generate": {"noises": 3, "steps": 4},
-        "sd_curvature": {
-            "methods": ["one_sided", "lanczos", "hutchinson", "quadrature"],
-            "leading": 2,
-            "probes": 8,
-            "batch": 16,
-            "starts": 2,
-            "nodes": 5,
-        },
+        "sd_curvature": {"methods": ["one_sided", "lanczos", "hutchinson", "quadrature"], "leading": 2, "probes": 8,
+                         "batch": 16, "starts": 2, "nodes": 5},
         "prompts": {
             "hippo": {"type": "memorized", "prompt": "Mothers influence on her young hippo", "source": "Webster"},
             "boots": {"type": "spurious", "prompt": PROMPT, "source": "Webster"},
@@ -286,15 +276,11 @@ def made(folder, tmp_path_factory):
         latents = root / "latents" / f"{name}.safetensors"
         run("sd_generate", "--study", file, "--prompt", name, "--out", latents)
         methods = ["--method", "one_sided"] if name == "hippo" else []
-        run(
-            "sd_curvature", "--study", file, "--prompt", name, *methods, "--latents", latents,
-            "--metrics", root / "curvature" / f"{name}.csv", "--out", root / "spectra" / f"{name}.safetensors",
-        )
+        run("sd_curvature", "--study", file, "--prompt", name, *methods, "--latents", latents, "--metrics",
+            root / "curvature" / f"{name}.csv", "--out", root / "spectra" / f"{name}.safetensors")
     run("sd_stability", root / "latents", "--study", file, "--lpips", lpips, "--out", root / "stability.csv")
-    run(
-        "figure_stable_diffusion", file, "--latents", root / "latents", "--spectra", root / "spectra",
-        "--stability", root / "stability.csv", "--out", root / "figure.png",
-    )
+    run("figure_stable_diffusion", file, "--latents", root / "latents", "--spectra", root / "spectra", "--stability",
+        root / "stability.csv", "--out", root / "figure.png")
     return root
 
 
@@ -326,23 +312,19 @@ def test_stability_equals_lpips_and_distances_of_all_pairs_one_by_one(made):
     pairs = [embedding.distance(images["hippo"][i : i + 1], images["hippo"][j : j + 1]).item() for i, j in ((0, 1), (0, 2), (1, 2))]  # noqa: E501
     other = [embedding.distance(images["hippo"][i : i + 1], images["boots"][j : j + 1]).item() for i, j in ((0, 2), (1, 0), (2, 1))]  # noqa: E501
     row = table.loc["hippo"]
-    assert [row.lpips, row.lpips_min, row.lpips_max] == pytest.approx(
-        [np.mean(pairs), min(pairs), max(pairs)], rel=1e-3
-    )
+    assert [row.lpips, row.lpips_min, row.lpips_max] == pytest.approx([np.mean(pairs), min(pairs), max(pairs)],
+                                                                      rel=1e-3)
     assert row.lpips_repetition == pytest.approx(1 - np.mean(pairs) / np.mean(other), abs=1e-3)
     latents = read_arrays(made / "latents" / "hippo.safetensors")[0]["latents"].astype(np.float64)
     distances = [np.sqrt(((latents[i] - latents[j]) ** 2).sum()) for i, j in ((0, 1), (0, 2), (1, 2))]
-    assert [row.l2, row.l2_min, row.l2_max] == pytest.approx(
-        [np.mean(distances), min(distances), max(distances)], rel=1e-5
-    )
+    assert [row.l2, row.l2_min, row.l2_max] == pytest.approx([np.mean(distances), min(distances), max(distances)],
+                                                             rel=1e-5)
 
 
 def test_curvature_killed_with_sigkill_resumes_to_the_same_bytes(made, tmp_path):
-    arguments = [
-        "--study", made / "study.yaml", "--prompt", "hippo", "--method", "one_sided",
-        "--latents", made / "latents" / "hippo.safetensors",
-        "--metrics", tmp_path / "hippo.csv", "--out", tmp_path / "hippo.safetensors",
-    ]
+    arguments = ["--study", made / "study.yaml", "--prompt", "hippo", "--method", "one_sided", "--latents",
+                 made / "latents" / "hippo.safetensors", "--metrics", tmp_path / "hippo.csv", "--out",
+                 tmp_path / "hippo.safetensors"]
     process = start("sd_curvature", *arguments, ATTRACTORS_CHECKPOINT_SECONDS="0")
     deadline = time.monotonic() + 120
     while not list((tmp_path / ".resume").glob("[!.]*.pt")) and time.monotonic() < deadline:
@@ -366,10 +348,9 @@ def test_pixel_models_of_this_repository_go_through_the_same_stages(tmp_path):
     path = tmp_path / "4.safetensors"
     record = {"network": network, "diffusion": diffusion, "image_shape": [1, 4, 4], "size": 2, "seed": SEED}
     write_model(path, model.state_dict(), **record)
-    file = study(
-        tmp_path / "pixels.yaml", path, prompts={"digits": {"type": "memorized", "prompt": None, "source": "K = 2"}},
-        sd_curvature={"kinds": ["unconditional"], "methods": ["one_sided", "lanczos"], "leading": 2},
-    )
+    file = study(tmp_path / "pixels.yaml", path,
+                 prompts={"digits": {"type": "memorized", "prompt": None, "source": "K = 2"}},
+                 sd_curvature={"kinds": ["unconditional"], "methods": ["one_sided", "lanczos"], "leading": 2})
     latents, out = tmp_path / "latents.safetensors", tmp_path / "out.safetensors"
     run("sd_generate", "--study", file, "--prompt", "digits", "--out", latents)
     arguments = ["--study", file, "--prompt", "digits", "--latents", latents, "--metrics", tmp_path / "m.csv"]
@@ -444,19 +425,14 @@ def test_tf32_is_refused_where_there_is_no_cuda(tiny):
         tiny.diffusion("conditional", PROMPT, precision="tf32").score(start_noise(SEED, [0], tiny.shape), T)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"prompts": {}}, "no prompts"),
-        (
-            {"prompts": {"a": {"type": "spurios", "prompt": "x", "source": "y"}}},
-            "of type spurios; it must be one of memorized",
-        ),
-        ({"prompts": {"a": {"type": "spurious", "prompt": "x"}}}, "prompt a must have type, prompt and source"),
-        ({"prompts": {"a": {"type": "spurious", "prompt": 3, "source": "y"}}}, "prompt a is 3; it must be text"),
-        ({"model": None}, "no model"),
-    ],
-)
+@pytest.mark.parametrize(("change", "message"), [
+    ({"prompts": {}}, "no prompts"),
+    ({"prompts": {"a": {"type": "spurios", "prompt": "x", "source": "y"}}},
+     "of type spurios; it must be one of memorized"),
+    ({"prompts": {"a": {"type": "spurious", "prompt": "x"}}}, "prompt a must have type, prompt and source"),
+    ({"prompts": {"a": {"type": "spurious", "prompt": 3, "source": "y"}}}, "prompt a is 3; it must be text"),
+    ({"model": None}, "no model"),
+])
 def test_a_study_is_checked(change, message):
     good = {"model": "a/b", "prompts": {"a": {"type": "spurious", "prompt": "x", "source": "y"}}}
     assert prompts_of(good, "f.yaml") == good["prompts"]

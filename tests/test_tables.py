@@ -115,16 +115,12 @@ def test_the_sweep_of_a_table_row_says_what_the_tables_say(sweep, capsys):
     assert content["dataset"] == dataset
     assert content["sizes"] == TABLE_1[sweep]._asdict()
     assert settings["classify"]["sizes"] == size_grid(*TABLE_1[sweep])
-    network = {
-        "name": "unet", "width": int(width), "multipliers": list(row.multipliers), "dropout": row.dropout,
-        "blocks": 2, "attention": [16], "patch": 1,
-    }
+    network = {"name": "unet", "width": int(width), "multipliers": list(row.multipliers), "dropout": row.dropout,
+               "blocks": 2, "attention": [16], "patch": 1}
     assert settings["train"]["network"] == network
     assert settings["train"]["diffusion"] == {"prediction": "noise", "steps": 1000, "beta_min": 1e-4, "beta_max": 2e-2}
-    expected = {
-        "iterations": row.iterations, "batch": row.batch, "learning_rate": 2e-4, "ema": 0.9999, "clip": 1.0,
-        "noise_levels": "uniform", "repeat": False, "warmup": 0, "final_learning_rate": 1.0,
-    }
+    expected = {"iterations": row.iterations, "batch": row.batch, "learning_rate": 2e-4, "ema": 0.9999, "clip": 1.0,
+                "noise_levels": "uniform", "repeat": False, "warmup": 0, "final_learning_rate": 1.0}
     assert {key: settings["train"][key] for key in expected} == expected
     assert settings["sample"]["ratio"] == 4
     assert settings["neighbours"]["distance"] == ("l2" if "mnist" in dataset else "lpips_alex")

@@ -118,10 +118,8 @@ def test_training_on_one_memory_finds_its_score():
     memory = np.array([[0.6, 0.8]])
     model = ScoreNetwork(0, width=32, blocks=1, scale=1.0)
     train(model, torch.from_numpy(memory).float(), SETTINGS, 0, loss=score_matching_loss)
-    x, t = (
-        torch.from_numpy(memory).float() + 0.4 * torch.randn(200, 2, generator=torch.Generator().manual_seed(0)),
-        0.15,
-    )
+    x, t = (torch.from_numpy(memory).float() + 0.4 * torch.randn(200, 2, generator=torch.Generator().manual_seed(0)),
+            0.15)
     exact = ExactScore(memory)(x, t)
     assert ((model(x, t) - exact).square().sum() / exact.square().sum()).sqrt() < 0.2
 
@@ -193,9 +191,7 @@ def test_share_near_counts_by_hand():
 
 
 def test_count_minima_by_hand():
-    assert count_minima(np.array([1, 3, 0, 1]), 7) == {
-        "minima": 4, "spurious": 2, "memories": [3, 1, 1, 0], "lost": 2
-    }
+    assert count_minima(np.array([1, 3, 0, 1]), 7) == {"minima": 4, "spurious": 2, "memories": [3, 1, 1, 0], "lost": 2}
 
 
 def test_derivatives_of_a_model_that_is_the_exact_score_are_those_of_eq_5():

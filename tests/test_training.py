@@ -112,10 +112,8 @@ def test_a_loss_that_is_not_finite_stops_training_with_its_step():
 
 def test_a_model_file_gives_back_the_model(tmp_path):
     trained, path = model(), tmp_path / "m.safetensors"
-    record = dict(
-        network={"name": "mlp", "width": 16, "blocks": 1}, diffusion={"prediction": "velocity"},
-        image_shape=[1, 4, 4], size=5, seed=3,
-    )
+    record = dict(network={"name": "mlp", "width": 16, "blocks": 1}, diffusion={"prediction": "velocity"},
+                  image_shape=[1, 4, 4], size=5, seed=3)
     write_model(path, trained.state_dict(), **record)
     loaded, found = read_model(path)
     assert same(trained.state_dict(), loaded.state_dict())

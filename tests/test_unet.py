@@ -38,10 +38,8 @@ def test_parameter_counts_are_table_3_truncated_to_its_printed_digits(shape, wid
     assert f"{count // 100_000 / 10:.1f}" == millions
 
 
-@pytest.mark.parametrize(
-    ("size", "multipliers", "attention"),
-    [(28, (1, 2, 2), []), (32, (1, 2, 2, 2), [16]), (64, (1, 1, 2, 2, 4, 4), [16])],
-)
+@pytest.mark.parametrize(("size", "multipliers", "attention"),
+                         [(28, (1, 2, 2), []), (32, (1, 2, 2, 2), [16]), (64, (1, 1, 2, 2, 4, 4), [16])])
 def test_attention_at_16_and_in_the_middle_only(size, multipliers, attention):
     network = UNet((3, size, size), None, 32, multipliers)
     seen = []
@@ -54,9 +52,8 @@ def test_attention_at_16_and_in_the_middle_only(size, multipliers, attention):
     assert seen == attention * 2 + [middle] + attention * 3  # 2 blocks down, 3 up
 
 
-@pytest.mark.parametrize(
-    ("shape", "multipliers"), [((1, 28, 28), (1, 2, 2)), ((3, 32, 32), (1, 2, 2, 2)), ((3, 64, 64), (1, 1, 2, 2, 4, 4))]
-)
+@pytest.mark.parametrize(("shape", "multipliers"),
+                         [((1, 28, 28), (1, 2, 2)), ((3, 32, 32), (1, 2, 2, 2)), ((3, 64, 64), (1, 1, 2, 2, 4, 4))])
 def test_forward_pass_equals_diffusers_with_the_weights_copied_across(shape, multipliers):
     diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: no second implementation")
     network = randomised(UNet(shape, None, 32, multipliers))
@@ -83,16 +80,13 @@ def test_weights_return_unchanged_from_the_names_of_diffusers():
         from_diffusers({**theirs, "class_embedding.weight": torch.zeros(1)}, network.settings)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"act_fn": "gelu"}, "act_fn is 'gelu'"),
-        ({"attention_head_dim": 8}, "attention_head_dim is 8"),
-        ({"norm_eps": 1e-5}, "norm_eps is 1e-05"),
-        ({"out_channels": 6}, "out_channels is 6"),
-        ({"class_embed_type": "timestep"}, "class_embed_type is 'timestep'"),
-    ],
-)
+@pytest.mark.parametrize(("change", "message"), [
+    ({"act_fn": "gelu"}, "act_fn is 'gelu'"),
+    ({"attention_head_dim": 8}, "attention_head_dim is 8"),
+    ({"norm_eps": 1e-5}, "norm_eps is 1e-05"),
+    ({"out_channels": 6}, "out_channels is 6"),
+    ({"class_embed_type": "timestep"}, "class_embed_type is 'timestep'"),
+])
 def test_a_diffusers_configuration_of_another_network_is_refused(change, message):
     with torch.device("meta"):
         network = UNet((3, 32, 32), None, 32, (1, 2, 2, 2))
@@ -166,16 +160,13 @@ def test_a_u_net_on_patches_is_the_u_net_of_the_rearranged_image():
     assert not torch.allclose(expected, torch.zeros(()))
 
 
-@pytest.mark.parametrize(
-    ("shape", "settings", "message"),
-    [
-        ((1, 28, 28), {"multipliers": [1, 2, 2, 2]}, "halve 3 times"),
-        ((1, 28, 24), {"multipliers": [1, 2]}, "square"),
-        ((1, 28, 28), {"multipliers": [1, 2], "patch": 4}, "in patches of 4 x 4 with 2 multipliers"),
-        ((3, 32, 32), {"width": 48}, "multiple of 32"),
-        ((3, 32, 32), {"wdith": 64}, "no setting 'wdith'; did you mean width"),
-    ],
-)
+@pytest.mark.parametrize(("shape", "settings", "message"), [
+    ((1, 28, 28), {"multipliers": [1, 2, 2, 2]}, "halve 3 times"),
+    ((1, 28, 24), {"multipliers": [1, 2]}, "square"),
+    ((1, 28, 28), {"multipliers": [1, 2], "patch": 4}, "in patches of 4 x 4 with 2 multipliers"),
+    ((3, 32, 32), {"width": 48}, "multiple of 32"),
+    ((3, 32, 32), {"wdith": 64}, "no setting 'wdith'; did you mean width"),
+])
 def test_settings_that_make_no_network_are_named(shape, settings, message):
     alpha_bar = torch.cumprod(1 - linear_betas(), 0)
     with pytest.raises(ValueError, match=message):

@@ -139,10 +139,8 @@ def test_gap_of_the_exact_denoiser_is_one_and_of_one_that_knows_all_images_is_ze
     whole = images(12, 0.4, 4)
     s, others, times = whole[:6], whole[6:], level_times(ALPHA_BAR, 8)
     exact = closed_form(ExactNoise, s)
-    errors = {
-        name: [denoising_errors(model, part, noise(6, seed), times) for part, seed in ((s, 1), (others, 2))]
-        for name, model in {"exact": exact, "both": closed_form(ExactNoise, whole)}.items()
-    }
+    errors = {name: [denoising_errors(model, part, noise(6, seed), times) for part, seed in ((s, 1), (others, 2))]
+              for name, model in {"exact": exact, "both": closed_form(ExactNoise, whole)}.items()}
     assert memorized_gap(*errors["exact"], *errors["exact"]) == 1
     assert relative_gap(*errors["exact"])[0] == pytest.approx(1, abs=1e-3)  # without noise: 0 at S, not at others
     assert abs(memorized_gap(*errors["both"], *errors["exact"])) < 0.15

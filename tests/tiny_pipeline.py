@@ -35,27 +35,21 @@ def build(folder, seed=0):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         text = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=count, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-                projection_dim=16, bos_token_id=count - 2, eos_token_id=count - 1, pad_token_id=count - 1,
-            )
+            CLIPTextConfig(vocab_size=count, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+                           num_attention_heads=2, projection_dim=16, bos_token_id=count - 2, eos_token_id=count - 1,
+                           pad_token_id=count - 1)
         )
-        unet = UNet2DConditionModel(
-            sample_size=SIDE, cross_attention_dim=16, block_out_channels=(8, 16), attention_head_dim=2,
-            layers_per_block=1, norm_num_groups=4,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        )
-        vae = AutoencoderKL(
-            block_out_channels=(8, 8, 8), norm_num_groups=4, latent_channels=4, sample_size=4 * SIDE,
-            down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
-        )
+        unet = UNet2DConditionModel(sample_size=SIDE, cross_attention_dim=16, block_out_channels=(8, 16),
+                                    attention_head_dim=2, layers_per_block=1, norm_num_groups=4,
+                                    down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+                                    up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"))
+        vae = AutoencoderKL(block_out_channels=(8, 8, 8), norm_num_groups=4, latent_channels=4, sample_size=4 * SIDE,
+                            down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3)
     scheduler = PNDMScheduler(  # as Stable Diffusion 1.4
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
     )
-    pipeline = StableDiffusionPipeline(
-        vae, text, words, unet, scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False
-    )
+    pipeline = StableDiffusionPipeline(vae, text, words, unet, scheduler, safety_checker=None, feature_extractor=None,
+                                       requires_safety_checker=False)
     pipeline.save_pretrained(folder, safe_serialization=True)
     return pipeline
 

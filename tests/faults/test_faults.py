@@ -35,17 +35,15 @@ KILLS = 5  # of each stage
 
 def dvc(folder, *arguments):
     command = [sys.executable, "-m", "dvc", *arguments]
-    return subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, check=False, timeout=900
-    )
+    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False,
+                          timeout=900)
 
 
 def start(folder, *arguments, **options):
     """A DVC process, which leads a process group: its stage dies with it."""
     command, quiet = [sys.executable, "-m", "dvc", *arguments], subprocess.DEVNULL
-    return subprocess.Popen(
-        command, cwd=folder, env=environment(), stdout=quiet, stderr=quiet, start_new_session=True, **options
-    )
+    return subprocess.Popen(command, cwd=folder, env=environment(), stdout=quiet, stderr=quiet, start_new_session=True,
+                            **options)
 
 
 def hashes(folder):
@@ -114,9 +112,8 @@ def command(folder, stage):
 def run(folder, stage, **options):
     """A stage by itself, as a process that keeps its state as often as it can."""
     own, quiet = environment() | {"ATTRACTORS_CHECKPOINT_SECONDS": "0"}, subprocess.DEVNULL
-    return subprocess.Popen(
-        command(folder, stage), cwd=folder, env=own, stdout=quiet, stderr=subprocess.PIPE, text=True, **options
-    )
+    return subprocess.Popen(command(folder, stage), cwd=folder, env=own, stdout=quiet, stderr=subprocess.PIPE,
+                            text=True, **options)
 
 
 def remade(folder, stage, whole):

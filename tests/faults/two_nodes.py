@@ -57,17 +57,14 @@ class Node:
     def __init__(self, folder, address, cpus, *arguments):
         folder.mkdir(parents=True)
         self.folder = folder
-        command = [
-            Path(sys.executable).parent / "ray", "start", *arguments, f"--num-cpus={cpus}", "--num-gpus=0", "--block",
-            f"--node-ip-address={address}", "--min-worker-port=0", "--max-worker-port=0",
-            "--disable-usage-stats", f"--object-store-memory={200 * 2**20}",
-            f"--dashboard-agent-listen-port={free_port()}",
-        ]
+        command = [Path(sys.executable).parent / "ray", "start", *arguments, f"--num-cpus={cpus}", "--num-gpus=0",
+                   "--block", f"--node-ip-address={address}", "--min-worker-port=0", "--max-worker-port=0",
+                   "--disable-usage-stats", f"--object-store-memory={200 * 2**20}",
+                   f"--dashboard-agent-listen-port={free_port()}"]
         settings = environment() | {"SCHEDULING_WORKERS": str(folder), "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
         with open(folder / "ray.log", "w", encoding="utf-8") as log:
-            self.process = subprocess.Popen(
-                command, env=settings, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
+            self.process = subprocess.Popen(command, env=settings, stdout=log, stderr=subprocess.STDOUT,
+                                            start_new_session=True)
 
     def wait(self, seconds=120):
         """Until it has joined: two that start at once in one session of Ray take each other's sockets."""
@@ -116,10 +113,8 @@ def cluster(folder, nodes=2):
     """(address, nodes) of a Ray cluster on free ports: a head without a core to give, and nodes with one each."""
     port, short = free_port(), Path(tempfile.mkdtemp(prefix="r"))  # sockets have names of 107 characters at most
     started = [
-        Node(
-            folder / "ray_head", "127.0.0.1", 0, "--head", f"--port={port}", f"--temp-dir={short}",
-            "--include-dashboard=false",
-        )
+        Node(folder / "ray_head", "127.0.0.1", 0, "--head", f"--port={port}", f"--temp-dir={short}",
+             "--include-dashboard=false")
     ]
     try:
         started[0].wait()
@@ -161,9 +156,8 @@ def fan_out(head, address, stages, nodes, share, left):
     a few seconds only. (exit code, output, killed at work)."""
     command = [sys.executable, "-u", "src/main.py", "fan_out", *stages, "--address", address, "--remote", "nodes"]
     command += [] if left else ["--patience", "0.2"]
-    process = subprocess.Popen(
-        command, cwd=head, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    process = subprocess.Popen(command, cwd=head, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               text=True)
     output, done, total, killed = "", 0, None, []
     for line in process.stdout:
         click.echo(f"  {line.rstrip()}")
@@ -202,20 +196,16 @@ def storage(through, folder):
         return
     if through == "s3":
         command = ["moto_server", "-H", "127.0.0.1", "-p", str(port)]
-        found = {
-            "url": "s3://bucket/results", "endpointurl": f"http://127.0.0.1:{port}",
-            "access_key_id": "key", "secret_access_key": "secret", "region": "us-east-1",
-        }
+        found = {"url": "s3://bucket/results", "endpointurl": f"http://127.0.0.1:{port}", "access_key_id": "key",
+                 "secret_access_key": "secret", "region": "us-east-1"}
     else:
         for name in ("host", "user"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
         shutil.copy(folder / "user.pub", folder / "authorized")
         with contextlib.suppress(PermissionError):
             Path("/run/sshd").mkdir(exist_ok=True)  # sshd of root does not start without it
-        options = {
-            "HostKey": folder / "host", "AuthorizedKeysFile": folder / "authorized", "StrictModes": "no",
-            "PidFile": "none", "ListenAddress": f"127.0.0.1:{port}", "Subsystem": "sftp internal-sftp",
-        }
+        options = {"HostKey": folder / "host", "AuthorizedKeysFile": folder / "authorized", "StrictModes": "no",
+                   "PidFile": "none", "ListenAddress": f"127.0.0.1:{port}", "Subsystem": "sftp internal-sftp"}
         command = [shutil.which("sshd") or "/usr/sbin/sshd", "-D", "-e", "-f", os.devnull]
         command += [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
         user = pwd.getpwuid(os.getuid()).pw_name

@@ -94,10 +94,9 @@ def dvc(folder, *arguments):
 def scratch(tmp_path):
     """A repository with PIPELINE, of a project that knows nothing of the scheduler."""
     folder = tmp_path / "scratch"
-    for path, content in {
-        "src/write.py": WRITE, "dvc.yaml": PIPELINE, "models/dvc.yaml": HEAVY, "params.yaml": "seed: 1\n",
-        "requirements.txt": "dvc>=3  # the engine\nnumpy\n", ".gitignore": "/data\n/all.txt\n/sources.txt\n",
-    }.items():
+    for path, content in {"src/write.py": WRITE, "dvc.yaml": PIPELINE, "models/dvc.yaml": HEAVY,
+                          "params.yaml": "seed: 1\n", "requirements.txt": "dvc>=3  # the engine\nnumpy\n",
+                          ".gitignore": "/data\n/all.txt\n/sources.txt\n"}.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(content)
     git(folder, "init", "-q")
@@ -115,11 +114,9 @@ def serial(scratch, tmp_path):
 
 
 def start(folder, *arguments, **settings):
-    return subprocess.Popen(
-        [sys.executable, "-m", "scheduling", "--first", "sources", *arguments], cwd=folder, text=True,
-        env=environment() | {"PYTHONPATH": str(ROOT / "src")} | IDENTITY | settings,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )
+    return subprocess.Popen([sys.executable, "-m", "scheduling", "--first", "sources", *arguments], cwd=folder,
+                            text=True, env=environment() | {"PYTHONPATH": str(ROOT / "src")} | IDENTITY | settings,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def repro(folder, *arguments, **settings):
@@ -263,20 +260,17 @@ def test_shares_of_gpus():
         machine.shares(["0", "1"], 1.5)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["nosuch"], "no stage nosuch in any dvc.yaml"),
-        (["-S", "seed=2", "all"], "STAGES or --set-param, not both"),
-        (["-S", "seed"], "Invalid value for -S: "),
-        (["-S", "nosuch.yaml:seed=2"], "Invalid value for -S: "),
-        (["-S", "src:seed=2"], "Invalid value for -S: "),
-        (["--remote", "x"], "--cache, --remote and --allow-versions go with --address"),
-        (["--address", "127.0.0.1:1"], "--address 127.0.0.1:1: no Ray there"),
-        (["--address", "nonsense"], "--address nonsense: expected auto, HOST:PORT or ray://HOST:PORT"),
-        (["--gpus-per-run", "9"], "--gpus-per-run 9: this machine has"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["nosuch"], "no stage nosuch in any dvc.yaml"),
+    (["-S", "seed=2", "all"], "STAGES or --set-param, not both"),
+    (["-S", "seed"], "Invalid value for -S: "),
+    (["-S", "nosuch.yaml:seed=2"], "Invalid value for -S: "),
+    (["-S", "src:seed=2"], "Invalid value for -S: "),
+    (["--remote", "x"], "--cache, --remote and --allow-versions go with --address"),
+    (["--address", "127.0.0.1:1"], "--address 127.0.0.1:1: no Ray there"),
+    (["--address", "nonsense"], "--address nonsense: expected auto, HOST:PORT or ray://HOST:PORT"),
+    (["--gpus-per-run", "9"], "--gpus-per-run 9: this machine has"),
+])
 def test_mistakes_are_one_line(scratch, arguments, message):
     if "--address" in arguments:
         pytest.importorskip("ray")
@@ -383,9 +377,7 @@ def test_a_ray_cluster_leaves_what_a_serial_run_leaves(scratch, serial, ray_clus
             dvc(scratch, "remote", "add", "--local", "elsewhere", remote.pop("url"))
             for name, value in remote.items():
                 dvc(scratch, "remote", "modify", "--local", "elsewhere", name, value)
-        code, output = repro(
-            scratch, "--address", address, *(["--remote", "elsewhere"] if through != "cache" else [])
-        )
+        code, output = repro(scratch, "--address", address, *(["--remote", "elsewhere"] if through != "cache" else []))
     assert code == 0, output
     assert "dvc repro then ran none" in output
     assert locked(scratch) == serial
