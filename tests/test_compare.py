@@ -11,8 +11,8 @@ from pygit2 import GitError
 from scipy.stats import t
 
 from attractors.distances.detection import TYPES
-from attractors.results.comparison import compare_fractions, compare_means, compare_quantities, counts_of, holm
-from attractors.results.replicates import dispersion
+from attractors.results.comparison import compare_fractions, compare_means, compare_quantities, holm
+from attractors.results.replicates import counts_of, dispersion
 from attractors.results.run import crossings
 
 SIZES = np.array([2, 16, 64, 256])

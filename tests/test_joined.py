@@ -183,22 +183,23 @@ def test_standard_errors_are_wider_by_how_much_replicates_differ_and_single_ones
     assert not set(alone.columns) & {"total", "replicates", "t_c_nearest", "t_c_between", "t_c_std"}
     largest = 0
     for kind in (*TYPES, "training"):
-        prefix, ratios = "training_" if kind == "training" else "", []
+        prefix, ratios = "training_" if kind == "training" else "", {}
         for size, (*_, owners, everything) in found.items():
             owner, logs = owners[bool(prefix)], everything[bool(prefix)]["basin"][f"{prefix}log_volume"]
             mine = range(3 * size) if prefix else members(size, kind, found)[0]
-            ratios.append(between([logs[i] for i in mine], [owner[i] for i in mine]))
+            ratios[size] = between([logs[i] for i in mine], [owner[i] for i in mine])
             for number in range(3):
                 row, own = alone.loc[kind, size, number], [logs[i] for i in mine if owner[i] == number]
                 assert row.n == len(own)
                 mean, _, error = literal(own)
                 assert [row.log_volume, row.log_volume_se] == pytest.approx([mean, error], rel=2e-5)
-        phi = max(1, sum(ratios) / 2)
-        wider = table.loc[kind].log_volume_se / table.loc[kind].log_volume_sampling
-        np.testing.assert_allclose(wider**2, [phi] * 2, rtol=1e-4)
+        phi = max(1, sum(ratios.values()) / 2)
+        for size, row in table.loc[kind].iterrows():  # three replicates: two degrees of its own and four of all sizes
+            wider = row.log_volume_se / row.log_volume_sampling
+            assert wider**2 == pytest.approx(max(1, (2 * ratios[size] + 4 * phi) / 6), rel=1e-4)
+            assert row.degrees == 6
         row = dispersions.loc["basin", "log_volume", kind]
         assert (row.dispersion, row.degrees) == (pytest.approx(phi, rel=1e-4), 4)
-        assert (table.loc[kind].degrees == 4).all()
         largest = max(phi, largest)
     assert largest > 3  # replicates do differ
 

@@ -20,7 +20,7 @@ from attractors.arrays import write_arrays
 from attractors.distances.detection import TYPES, classify
 from attractors.report.explorer import GRID
 from attractors.results.joined import basin_table, energy_table, kinds
-from attractors.results.replicates import dispersion, fraction_interval
+from attractors.results.replicates import dispersions, fraction_interval
 from attractors.results.run import Run
 from attractors.tables import write_csv
 
@@ -250,8 +250,8 @@ def test_bands_are_the_intervals_over_replicates_of_the_table(browser, run, tmp_
     write_csv(folder / "metrics/replicates/fractions/fake.csv", pd.DataFrame([
         {"K": size, "replicate": number, "count": row.sum(), **dict(zip(TYPES, row / row.sum(), strict=True))}
         for size, rows in single.items() for number, row in enumerate(rows)]))
-    phi = dispersion(list(single.values()))
-    assert phi.value > 1 and phi.degrees
+    phis = dispersions(list(single.values()))
+    assert all(phi.value > 1 and phi.degrees for phi in phis)
     write_report(folder, folder / "report.html")
     page, _ = opened(browser, folder / "report.html", viewport={"width": 1200, "height": 900})
     boxes = page.evaluate("""[...document.querySelectorAll("#fractions svg .mark-area path")]
@@ -259,7 +259,7 @@ def test_bands_are_the_intervals_over_replicates_of_the_table(browser, run, tmp_
     for kind, numbers in enumerate(boxes):
         points = np.array(numbers).reshape(-1, 2)
         shares = 1 - points[:, 1] / 300  # the chart is 300 pixels high
-        expected = [fraction_interval(part[None], phi)[1:3] for part in counts.values()]
+        expected = [fraction_interval(part[None], phi)[1:3] for part, phi in zip(counts.values(), phis, strict=True)]
         low, high = (np.array([ends[side][kind] for ends in expected]) for side in (0, 1))
         np.testing.assert_allclose(np.sort(shares), np.sort(np.concatenate([low, high])), atol=2e-3)
     assert len(boxes) == 3

@@ -87,3 +87,13 @@ def test_wide_table_has_one_row_a_size_and_gaps_where_a_type_was_left_out():
     found = wide(table, ["x"])
     assert found.columns.tolist() == ["K", "memorized_x", "spurious_x", "training_x"]
     np.testing.assert_array_equal(found.to_numpy(), [[2, 0, np.nan, 1], [64, 0, 1, 2]])
+
+
+def test_files_of_replicates_that_a_sweep_no_longer_has_are_left_out(tmp_path):
+    for name in ("16", "16-1", "16-2", "64"):
+        write_arrays(tmp_path / f"data/basin/x/{name}.safetensors", {"numbers": np.arange(3)})
+    run = Run(tmp_path / "metrics", data=tmp_path / "data")
+    assert list(run.files("basin", "x", 16)) == [0, 1, 2]
+    rows = [{"K": 16, "replicate": 0}, {"K": 16, "replicate": 1}, {"K": 64, "replicate": 2}]
+    write_csv(tmp_path / "metrics/replicates/fractions/x.csv", pd.DataFrame(rows))
+    assert list(run.files("basin", "x", 16)) == [0, 1]

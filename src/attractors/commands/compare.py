@@ -13,13 +13,8 @@ from attractors.cli.checkout import below_git, check_checkout, locked
 from attractors.cli.settings import ROOT
 from attractors.cli.stage import seed_option, stage
 from attractors.randomness import BOOTSTRAP, generator
-from attractors.results.comparison import (
-    compare_fractions,
-    compare_means,
-    compare_quantities,
-    counts_of,
-    dispersion_of_both,
-)
+from attractors.results.comparison import compare_fractions, compare_means, compare_quantities
+from attractors.results.replicates import counts_of, dispersion
 from attractors.results.run import Run
 
 
@@ -116,7 +111,7 @@ def report(name: str, first: Revision, second: Revision, seed: int) -> Iterator[
         if same:
             yield "The same samples under other thresholds: differences are exact; intervals and p are of new samples."
         yield quantities(compared)
-        phi = dispersion_of_both(*map(counts_of, tables))
+        phi = dispersion([part for table in tables for part in counts_of(table)])
         test = (
             f"an F test; replicates differ {phi.value:.3g} times as much as samples, {phi.degrees} degrees of freedom"
             if phi.degrees

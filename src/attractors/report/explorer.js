@@ -207,7 +207,7 @@ function series(steps) {
   return sweeps[state.sweep].runs.flatMap(run => {
     const counts = typed(run, steps);
     return TYPES.map(type => {
-      const share = counts[type] / run.count, [low, high] = interval(share, run.count, sweeps[state.sweep]);
+      const share = counts[type] / run.count, [low, high] = interval(share, run.count, run);
       return { K: run.K, type, share, low, high };
     });
   });

@@ -6,26 +6,24 @@ from numpy.typing import ArrayLike
 from scipy.stats import chi2_contingency, f, t
 
 from attractors.distances.detection import TYPES
-from attractors.results.replicates import RESAMPLES, Dispersion, dispersion, drawn, interval, quantities
+from attractors.results.replicates import (
+    RESAMPLES,
+    chi_squared,
+    counts_of,
+    dispersion,
+    dispersions,
+    drawn,
+    interval,
+    moderated,
+    pooled,
+    quantities,
+)
 
 NAMES = {
     "spurious_peak": "peak of the spurious fraction",
     "spurious_peak_K": "K of that peak",
     "half_memorized_K": "K where memorized fall to 1/2",
 }
-
-
-def counts_of(table: pd.DataFrame) -> list[np.ndarray]:
-    """Return how many samples of each type each replicate has, for each K of a table of replicates: [R, 3] int64."""
-    return [
-        np.rint(part[list(TYPES)].to_numpy() * part[["count"]].to_numpy()).astype(np.int64)
-        for _, part in table.groupby("K")
-    ]
-
-
-def dispersion_of_both(first: list[np.ndarray], second: list[np.ndarray]) -> Dispersion:
-    """Return phi of two runs together, from the counts of each."""
-    return dispersion([*first, *second])
 
 
 def compare_quantities(first: pd.DataFrame, second: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
@@ -35,12 +33,12 @@ def compare_quantities(first: pd.DataFrame, second: pd.DataFrame, random: np.ran
     the difference contains 0.
     """
     sides = [counts_of(table) for table in (first, second)]
-    phi = dispersion_of_both(*sides)
+    phi = dispersion([*sides[0], *sides[1]])
     found, again = [], []
     for table, counts in zip((first, second), sides, strict=True):
         sizes = np.unique(table.K)
         found.append(quantities(sizes, np.stack([part.sum(0) / part.sum() for part in counts])[None]))
-        again.append(quantities(sizes, drawn(counts, phi, RESAMPLES, random)))
+        again.append(quantities(sizes, drawn(counts, dispersions(counts, phi), RESAMPLES, random)))
     rows = []
     for name, words in NAMES.items():
         (a,), (b,) = found[0][name], found[1][name]
@@ -65,21 +63,23 @@ def holm(p_values: ArrayLike) -> np.ndarray:
 def compare_fractions(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """Return the fractions at each K that two tables of replicates have, with a p-value for their difference.
 
-    It is that of a chi-squared test of the counts of all replicates, divided by the dispersion phi of both runs: an F
-    test with the degrees of freedom of phi. Without replicates phi is 1, and the test is of samples alone. p is
-    corrected for the number of sizes (Holm), and is 1 where the counts are equal. The test assumes that the two sets
-    are independent: for one set under two thresholds a difference is exact, and p has no meaning.
+    It is that of a chi-squared test of the counts of all replicates, divided by the moderated dispersion phi of both
+    runs at this K: an F test with the degrees of freedom of phi. Without replicates phi is 1, and the test is of
+    samples alone. p is corrected for the number of sizes (Holm), and is 1 where the counts are equal. The test assumes
+    that the two sets are independent: for one set under two thresholds a difference is exact, and p has no meaning.
     """
     sizes = sorted(set(first.K) & set(second.K))
     sides = [counts_of(table[table.K.isin(sizes)]) for table in (first, second)]
-    phi = dispersion_of_both(*sides)
+    phi = dispersion([*sides[0], *sides[1]])
     rows, p_values = [], []
     for size, *parts in zip(sizes, *sides, strict=True):
         totals = np.stack([part.sum(0) for part in parts])
         occupied = totals.sum(0) > 0
         free = int(occupied.sum()) - 1
         statistic = chi2_contingency(totals[:, occupied], correction=False).statistic if free else 0
-        p_values.append(f.sf(statistic / max(free, 1) / phi.value, max(free, 1), phi.degrees or 1e9))
+        here = pooled(*zip(*map(chi_squared, parts), strict=True))
+        here = moderated(*here, phi)
+        p_values.append(f.sf(statistic / max(free, 1) / here.value, max(free, 1), here.degrees or 1e9))
         a, b = totals / totals.sum(1, keepdims=True)
         rows.append(
             {"K": size} | {f"{kind}_{s}": x[i] for i, kind in enumerate(TYPES) for s, x in (("A", a), ("B", b))}

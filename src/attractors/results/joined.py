@@ -18,7 +18,7 @@ import pandas as pd
 
 from attractors.distances.detection import TYPES, selection
 from attractors.landscape.summaries import degrees_of_freedom, effective_rank, log_volume, spectral_gap
-from attractors.results.replicates import Dispersion, pooled
+from attractors.results.replicates import Dispersion, moderated, pooled
 
 RANKS = 512  # ranks of a mean spectrum in a table, evenly spaced where there are more
 METHODS = ("central", "one_sided", "jacobian")
@@ -249,26 +249,29 @@ def above_training(arrays: Arrays, prefix: str = "") -> np.ndarray:
 def with_replicates(table: pd.DataFrame, keys: Sequence[str] = ("type",)) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return (the table of all K with standard errors that count replicates, the dispersions that made them).
 
-    For each quantity and each group of `keys`, phi is the mean of (NAME_between / NAME_se)^2 over the K with
-    replicates, weighted by R - 1 (`replicates.pooled`). NAME_se and NAME_nearest_se are multiplied by its root,
-    NAME_sampling keeps the error of sampling, and NAME_between is dropped. `degrees` is the sum of R - 1, the degrees
-    of freedom of phi, and `quantile` times a standard error makes a 95% interval.
+    For each quantity and each group of `keys`, phi is (NAME_between / NAME_se)^2 at each K with R replicates, moderated
+    by its mean over all K, weighted by R - 1 (`replicates.moderated`). NAME_se and NAME_nearest_se are multiplied by
+    its root, NAME_sampling keeps the error of sampling, and NAME_between is dropped. `degrees` are the degrees of
+    freedom of phi, and `quantile` times a standard error makes a 95% interval. The second table has the mean phi.
     """
     names = [column.removesuffix("_between") for column in table if column.endswith("_between")]
     table = table.rename(columns={f"{name}_se": f"{name}_sampling" for name in names})
     found, rows = [], []
     for key, rows_of in table.groupby(list(keys), sort=False):
         sizes = rows_of.drop_duplicates("K")
-        degrees = int((sizes.replicates - 1).clip(lower=0).sum())
-        part = rows_of.assign(degrees=degrees, quantile=Dispersion(1.0, degrees).quantile())
+        spare = sizes.set_index("K").replicates - 1
+        each = {K: moderated(1.0, count, Dispersion(1.0, spare.sum())) for K, count in spare.items()}
+        part = rows_of.assign(degrees=[each[K].degrees for K in rows_of.K],
+                              quantile=[each[K].quantile() for K in rows_of.K])
         for name in names:
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratio = (part[f"{name}_between"] / part[f"{name}_sampling"]) ** 2
             ratio = ratio[np.isfinite(ratio)].groupby(part.K).mean()
-            free = sizes.set_index("K").replicates[ratio.index] - 1
-            phi = pooled(ratio.tolist(), free.tolist())
-            part[f"{name}_se"] = part[f"{name}_sampling"] * np.sqrt(phi.value)
-            part[f"{name}_nearest_se"] *= np.sqrt(phi.value)
+            phi = pooled(ratio.tolist(), spare[ratio.index].tolist())
+            own = {K: moderated(ratio[K], spare[K], phi).value for K in ratio.index}
+            root = np.sqrt(part.K.map(own).fillna(phi.value))
+            part[f"{name}_se"] = part[f"{name}_sampling"] * root
+            part[f"{name}_nearest_se"] *= root
             rows.append({"quantity": name, **dict(zip(keys, key, strict=True)), "dispersion": phi.value,
                          "degrees": phi.degrees})
         found.append(part.drop(columns=[f"{name}_between" for name in names]))

@@ -2,23 +2,25 @@
 
 Replicates of a run are models of the same K that differ in initialisation, order of training, noise and, where the
 sweep says so, training set. Their fractions differ by more than samples drawn at random would. The dispersion phi is
-the ratio of the variance between replicates to the variance that sampling explains, pooled over the sizes of a sweep,
-as in quasi-likelihood (McCullagh and Nelder, Generalized Linear Models, 4.5). Every variance of sampling is multiplied
-by it. One phi for all sizes has as many degrees of freedom as there are replicates to spare in the whole sweep, where
-three replicates at one K alone would leave two, and it gives an interval at sizes with one replicate too. It assumes
-that the ratio is alike at all sizes.
+the ratio of the variance between replicates to the variance that sampling explains, as in quasi-likelihood (McCullagh
+and Nelder, Generalized Linear Models, 4.5). Every variance of sampling is multiplied by it. Replicates differ most in
+the transition, so each K has a phi of its own; few replicates tell it poorly, so it is moderated: averaged with the phi
+of all K, which counts for PRIOR degrees of freedom (Smyth 2004). A K with one replicate has the phi of all K, with
+PRIOR degrees of freedom.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.special import stdtrit
 
-from attractors.distances.detection import wilson
+from attractors.distances.detection import TYPES, wilson
 from attractors.results.run import crossings
 
 RESAMPLES = 2000
+PRIOR = 4  # degrees of freedom for which the dispersion of all sizes counts at each of them
 LEAST = 5  # samples of a type that a replicate is expected to have, for the chi-squared statistic to be one
 
 
@@ -33,31 +35,53 @@ class Dispersion(NamedTuple):
         return float(stdtrit(self.degrees or np.inf, level))
 
 
+def counts_of(table: pd.DataFrame) -> list[np.ndarray]:
+    """Return how many samples of each type each replicate has, for each K of a table of replicates: [R, 3] int64."""
+    return [
+        np.rint(part[list(TYPES)].to_numpy() * part[["count"]].to_numpy()).astype(np.int64)
+        for _, part in table.groupby("K")
+    ]
+
+
 def pooled(ratios: Sequence[float], degrees: Sequence[int]) -> Dispersion:
     """Return the mean of variance ratios, weighted by their degrees of freedom; not below 1, as chance alone allows."""
     total = int(np.sum(degrees))
     return Dispersion(max(1.0, float(np.dot(ratios, degrees)) / total) if total else 1.0, total)
 
 
-def dispersion(counts: Sequence[np.ndarray]) -> Dispersion:
-    """Return phi of a sweep's fractions: Pearson's chi-squared over its degrees of freedom.
+def moderated(ratio: float, degrees: int, phi: Dispersion) -> Dispersion:
+    """Return phi of one size from its own variance ratio and the `phi` of all sizes, which counts for PRIOR degrees."""
+    prior = min(PRIOR, phi.degrees)
+    return pooled([ratio, phi.value], [degrees, prior]) if degrees else Dispersion(phi.value, prior)
 
-    counts: for each K, the samples of each type in each replicate: [R, 3]. Samples of types of which fewer than LEAST
-    are expected in some replicate are left out, and the statistic is of the other types among themselves: with k of
-    them it has (R - 1) (k - 1) degrees of freedom.
+
+def chi_squared(counts: np.ndarray) -> tuple[float, int]:
+    """Return (Pearson's chi-squared of the replicates of one K over its degrees of freedom, these degrees).
+
+    counts: [R, 3] samples of each type. Types of which fewer than LEAST samples are expected in some replicate are left
+    out, and the statistic is of the other types among themselves: with k of them it has (R - 1) (k - 1) degrees of
+    freedom. Without any it is (1, 0).
     """
 
     def expected(table: np.ndarray) -> np.ndarray:
         return table.sum(1, keepdims=True) * table.sum(0) / table.sum()
 
-    ratios, degrees = [], []
-    for part in counts:
-        table = part[:, (expected(part) >= LEAST).all(0)]
-        if (free := (len(table) - 1) * (table.shape[1] - 1)) > 0:
-            mean = expected(table)
-            ratios.append(float((np.square(table - mean) / mean).sum()) / free)
-            degrees.append(free)
-    return pooled(ratios, degrees)
+    table = counts[:, (expected(counts) >= LEAST).all(0)]
+    if (free := (len(table) - 1) * (table.shape[1] - 1)) <= 0:
+        return 1.0, 0
+    mean = expected(table)
+    return float((np.square(table - mean) / mean).sum()) / free, free
+
+
+def dispersion(counts: Sequence[np.ndarray]) -> Dispersion:
+    """Return phi of all sizes of a sweep together. counts: [R, 3] for each K."""
+    return pooled(*zip(*map(chi_squared, counts), strict=True)) if counts else Dispersion(1.0, 0)
+
+
+def dispersions(counts: Sequence[np.ndarray], phi: Dispersion | None = None) -> list[Dispersion]:
+    """Return the moderated phi of each K. counts: [R, 3] for each K. phi: that of all sizes, if there are more."""
+    phi = phi or dispersion(counts)
+    return [moderated(*chi_squared(part), phi) for part in counts]
 
 
 def fraction_interval(counts: np.ndarray, phi: Dispersion) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -72,15 +96,18 @@ def fraction_interval(counts: np.ndarray, phi: Dispersion) -> tuple[np.ndarray, 
     return shares, low, high, np.sqrt(phi.value * shares * (1 - shares) / total)
 
 
-def drawn(counts: Sequence[np.ndarray], phi: Dispersion, resamples: int, random: np.random.Generator) -> np.ndarray:
+def drawn(
+    counts: Sequence[np.ndarray], phis: Sequence[Dispersion], resamples: int, random: np.random.Generator
+) -> np.ndarray:
     """Return the fractions that other replicates and samples might have given: [resamples, sizes, 3].
 
-    counts: for each K, [R, 3]. At each K they are those of a multinomial of N / phi samples, N the number of samples
-    that there are. phi itself is drawn too, as its degrees of freedom allow. random: a numpy generator.
+    counts, phis: for each K, [R, 3] and its dispersion. At each K they are those of a multinomial of N / phi samples, N
+    the number of samples that there are. phi itself is drawn too, as its degrees of freedom allow. random: a numpy
+    generator.
     """
-    scale = phi.degrees / random.chisquare(phi.degrees, resamples) if phi.degrees else np.ones(resamples)
     parts = []
-    for table in counts:
+    for table, phi in zip(counts, phis, strict=True):
+        scale = phi.degrees / random.chisquare(phi.degrees, resamples) if phi.degrees else np.ones(resamples)
         effective = np.maximum(np.rint(table.sum() / (phi.value * scale)), 1).astype(np.int64)
         shares = table.sum(0) / table.sum()
         parts.append(random.multinomial(effective, shares) / effective[:, None])
@@ -107,3 +134,12 @@ def interval(values: np.ndarray) -> np.ndarray:
     """
     present = values[np.isfinite(values)]
     return np.quantile(present, [0.025, 0.975]) if len(present) >= 0.95 * len(values) else np.full(2, np.nan)
+
+
+def peak_interval(peak: float, draws: np.ndarray) -> np.ndarray:
+    """Return the 95% interval of the largest spurious fraction, as (low, high): the basic bootstrap interval.
+
+    The largest of several noisy fractions is too large on average, and the largest of fractions drawn around them: [n]
+    is so once more, by about as much. Reflecting the quantiles of the draws at the `peak` takes both away.
+    """
+    return np.clip(2 * peak - interval(draws)[::-1], 0, 1)

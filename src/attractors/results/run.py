@@ -88,14 +88,20 @@ class Run:
 
     def files(self, kind: str, name: str, size: int) -> dict[int, Path]:
         """Return {replicate: path} of the files DATA/kind/name/K.safetensors (replicate 0) and K-R.safetensors, by R.
+
+        Files of replicates that were not classified, of a sweep that had more of them, are left out.
         """
         folder = Path(self.data) / kind / name
         found = {0: folder / f"{size}.safetensors"} if (folder / f"{size}.safetensors").is_file() else {}
         numbers = (path.stem.partition("-")[2] for path in folder.glob(f"{size}-*.safetensors"))
-        return found | {
+        found |= {
             number: folder / f"{size}-{number}.safetensors"
             for number in sorted(int(n) for n in numbers if n.isdecimal())
         }
+        if (table := self.table("replicates/fractions", name)) is None:
+            return found
+        classified = set(table.replicate[size == table.K])
+        return {number: path for number, path in found.items() if number in classified}
 
     def codes(self, name: str, size: int) -> np.ndarray:
         """Return the types of all samples of sweep `name` at K = `size` as classify wrote them: [N'] int8 into TYPES.

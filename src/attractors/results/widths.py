@@ -5,8 +5,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from attractors.results.comparison import counts_of
-from attractors.results.replicates import RESAMPLES, dispersion, drawn, interval, quantities
+from attractors.results.replicates import (
+    RESAMPLES,
+    counts_of,
+    dispersion,
+    dispersions,
+    drawn,
+    interval,
+    peak_interval,
+    quantities,
+)
 
 MOVING = ("spurious_peak_K", "half_memorized_K")
 
@@ -33,8 +41,8 @@ def widths_table(
     """Return (the K of the peak and of the half of each sweep with 95% intervals, the exponents with theirs).
 
     parameters: of the network of each sweep. single: its fractions with one row for each K and replicate. The
-    dispersion of replicates is that of all sweeps together. A peak at an end of a sweep's range is none. An exponent a
-    means that K grows as parameters^a.
+    dispersion of replicates is moderated by that of all sweeps together. A peak at an end of a sweep's range is none.
+    An exponent a means that K grows as parameters^a.
     """
     names = sorted(parameters, key=parameters.__getitem__)
     counts = {name: counts_of(single[name]) for name in names}
@@ -46,14 +54,15 @@ def widths_table(
         sizes = np.unique(single[name].K)
         shares = np.stack([part.sum(0) / part.sum() for part in counts[name]])[None]
         here = quantities(sizes, shares)
-        others = quantities(sizes, drawn(counts[name], phi, RESAMPLES, random))
+        others = quantities(sizes, drawn(counts[name], dispersions(counts[name], phi), RESAMPLES, random))
         for found in (here, others):  # at an end of the range there is no peak to be seen, only a slope
             peaks = found["spurious_peak_K"]
             found["spurious_peak_K"] = np.where((sizes[0] < peaks) & (peaks < sizes[-1]), peaks, np.nan)
         row: dict[str, Any] = {"sweep": name, "parameters": parameters[name]}
         for key in ("spurious_peak", *MOVING):
             row[key] = here[key][0]
-            row[f"{key}_low"], row[f"{key}_high"] = interval(others[key])
+            ends = peak_interval(row[key], others[key]) if key == "spurious_peak" else interval(others[key])
+            row[f"{key}_low"], row[f"{key}_high"] = ends
         rows.append(row)
         for key in MOVING:
             centre[key].append(float(here[key][0]))

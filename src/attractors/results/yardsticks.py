@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from attractors.results.replicates import dispersion, fraction_interval, interval
+from attractors.results.replicates import dispersions, fraction_interval, interval
 from attractors.results.run import crossings
 from attractors.yardsticks.adaptive import is_copy
 from attractors.yardsticks.gap import memorized_gap, relative_gap
@@ -124,8 +124,7 @@ def shares(runs: Runs) -> pd.DataFrame:
             size: np.array([[(hit := int(rule(arrays[name]).sum())), len(arrays[name]) - hit] for arrays, _ in files])
             for size, files in runs.items()
         }
-        phi = dispersion(list(counts.values()))
-        for size, table in counts.items():
+        for (size, table), phi in zip(counts.items(), dispersions(list(counts.values())), strict=True):
             value, low, high, _ = (part[0] for part in fraction_interval(table, phi))
             rows.append({"K": size, "yardstick": name, "value": value, "low": low, "high": high, "runs": len(table)})
     return pd.DataFrame(rows)

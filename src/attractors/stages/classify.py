@@ -29,9 +29,11 @@ from attractors.results.replicates import (
     RESAMPLES,
     Dispersion,
     dispersion,
+    dispersions,
     drawn,
     fraction_interval,
     interval,
+    peak_interval,
     quantities,
 )
 from attractors.results.run import spurious_peak
@@ -207,21 +209,22 @@ def histogram(size: int, counts: np.ndarray, spacing: np.ndarray) -> pd.DataFram
 
 
 def summary(
-    table: pd.DataFrame, limits: pd.DataFrame, counts: list[np.ndarray], phi: Dispersion, random: np.random.Generator
+    table: pd.DataFrame, limits: pd.DataFrame, counts: list[np.ndarray], random: np.random.Generator
 ) -> dict[str, Any]:
     """Return the numbers of `dvc metrics show`: the spurious peak, its K and thresholds, and the half-crossing.
 
-    counts, phi: the samples of each type in each replicate of each K, and how replicates differ: both make the
-    intervals, NAME_low and NAME_high.
+    counts: the samples of each type in each replicate of each K, which make the intervals, NAME_low and NAME_high.
     """
+    phi = dispersion(counts)
     peak = spurious_peak(table)
     beside = {column: limits[column][peak.name] for column in limits if column.endswith("_in_table_2")}
     sizes, shares = table.K.to_numpy(), table[list(TYPES)].to_numpy()[None]
-    others = quantities(sizes, drawn(counts, phi, RESAMPLES, random))
+    others = quantities(sizes, drawn(counts, dispersions(counts, phi), RESAMPLES, random))
     found: dict[str, Any] = {}
     for name, (value,) in quantities(sizes, shares).items():
-        digits = 4 if name == "spurious_peak" else 1
-        for suffix, number in zip(("", "_low", "_high"), (value, *interval(others[name])), strict=True):
+        largest = name == "spurious_peak"
+        digits, ends = (4, peak_interval(value, others[name])) if largest else (1, interval(others[name]))
+        for suffix, number in zip(("", "_low", "_high"), (value, *ends), strict=True):
             found[f"{name}{suffix}"] = round(float(number), digits) if np.isfinite(number) else None
     return found | {
         "delta_m": round(limits.delta_m[peak.name], 4), "delta_s": round(limits.delta_s[peak.name], 4),
@@ -275,8 +278,7 @@ def main(
             record = {"size": run.size, "count": len(codes), "delta_m": m.value, "delta_s": s.value}
             write_arrays(types / f"{run.size}.safetensors", {"codes": codes, "replicate": run.replicate}, **record)
 
-    phi = dispersion(found)
-    rows = [fraction_row(run.size, part, phi) for run, part in zip(runs, found, strict=True)]
+    rows = [fraction_row(run.size, part, phi) for run, part, phi in zip(runs, found, dispersions(found), strict=True)]
     single = [
         {"K": run.size, "replicate": number, "count": row.sum(), **dict(zip(TYPES, row / row.sum(), strict=True))}
         for run, part in zip(runs, found, strict=True)
@@ -292,7 +294,7 @@ def main(
     write_csv(out / "histograms" / f"{name}.csv", pd.concat(bars))
     arrays = {"sizes": table.K.to_numpy(), "log10_edges": BINS, "counts": np.stack(counts)}
     write_arrays(out / "counts" / f"{name}.safetensors", arrays)
-    write_json(out / "summary" / f"{name}.json", summary(table, limits, found, phi, generator(seed, REPLICATES)))
+    write_json(out / "summary" / f"{name}.json", summary(table, limits, found, generator(seed, REPLICATES)))
     shown = table[["K", "replicates", "count", *TYPES]].assign(delta_m=limits.delta_m, delta_s=limits.delta_s)
     click.echo(shown.to_string(index=False, float_format="%.3f"))
     click.echo(f"{out}: fractions, thresholds, histograms and counts of {name}, {len(runs)} sizes")

@@ -28,7 +28,7 @@ from attractors.figures.registry import Figure, figures
 from attractors.files import atomic, file_hash
 from attractors.report.explorer import GRID, PER_DECADE, explore
 from attractors.report.words import answer, claims, headline, tally
-from attractors.results.replicates import dispersion
+from attractors.results.replicates import counts_of, dispersions
 from attractors.results.run import Run
 
 PAGE = Path(__file__).parents[1] / "report"
@@ -172,11 +172,11 @@ def explored(name: str, dataset: str, run: Run, examples: int) -> dict[str, Any]
         if ratio.get(size) != "ratio" and np.abs(counted[size] - row).max() > 1e-4:
             raise ValueError(f"{run.metrics}/fractions/{name}.csv: not of {run.data}/neighbours/{name} at K={size}")
     single = run.replicates("fractions", name)  # as `classify` has it: how much replicates differ beyond sampling
-    phi = dispersion([np.rint(part[list(TYPES)].to_numpy() * part[["count"]].to_numpy())
-                      for _, part in single.groupby("K")])
+    phis = dispersions(counts_of(single))
+    for row, phi in zip(content["runs"], phis, strict=True):
+        row |= {"dispersion": phi.value, "quantile": phi.quantile()}
     given = {axis: limits[f"delta_{axis}"][0] for axis in "ms" if (limits[f"delta_{axis}_source"] == "given").all()}
-    return content | {"given": given, "start": int(shares.spurious.idxmax()),
-                      "dispersion": phi.value, "quantile": phi.quantile()}
+    return content | {"given": given, "start": int(shares.spurious.idxmax())}
 
 
 def share(budget: float, sweeps: int, sizes: int, tile: int) -> int:
