@@ -163,6 +163,45 @@ def test_centre_crop_averages_blocks_of_the_middle():
     assert centre_crop(Image.fromarray(picture[:100, :70]), 64).shape == (3, 64, 64)  # neither side a multiple
 
 
+def resized(image, size, reach, weight):
+    """An image [H, W, 3] at `size` pixels of its first axis, as PIL's manual describes its filters: a weighted mean.
+
+    weight(x) is 0 beyond -reach < x <= reach, where x is counted in pixels of the result where these are larger.
+    """
+    scale = len(image) / size
+    centres, inside = (np.arange(size) + 0.5) * scale, np.arange(len(image)) + 0.5
+    distances = (inside - centres[:, None]) / max(scale, 1)
+    weights = np.where((distances > -reach) & (distances <= reach), weight(distances), 0)
+    mean = np.tensordot(weights / weights.sum(1, keepdims=True), image, 1)
+    return np.clip(np.floor(mean + 0.5), 0, 255)  # 8 bits
+
+
+def cubic(x, a=-0.5):
+    """Keys' kernel with the usual slope of -1/2."""
+    x = np.abs(x)
+    return np.where(x < 1, ((a + 2) * x - (a + 3)) * x * x + 1, (((x - 5) * x + 8) * x - 4) * a)
+
+
+def test_centre_crop_follows_its_description_on_pictures_of_odd_sizes():
+    """Box-halve while the short side is twice 64 or more, bring it to 64 by bicubic means, and cut out the middle."""
+    sizes = np.random.default_rng(1).integers(9, 65, (20, 2)) * 8 - 1  # halved twice, no pixel lies on a box's edge
+    sizes.sort()  # wide pictures, which Pillow resizes along the rows first, with 8 bits in between
+    for number, (height, width) in enumerate(sizes):
+        waves = np.sin(np.arange(3) * 2 + np.arange(height)[:, None, None] / 9 + np.arange(width)[:, None] / 5)
+        noise = np.random.default_rng(number).normal(0, 30, (height, width, 3))
+        picture = np.clip(128 + 90 * waves + noise, 0, 255).astype(np.uint8)
+        image = picture.astype(float)
+        steps = [(0.5, np.ones_like)] * max(0, int(np.log2(min(height, width) / 64)))
+        for reach, weight in [*steps, (2, cubic)]:
+            short = min(image.shape[:2])
+            goal = [round(n * (64 / short)) if reach == 2 else n // 2 for n in image.shape[:2]]
+            image = resized(image.swapaxes(0, 1), goal[1], reach, weight).swapaxes(0, 1)
+            image = resized(image, goal[0], reach, weight)
+        top, left = ((n - 64) // 2 for n in image.shape[:2])
+        middle = image[top : top + 64, left : left + 64].transpose(2, 0, 1)
+        assert np.abs(centre_crop(Image.fromarray(picture), 64) - middle).max() <= 1
+
+
 def pictures(count):
     return [RANDOM.integers(0, 256, (70 + i, 90, 3), np.uint8) for i in range(count)]
 

@@ -9,6 +9,8 @@ from conftest import pipeline
 
 from attractors.cli import group
 from attractors.cli.code import closure, code_hash
+from attractors.commands import scale
+from attractors.stages import inputs
 from attractors.stages.inputs import main
 
 CODE = '''"""About."""
@@ -143,3 +145,18 @@ def test_a_file_for_every_stage_has_its_settings_and_names_what_it_imports(tmp_p
     assert "attractors/denoisers/networks.py" not in files["code"]  # classify starts without torch
     report = json.loads((tmp_path / "report.json").read_text())["code"]
     assert {"attractors/figures/basin.py", "attractors/report/page.css"} <= report.keys()
+
+
+def test_the_readers_of_released_models_are_part_of_the_sweeps_that_name_a_release_alone(tmp_path, monkeypatch):
+    content = scale.runs_of(["digits", "released-first"])
+    (tmp_path / "runs.yaml").write_text("".join(f"{line}\n" for line in scale.lines_of(content)))
+    for name in ("params.yaml", "sweeps"):
+        (tmp_path / name).symlink_to(inputs.ROOT / name)
+    monkeypatch.setattr(inputs, "ROOT", tmp_path)
+    result = CliRunner().invoke(main, ["--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    readers = {"attractors/denoisers/released.py", "attractors/denoisers/foreign.py"}
+    for stage, held in {"released-first/train": readers, "digits/train": set(), "released-first/sample": set()}.items():
+        code = json.loads((tmp_path / f"out/{stage}.json").read_text())["code"].keys()
+        assert code & readers == held
+        assert f"attractors/stages/{stage.rpartition('/')[2]}.py" in code

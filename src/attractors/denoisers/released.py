@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 
+from attractors.arrays import array_hash, read_record
+from attractors.data.images import read_images
 from attractors.denoisers.diffusion import Diffusion
 from attractors.denoisers.foreign import from_authors, noise_error
-from attractors.denoisers.models import new_model
+from attractors.denoisers.models import new_model, write_model
 from attractors.settings.network import diffusion_settings, network_settings
 from attractors.settings.train import Release
 
@@ -117,3 +119,22 @@ def converted(
             "in the wrong layers, or untrained; train --no-check takes them all the same"
         )
     return model, record | {"network": network, "diffusion": diffusion}
+
+
+def fetch(described: dict[str, Any], subset: str, size: int, seed: int, out: str, release: Release) -> str:
+    """Download a released model, hold it against the run, write it as `train` writes its own, and say so in a line.
+
+    described: the run's sections network and diffusion. subset: images in subset order, of which the first `size`
+    are the training set. Raises ValueError.
+    """
+    images = read_images(subset, size)
+    dataset, shape = read_record(subset).get("dataset"), list(images.shape[1:])
+    path, source = downloaded(release, size)
+    run = {"size": size, "image_shape": shape, "seed": seed, "dataset": dataset}
+    model, record = converted(path, described, run, release.check)
+    record |= {"released": source | {"options": record.pop("options")}, "subset_sha256": array_hash(images)}
+    write_model(out, model.state_dict(), **record)
+    if not release.keep_download:
+        forget(path)
+    parameters = sum(p.numel() for p in model.parameters())
+    return f"{out}: {parameters:,} parameters of {source['repository']} at {source['commit'][:7]}, {path.name}"

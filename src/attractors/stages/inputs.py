@@ -21,6 +21,7 @@ from attractors.settings.sweep import (
 from attractors.tables import write_json
 
 READ_BY_NAME = {"report": ("figures/[!.]*.py", "report/[!.]*.[!p]*")}  # files that a stage reads but does not import
+BY_SETTING = {"released": "denoisers/released.py"}  # code that a stage runs only where this setting is given
 
 
 def settings_of_stages(root: Path) -> dict[str, dict[str, dict]]:
@@ -54,7 +55,11 @@ def main(out: Path) -> None:
     settings[""] = {name: {} for name in code if name not in SWEEP | ALONG | STUDY} | settings[""]
     for folder, stages in settings.items():
         for name, values in stages.items():
-            write_json(out / f"{folder}{name}.json", {"code": code[name], "settings": values})
+            chosen = [PACKAGE / path for setting, path in BY_SETTING.items() if values.get(setting)]
+            write_json(
+                out / f"{folder}{name}.json",
+                {"code": code[name] | code_hashes(chosen, PACKAGE.parent), "settings": values},
+            )
     click.echo(f"{out}: code and settings of {len(code)} stages")
 
 

@@ -1,9 +1,11 @@
 """Train the denoiser of one run: network and settings from the sweep's file, images from the first K of a subset."""
 
+from importlib import import_module
+
 import click
 import torch
 
-from attractors.arrays import array_hash, read_record
+from attractors.arrays import array_hash
 from attractors.cli.devices import device_option, find_device
 from attractors.cli.progress import progress
 from attractors.cli.stage import out_option, seed_of_replicate, stage
@@ -12,7 +14,6 @@ from attractors.denoisers import acceleration
 from attractors.denoisers.checkpoints import Checkpoint
 from attractors.denoisers.distributed import rank, started_by_torchrun
 from attractors.denoisers.models import new_model, write_model
-from attractors.denoisers.released import converted, downloaded, forget
 from attractors.denoisers.training import train
 from attractors.settings.acceleration import Computation
 from attractors.settings.network import model_settings
@@ -35,27 +36,13 @@ def main(
     torchrun --nproc-per-node N src/main.py train ... With --released, K.pt of that repository takes the place of
     training, once its K, seed, dataset, network and schedule are those of the run.
     """
-    if release.released:
-        fetch(sweep, subset, size, seed, out, release)
+    if release.released:  # by name, which `inputs` knows: that code is part of no sweep that trains
+        fetch = import_module("attractors.denoisers.released").fetch
+        click.echo(fetch(model_settings(sweep), subset, size, seed, out, release))
         return
     place = find_device(device)
     with started_by_torchrun(place):
         run(sweep, subset, size, seed, place, out, settings, computation)
-
-
-def fetch(sweep: dict, subset: str, size: int, seed: int, out: str, release: Release) -> None:
-    """Download a released model, hold it against the run and write it as `train` writes its own."""
-    described, images = model_settings(sweep), read_images(subset, size)
-    dataset, shape = read_record(subset).get("dataset"), list(images.shape[1:])
-    run = {"size": size, "image_shape": shape, "seed": seed, "dataset": dataset}
-    path, source = downloaded(release, size)
-    model, record = converted(path, described, run, release.check)
-    record |= {"released": source | {"options": record.pop("options")}, "subset_sha256": array_hash(images)}
-    write_model(out, model.state_dict(), **record)
-    if not release.keep_download:
-        forget(path)
-    parameters = sum(p.numel() for p in model.parameters())
-    click.echo(f"{out}: {parameters:,} parameters of {source['repository']} at {source['commit'][:7]}, {path.name}")
 
 
 def run(
