@@ -49,6 +49,7 @@ def made(tmp_path_factory):
     folder(root / "training", training)
     np.savez(root / "samples.npz", samples)
     np.savez(root / "new.npz", smooth(50, 2))
+    np.savez(root / "twice.npz", np.concatenate([training, training[:50]]))
     return root
 
 
@@ -72,13 +73,14 @@ def test_planted_copies_and_duplicates_are_found_with_their_names(made, tmp_path
     assert summary["shares"]["memorized"]["share"] == 0.2 and summary["chance"]["share"] == 0
     page = (tmp_path / "index.html").read_text()
     assert summary["sentence"] in page and "image 31.png" in page and "http" not in page.replace("http://www.w3", "")
-    assert summary["sentence"].startswith("20% (10.5% to 34.8%) of 40 samples are memorized")
+    assert summary["sentence"].startswith("20.0% (10.5% to 34.8%) of 40 samples are memorized")
     assert "more than real images reach by chance" in summary["sentence"]
 
 
-def test_types_are_those_of_neighbours_and_classify(made, tmp_path):
-    found = attractors.audit(made / "samples.npz", made / "training")
-    files = ["--synthetic", made / "samples.npz", "--training", made / "training", "--out", tmp_path / "n.safetensors"]
+@pytest.mark.parametrize("training", ["training", "twice.npz"])
+def test_types_are_those_of_neighbours_and_classify(made, tmp_path, training):
+    found = attractors.audit(made / "samples.npz", made / training)
+    files = ["--synthetic", made / "samples.npz", "--training", made / training, "--out", tmp_path / "n.safetensors"]
     assert CliRunner().invoke(main, ["neighbours", *map(str, files)]).exit_code == 0
     result = CliRunner().invoke(main, ["classify", str(tmp_path / "n.safetensors"), "--out", str(tmp_path),
                                        "--name", "x", "--types", str(tmp_path / "types")])
@@ -89,6 +91,8 @@ def test_types_are_those_of_neighbours_and_classify(made, tmp_path):
     limits = pd.read_csv(tmp_path / "thresholds" / "x.csv")
     assert limits.delta_m[0] == pytest.approx(found.measured.delta_m.value, rel=1e-5)
     assert found.fractions == dict(zip(TYPES, fractions(found.measured.codes), strict=True))
+    neighbours = read_arrays(tmp_path / "n.safetensors")[0]
+    np.testing.assert_array_equal(found.measured.samples.to_training[:, 1], neighbours["training_second"])
 
 
 @pytest.mark.parametrize(
@@ -122,11 +126,12 @@ def test_what_does_not_fit_is_one_line(made, tmp_path):
         assert not (tmp_path / "out").exists()
 
 
-def test_most_training_images_twice_leave_no_spacing():
+def test_copies_of_one_image_leave_no_spacing():
     images = np.random.default_rng(0).uniform(-1, 1, (12, 1, 4, 4)).astype("f4")
-    with pytest.raises(ValueError, match="more than half of the training images have an exact copy"):
-        attractors.audit(images, images.repeat(2, 0))
-    assert attractors.audit(images, images.repeat(2, 0), delta_m=0, delta_s=0).memorized.share == 1
+    with pytest.raises(ValueError, match="copies of one: no spacing gives a threshold"):
+        attractors.audit(images, images[:1].repeat(24, 0))
+    assert attractors.audit(images, images[:1].repeat(24, 0), delta_m=0, delta_s=0).memorized.share == 1 / 12
+    assert attractors.audit(images, images.repeat(2, 0)).memorized.share == 1
 
 
 def test_the_training_set_may_be_the_first_k_images_of_a_file(made, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from attractors.distances.detection import DISTANCES, TYPES
 from attractors.distances.lpips_embedding import read_embedding
 from attractors.files import file_hash
 from attractors.tables import write_csv, write_json
+from attractors.yardsticks.ratio import distance_ratio
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,16 +28,6 @@ SOURCES = {
     "given": "as given", "valley": "the valley of their histogram",
     "spacing": "a quarter of the typical distance between neighbours in the training set",
 }
-
-
-def percent(share: float) -> str:
-    """Return a share as a reader says it."""
-    return "0%" if share < 1e-6 else f"{100 * share:.2g}%" if share < 0.0995 else f"{100 * share:.3g}%"
-
-
-def said(share: Share) -> str:
-    """Return a share with its 95% interval in words."""
-    return f"{percent(share.share)} ({percent(share.low)} to {percent(share.high)})"
 
 
 @dataclass(frozen=True)
@@ -65,10 +57,10 @@ class Audit:
         real = "held-out images" if self.held_out else "training images lie as near to another one"
         more = "more than" if self.memorized.low > chance.high else "no more than"
         return (
-            f"{said(shares['memorized'])} of {len(self.samples):,} samples are memorized: within delta_m = "
-            f"{measured.delta_m.value:.4g} of a training image, where {said(chance)} of {chance.count:,} {real}"
-            f"{' lie as near' * bool(self.held_out)}. {said(shares['spurious'])} are spurious: no copies, but within "
-            f"delta_s = {measured.delta_s.value:.4g} of another sample; {said(shares['generalized'])} are new. "
+            f"{shares['memorized']} of {len(self.samples):,} samples are memorized: within delta_m = "
+            f"{measured.delta_m.value:.4g} of a training image, where {chance} of {chance.count:,} {real}"
+            f"{' lie as near' * bool(self.held_out)}. {shares['spurious']} are spurious: no copies, but within "
+            f"delta_s = {measured.delta_s.value:.4g} of another sample; {shares['generalized']} are new. "
             f"The memorized share is {more} real images reach by chance."
         )
 
@@ -83,12 +75,10 @@ class Audit:
 
         near, numbers = self.measured.samples, np.arange(len(self.samples))
         first, second = near.to_training.T
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(second > 0, first / second, 1)
         return pd.DataFrame({
             "sample": numbers, "file": self.samples.names, "training": near.training[:, 0],
             "training_file": [self.training.names[i] for i in near.training[:, 0]], "d1": first, "d2": second,
-            "ratio": ratio, "other": near.others[:, 0],
+            "ratio": distance_ratio(near.to_training), "other": near.others[:, 0],
             "other_file": [self.samples.names[i] for i in near.others[:, 0]],
             "d_other": near.within[:, 0], "type": [TYPES[code] for code in self.measured.codes],
         })
@@ -108,8 +98,6 @@ class Audit:
 
     def summary(self) -> dict[str, Any]:
         """Return the content of summary.json: the answer, what it is made of, settings and versions."""
-        from importlib.metadata import version
-
         measured = self.measured
         content = {
             "sentence": self.sentence(), "samples": len(self.samples), "training": len(self.training),
@@ -119,19 +107,18 @@ class Audit:
             "repeated_samples": [len(part) for part in measured.repeated_samples()],
             "repeated_training": [len(part) for part in measured.repeated_training()],
             "settings": self.settings,
-            "versions": {name: version(name) for name in ("attractors", "numpy", "torch")},
         }
         if measured.against is not None:
-            other = measured.shares(measured.types(measured.against))
-            content["against"] = {"shares": {kind: asdict(share) for kind, share in other.items()},
-                                  "difference": measured.difference()}
+            other = {kind: asdict(share) for kind, share in measured.shares(measured.against).items()}
+            content["against"] = {"shares": other, "difference": measured.difference()}
         return content
 
     def to_html(self) -> str:
         """Return the page, which needs no other file."""
         from attractors.auditing.page import html
 
-        return html(self)
+        return html(self.measured, self.samples, self.training, settings=self.settings, sentence=self.sentence(),
+                    reasons=self.reasons(), beside=self.against.path if self.against else "")
 
     def write(self, folder: str | Path) -> None:
         """Write index.html, pairs.csv, duplicates.csv and summary.json to a folder."""
@@ -172,6 +159,7 @@ def audit(
         raise ValueError(f"{len(features)} files of features for {len(given)} sets: one for each, in their order")
     sets = [ImageSet(part, values, by_features, size if number == 1 else None) for number, part in enumerate(given)]
     settings: dict[str, Any] = {"distance": distance, "sets": [(part.path or "array", part.said) for part in sets]}
+    settings["versions"] = {name: version(name) for name in ("attractors", "numpy", "torch")}
     squared, temporary = distance != "l2", folder or tempfile.gettempdir()
     if features:
         tables: list[Any] = [read_features(path, len(part)) for path, part in zip(features, sets, strict=True)]

@@ -10,9 +10,10 @@ import numpy as np
 
 from attractors.distances.detection import TYPES, classify, wilson
 from attractors.distances.thresholds import Threshold, choose, copy_bound, find_valley
+from attractors.distances.twins import TWINS, one_each, originals, spacing_of
 from attractors.randomness import BOOTSTRAP, generator
 
-NEIGHBOURS = 5  # of each sample in S', and of each image in S: links of the groups
+NEIGHBOURS = 5  # of each sample in S': links of the groups; each image of S has TWINS + 1 or more
 PER_DECADE = 40
 STEPS = np.arange(-PER_DECADE, PER_DECADE + 1)  # of the sliders: a decade on either side of a threshold
 
@@ -21,7 +22,7 @@ STEPS = np.arange(-PER_DECADE, PER_DECADE + 1)  # of the sliders: a decade on ei
 class Neighbours:
     """What lies nearest to each of n images of one set. Distances are [n, k] float32, numbers [n, k] int64."""
 
-    to_training: np.ndarray  # to the two nearest images of S
+    to_training: np.ndarray  # to the nearest image of S, and to the next one that is no twin of it
     training: np.ndarray
     within: np.ndarray  # to the nearest others of the same set
     others: np.ndarray
@@ -35,6 +36,11 @@ class Share:
     low: float
     high: float
     count: int
+
+    def __str__(self) -> str:
+        from attractors.report.words import percent
+
+        return f"{percent(self.share)} ({percent(self.low)} to {percent(self.high)})"
 
 
 @dataclass(frozen=True)
@@ -62,16 +68,14 @@ class Measurement:
         to_training, within = neighbours.to_training[:, 0], neighbours.within[:, 0]
         return classify(to_training, within, self.delta_m.value, self.delta_s.value)
 
-    def shares(self, codes: np.ndarray | None = None) -> dict[str, Share]:
-        """Return the share of each type among the samples, or among others whose codes are given."""
-        codes = self.codes if codes is None else codes
+    def shares(self, others: Neighbours | None = None) -> dict[str, Share]:
+        """Return the share of each type among the samples, or among others whose neighbours are given."""
+        codes = self.codes if others is None else self.types(others)
         return {kind: share_of(codes == code) for code, kind in enumerate(TYPES)}
 
     @property
     def real_distances(self) -> np.ndarray:
-        """The yardstick of chance: distances to S of held-out images or, without these, of each image of S to another.
-
-        """
+        """The yardstick of chance: distances to S of held-out images, or else of each image of S to another one."""
         return self.spacing[:, 0] if self.held_out is None else self.held_out
 
     @property
@@ -87,8 +91,8 @@ class Measurement:
         from scipy.stats import fisher_exact
 
         assert self.against is not None
-        rows, other = {}, self.types(self.against)
-        for (kind, a), b in zip(self.shares().items(), self.shares(other).values(), strict=True):
+        rows = {}
+        for (kind, a), b in zip(self.shares().items(), self.shares(self.against).values(), strict=True):
             change = b.share - a.share
             table = [[round(part.share * part.count), part.count - round(part.share * part.count)] for part in (a, b)]
             low = change - np.hypot(b.share - b.low, a.high - a.share)
@@ -150,15 +154,15 @@ def groups(distances: np.ndarray, numbers: np.ndarray, limit: float) -> list[np.
 def threshold(given: float | str, distances: np.ndarray, spacing: np.ndarray, stream: int) -> Threshold:
     """Return a threshold: the given number or, for `auto`, what `classify` chooses for one training set.
 
-    distances: [n] those that it is for. spacing: [m] within S. stream: 0 for delta_m, 1 for delta_s. Raises ValueError
-    for auto where most training images have an exact copy among them, which leaves no spacing.
+    distances: [n] those that it is for. spacing: [m] within S, from one image to the next that is no twin of it.
+    stream: 0 for delta_m, 1 for delta_s. Raises ValueError for auto where S holds copies of one image alone.
     """
     bound = copy_bound(spacing)
     if not isinstance(given, str):
         return Threshold(float(given), "given", bound)
-    if not bound > 0:
-        raise ValueError("more than half of the training images have an exact copy among them: no spacing gives a "
-                         "threshold; remove the copies, or give --delta-m and --delta-s")
+    if not 0 < bound < np.inf:
+        raise ValueError("the training images are copies of one: no spacing gives a threshold; give --delta-m and "
+                         "--delta-s")
     valley = find_valley(distances, bound, generator(3407, BOOTSTRAP, (stream << 32) | len(spacing)))
     return choose([valley], [bound])[0]
 
@@ -184,14 +188,19 @@ def measure(
                                      squared=squared, device=device)
         return distances.numpy(), numbers.numpy()
 
+    spacing, twins = near(training, training, TWINS + 1, "training images among themselves", True)
+    first = originals(np.sqrt(spacing) if squared else spacing, twins)
+    if (largest := int(np.bincount(first).max()) - 1) > TWINS:
+        spacing, twins = near(training, training, largest + 1, "training images among themselves", True)
+
     def neighbours(features: Any, name: str) -> Neighbours:
-        to_training = near(features, training, 2, f"{name} in the training set")
-        return Neighbours(*to_training, *near(features, features, NEIGHBOURS, f"{name} among themselves", True))
+        distances, numbers = near(features, training, largest + 2, f"{name} in the training set")
+        pair = one_each(distances, numbers, first, 2), numbers[:, :2]
+        return Neighbours(*pair, *near(features, features, NEIGHBOURS, f"{name} among themselves", True))
 
     measured = neighbours(samples, "samples")
-    spacing, twins = near(training, training, NEIGHBOURS, "training images among themselves", True)
     real = None if held_out is None else near(held_out, training, 1, "held-out images")[0][:, 0]
     other = None if against is None else neighbours(against, "other samples")
-    wanted = (delta_m, measured.to_training), (delta_s, measured.within)
-    m, s = (threshold(given, table[:, 0], spacing[:, 0], i) for i, (given, table) in enumerate(wanted))
+    wanted, alone = ((delta_m, measured.to_training), (delta_s, measured.within)), spacing_of(spacing, twins, first)
+    m, s = (threshold(given, table[:, 0], alone, i) for i, (given, table) in enumerate(wanted))
     return Measurement(measured, spacing, twins, m, s, held_out=real, against=other)

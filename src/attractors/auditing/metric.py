@@ -24,6 +24,7 @@ class CopyFractions(Metric):
 
     full_state_update = False
     higher_is_better = None
+    features: Any  # a list of tensors, or one tensor where torchmetrics gathered those of several processes
 
     def __init__(
         self, training: torch.Tensor, delta_m: float | str = "auto", delta_s: float | str = "auto",

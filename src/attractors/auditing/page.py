@@ -15,13 +15,14 @@ from markupsafe import Markup
 
 from attractors.auditing.measure import STEPS, steps_of
 from attractors.distances.detection import TYPES
+from attractors.yardsticks.ratio import distance_ratio
 
 if TYPE_CHECKING:
-    from attractors.auditing.audit import Audit
+    from attractors.auditing.measure import Measurement
     from attractors.auditing.sets import ImageSet
 
 HERE = Path(__file__).parent
-STYLE = HERE.parent / "report" / "page.css"
+REPORT = HERE.parent / "report"
 TILE = 96  # pixels of a picture's longer side on the page
 CLOSEST, EVEN, GROUPS, MEMBERS = 12, 12, 8, 8
 WIDTH, HEIGHT, LEFT, BASE = 640, 240, 44, 200  # of the curves, their left end and their zero
@@ -50,14 +51,17 @@ def _points(shares: Iterable[float]) -> str:
     return " ".join(f"{LEFT + i * step:.1f},{BASE - 180 * share:.1f}" for i, share in enumerate(shares))
 
 
-def _pairs(audit: Audit, chosen: Iterable[int]) -> Iterator[dict[str, Any]]:
-    near = audit.measured.samples
+def _pairs(
+    measured: Measurement, samples: ImageSet, training: ImageSet, chosen: Iterable[int]
+) -> Iterator[dict[str, Any]]:
+    near = measured.samples
+    ratio = distance_ratio(near.to_training)
     for i in map(int, chosen):
-        j, (first, second) = int(near.training[i, 0]), near.to_training[i]
+        j = int(near.training[i, 0])
         yield {
-            "sample": tile(audit.samples, i), "training": tile(audit.training, j), "number": i, "other": j,
-            "file": audit.samples.names[i], "other_file": audit.training.names[j], "d": f"{first:.4g}",
-            "ratio": f"{first / second:.2f}" if second > 0 else "-", "type": TYPES[audit.measured.codes[i]],
+            "sample": tile(samples, i), "training": tile(training, j), "number": i, "other": j,
+            "file": samples.names[i], "other_file": training.names[j], "d": f"{near.to_training[i, 0]:.4g}",
+            "ratio": f"{ratio[i]:.2f}", "type": TYPES[measured.codes[i]],
         }
 
 
@@ -68,11 +72,9 @@ def _groups(images: ImageSet, parts: list[np.ndarray]) -> list[dict[str, Any]]:
     ]
 
 
-def html(audit: Audit) -> str:
-    """Return the page of an audit as text."""
-    from attractors.auditing.audit import said
-
-    measured, cells = audit.measured, audit.measured.cells()
+def html(measured: Measurement, samples: ImageSet, training: ImageSet, **shown: Any) -> str:
+    """Return the page of an audit as text. shown: sentence, reasons, settings, and the path of other samples or ""."""
+    cells = measured.cells()
     order = np.argsort(measured.samples.to_training[:, 0], kind="stable")
     quantiles = order[np.linspace(0, len(order) - 1, EVEN).round().astype(int)]
     edges = [steps_of(threshold.value) for threshold in (measured.delta_m, measured.delta_s)]
@@ -83,19 +85,21 @@ def html(audit: Audit) -> str:
             "chance": chance.tolist(), "left": LEFT, "base": BASE, "width": WIDTH - LEFT - 10}
     compared = []
     if measured.against is not None:
-        other = measured.shares(measured.types(measured.against))
+        other = measured.shares(measured.against)
         for kind, change in measured.difference().items():
             verdict = "more than noise" if change["p"] < 0.05 else "no more than noise"
-            compared.append((kind, said(measured.shares()[kind]), said(other[kind]), f"{change['p']:.2g}", verdict))
+            compared.append((kind, measured.shares()[kind], other[kind], f"{change['p']:.2g}", verdict))
     repeated = measured.repeated_samples(), measured.repeated_training()
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True,
-                                     lstrip_blocks=True)
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader([HERE, REPORT]), autoescape=True,
+                                     trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("page.html").render(
-        audit=audit, style=Markup(STYLE.read_text("utf-8")), script=Markup((HERE / "page.js").read_text("utf-8")),
-        data=Markup(json.dumps(data).replace("<", "\\u003c")), types=TYPES, shares=measured.shares(), said=said,
+        **shown, measured=measured, shares=measured.shares(), types=TYPES,
+        style=Markup((REPORT / "page.css").read_text("utf-8")), script=Markup((HERE / "page.js").read_text("utf-8")),
+        data=Markup(json.dumps(data).replace("<", "\\u003c")), middle=middle, steps=len(STEPS),
         curves=[_points(column) for column in shares_over(cells, middle).T], chance=_points(chance),
-        ends=(f"{edges[0][0]:.3g}", f"{edges[0][middle]:.3g}", f"{edges[0][-1]:.3g}"), middle=middle, steps=len(STEPS),
-        closest=list(_pairs(audit, order[:CLOSEST])), even=list(_pairs(audit, quantiles)), compared=compared,
-        samples=_groups(audit.samples, repeated[0]), training=_groups(audit.training, repeated[1]),
-        repeated=[(len(parts), sum(map(len, parts))) for parts in repeated], summary=audit.summary(),
+        ends=(f"{edges[0][0]:.3g}", f"{edges[0][middle]:.3g}", f"{edges[0][-1]:.3g}"),
+        closest=list(_pairs(measured, samples, training, order[:CLOSEST])), compared=compared,
+        even=list(_pairs(measured, samples, training, quantiles)),
+        samples=_groups(samples, repeated[0]), training=_groups(training, repeated[1]),
+        repeated=[(len(parts), sum(map(len, parts))) for parts in repeated],
     )
