@@ -100,7 +100,7 @@ def put(path, content):
     return path
 
 
-@case("pickle as .npy", "x.npy", "a pickle, which is not read")
+@case("pickle as .npy", "x.npy", "not a pickle of plain numpy arrays")
 def _(folder, command):
     return images(put(folder / "x.npy", pickle.dumps(Bomb(command))))
 
@@ -117,7 +117,7 @@ def _(folder, command):
     return images(folder / "x.npz")
 
 
-@case("pickle as .npz", "a pickle, which is not read")
+@case("pickle as .npz", "not a pickle of plain numpy arrays")
 def _(folder, command):
     return images(put(folder / "x.npz", pickle.dumps(Bomb(command))))
 
@@ -376,7 +376,7 @@ SAFETENSORS = [
     ("a hole in the data", tensors(RECORD | {"images": entry(offsets=(256, 768))}, bytes(768)), ["truncated"]),
     ("numbers of 4 bits", tensors(RECORD | {"images": entry("F4", (2, 1, 32, 16), (0, 512))}, bytes(512)), []),
     ("booleans as images", tensors(RECORD | {"images": entry("BOOL", (2, 1, 16, 16), (0, 512))}, bytes(512)), ["type"]),
-    ("a pickle", pickle.dumps({"images": [0]}), ["a pickle, which is not read"]),
+    ("a pickle", pickle.dumps({"images": [0]}), ["a pickle of plain numpy arrays, but no batch of CIFAR"]),
     ("an empty file", b"", ["truncated"]),
     *(
         (name, tensors({"__metadata__": {"record": record}, "images": entry()}, bytes(512)), ["no record"])
@@ -583,7 +583,7 @@ def _(folder, _command):
     return dataset("mnist", folder)
 
 
-@case("MNIST: a header of 60,000 images before ten", "announces 60000 images of 28 x 28")
+@case("MNIST: a header of 60,000 images before ten", "announces 60000 x 28 x 28")
 def _(folder, _command):
     put(folder / IDX_NAME, struct.pack(">4I", 0x803, 60_000, 28, 28) + bytes(7840))
     return dataset("mnist", folder)
@@ -744,7 +744,7 @@ def _(folder, _command):
     return classify, [folder / "n", "--sweep", folder / "sweep.yaml", "--types", folder / "s"]
 
 
-NO_MODEL = "no such folder" if find_spec("diffusers") and find_spec("transformers") else "needs diffusers"
+NO_MODEL = "neither a folder nor an id" if find_spec("diffusers") and find_spec("transformers") else "needs diffusers"
 PROMPTS = [
     ("prompts that are a list", "prompts: [a]\n", "no prompts"),
     ("a prompt that is a number", "prompts: {a: {type: memorized, prompt: 5, source: x}}\n", "must be text"),

@@ -1,7 +1,9 @@
 """Images in the layouts in which people have them: a third of the samples are near-copies, in every one of them."""
 
+import gzip
 import io
 import json
+import pickle
 import struct
 import zipfile
 import zlib
@@ -13,7 +15,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from attractors.arrays import read_arrays
+from attractors.arrays import read_arrays, write_arrays
 from attractors.commands import import_checkpoint
 from attractors.data.images import open_images, read_images
 from attractors.stages import classify, neighbours, subset
@@ -85,6 +87,31 @@ def mixed(folder: Path) -> Path:
     for i, array in enumerate(SAMPLES[80:]):
         file(folder / f"x{i:03d}{('', '.jfif')[i % 2]}", png(array))
     return pictures(pictures(folder, SAMPLES[:40]), SAMPLES[40:80], "s{:03d}.ppm")
+
+
+def published(folder: Path, parts, name: str, others: dict[str, bytes]) -> Path:
+    """A folder as torchvision leaves it: batches of CIFAR or idx files, with labels and test images beside them."""
+    for i, part in enumerate(parts, 1):
+        content = np.ascontiguousarray(part)
+        idx = struct.pack(">4I", 0x803, *content.shape[:3]) + content.tobytes()
+        rows = np.moveaxis(content, -1, 1).reshape(len(content), -1)
+        file(folder / name.format(i), pickle.dumps({"data": rows}, 3) if "batch" in name else idx)
+    for other, content in others.items():
+        file(folder / other, content)
+    return folder
+
+
+def runs(folder: Path) -> Path:
+    for name in ("one", "two"):
+        (folder / name).mkdir(parents=True)
+        npz(folder / name / "samples.npz", SAMPLES)
+    return folder
+
+
+def stored(folder: Path, *names: str) -> Path:
+    for name in names:
+        write_arrays(folder / name, {"images": GREY.transpose(0, 3, 1, 2)})
+    return folder
 
 
 def torch_file(path: Path, content) -> Path:
@@ -168,6 +195,8 @@ LAYOUTS = {
     "some .ppm and .jfif of PNG": lambda p: (mixed(p / "x"), []),
     "two dots in a zip's names": lambda p: (zipped(p / "x.zip", [], *((f"a..b/wait...{i}.png", png(x))
                                                                      for i, x in enumerate(SAMPLES))), []),
+    "batches of CIFAR": lambda p: (published(p / "x/cifar-10-batches-py", np.split(SAMPLES, 5), "data_batch_{}", {
+        "batches.meta": pickle.dumps({"label_names": ["a"]}, 3), "test_batch": b"\x80\x03}."}).parent, []),
     "torch.save of batches": lambda p: (torch_file(p / "x.pt", list(torch.from_numpy(SAMPLES).split(50))), []),
 }
 
@@ -308,7 +337,11 @@ REFUSED = {
     "arrays of train and test": (lambda p: npz(npz(p / "x.npz", SAMPLES).rename(p / "train.npz").with_name("test.npz"),
                                                SAMPLES).parent, "test.npz and train.npz, which are different sets"),
     "checkpoints": (lambda p: torch_file(p / "2.pt", {"a.weight": torch.zeros(8, 3, 7, 7)}).parent, "weights of a net"),
-    "a pickle": (lambda p: file(p / "data_batch_1", b"\x80\x02}."), "attractors subset cifar10"),
+    "a pickle": (lambda p: file(p / "data_batch_1", b"\x80\x02}."), "no batch of CIFAR"),
+    "a pickle of rows that are no images": (lambda p: file(p / "data_batch_1", pickle.dumps(
+        {"data": np.zeros((12, 100), np.uint8)}, 3)), "no batch of CIFAR"),
+    "archives of one name in two folders": (lambda p: runs(p / "x"), "1 files have namesakes in one and two"),
+    "several sets of this project": (lambda p: stored(p / "x", "2.safetensors", "4.safetensors"), "name one of them"),
     "floats in [0, 1]": (lambda p: npz(p / "x.npz", UNIT), "--range symmetric (-1, 1) or --range unit (0, 1)"),
     "floats about 0.5 wide": (lambda p: npz(p / "x.npz", UNIT - 0.5), "none is below -0.5"),
     "floats in [0, 255]": (lambda p: npz(p / "x.npz", UNIT * 255), "--range bytes"),
@@ -357,6 +390,24 @@ def test_the_first_picture_of_a_phone_s_jpeg_is_taken(tmp_path):
         (folder / f"{i}.png").unlink()
     images = open_images(folder)
     assert "3 with a second picture behind it" in images.said and images.array.shape == (3, 3, 16, 16)
+
+
+@pytest.mark.parametrize("packed", ["", ".gz"])
+def test_of_the_folder_of_mnist_the_training_images_are_taken(tmp_path, packed):
+    names = {f"t10k-images-idx3-ubyte{packed}": b"\0\0\x08\x03", f"train-labels-idx1-ubyte{packed}": b"\0\0\x08\x01"}
+    raw = published(tmp_path / "MNIST" / "raw", [GREY[..., 0]], "train-images-idx3-ubyte", names)
+    packed_copy = gzip.compress((raw / "train-images-idx3-ubyte").read_bytes())
+    file(raw / "train-images-idx3-ubyte.gz", packed_copy)
+    if packed:
+        (raw / "train-images-idx3-ubyte").unlink()
+    images = open_images(tmp_path / "MNIST")
+    np.testing.assert_array_equal(images.array, GREY.transpose(0, 3, 1, 2) / np.float32(127.5) - 1)
+    assert f"raw/train-images-idx3-ubyte{packed}, " in images.said and "other files left aside" in images.said
+
+
+def test_a_set_of_this_project_alone_in_a_folder_is_that_set(tmp_path):
+    images = open_images(stored(tmp_path / "x", "2.safetensors"), 7)
+    np.testing.assert_array_equal(images.array, GREY[:7].transpose(0, 3, 1, 2) / np.float32(127.5) - 1)
 
 
 def test_few_images_of_a_large_array_are_read_without_the_others(tmp_path):

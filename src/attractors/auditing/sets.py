@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attractors.data.images import Images, divided, kind_of_set, open_images
-from attractors.data.pictures import ALL, picture_names, read_picture
+from attractors.data.images import Images, divided, open_images
+from attractors.data.kinds import kind_of_set
+from attractors.data.pictures import ALL, Files, names_of, opened, read_picture
 from attractors.distances.scratch import Scratch
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ class ImageSet:
         self.images: Images | None = None
         file, name = divided(source) if self.path else (None, None)
         kind = kind_of_set(file) if file else ""
-        self.names = picture_names(file, name == ALL) if file and kind in ("folder", "zip") else []
+        self.names = []
+        if file and kind in ("folder", "zip"):
+            with opened(file) as archive:
+                self.names = names_of(Files(file, archive), name == ALL)
         self._file, self._zip = file, zipfile.ZipFile(file) if file and kind == "zip" else None
         if file is None:
             self.images = Images(source[:count], f"{len(source[:count]):,} images in memory", own=True)

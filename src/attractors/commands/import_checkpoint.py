@@ -9,7 +9,8 @@ from attractors.arrays import write_arrays
 from attractors.cli.images import range_option
 from attractors.cli.stage import out_option, stage
 from attractors.data.archives import NoImagesError, are_weights, tensors
-from attractors.data.images import Images, divided, kind_of_set, open_images
+from attractors.data.images import Images, divided, open_images
+from attractors.data.kinds import kind_of_set
 from attractors.data.unpickling import read_torch
 from attractors.denoisers.diffusers_folder import is_model
 from attractors.denoisers.foreign import from_authors, from_diffusers, noise_error

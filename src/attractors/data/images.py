@@ -5,24 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from attractors.arrays import array_shape, read_arrays, read_record, read_rows
-from attractors.data.archives import NoImagesError, read_idx, read_numpy, read_tensors
-from attractors.data.kinds import PICTURES, READ, UNREAD, kind_of_file, suffix_of
-from attractors.data.pictures import (
-    ALL,
-    are_pictures,
-    aside,
-    check_one_set,
-    natural,
-    of_folder,
-    read_zip,
-    stacked,
-    zip_holds,
-)
+from attractors.arrays import array_shape, read_record, read_rows
+from attractors.data.archives import OVERSHOOT, arrays_in, as_images, one_set, read_array
+from attractors.data.kinds import kind_of_set
+from attractors.data.pictures import ALL, Files, opened, read_pictures
 
 # What floats, or whole numbers, can stand for: (the number of black, that of white).
 RANGES = {"symmetric": (-1, 1), "unit": (0, 1), "bytes": (0, 255)}
-OVERSHOOT = 1e-3  # of the range's width: what rounding, or an interpolation, may add
 DARK = -0.5  # floats that reach below it are in [-1, 1]: no set of [0, 1] does, and no set of [-1, 1] is so bright
 NARROW = 0.55  # of the other set's span of values: at most so much of it, and a set is in half the range of the other
 
@@ -37,28 +26,6 @@ class Images:
     array: np.ndarray
     said: str
     own: bool
-
-
-def as_images(array: np.ndarray, path: object, maximum: int | None = None) -> np.ndarray:
-    """Images of this project's own files as float32 in [-1, 1]: [n, C, H, W].
-
-    array: [n, C, H, W] uint8 in 0..`maximum`, by default 255, or floats in [-1, 1]. Raises ValueError naming path.
-    """
-    if array.ndim != 4 or 0 in array.shape:
-        raise ValueError(f"{path}: images of shape {array.shape}; expected [n, C, H, W]")
-    if array.dtype == np.uint8:
-        if maximum is None:
-            return array.astype(np.float32) / np.float32(127.5) - 1
-        if type(maximum) is not int or not max(1, array.max()) <= maximum:
-            raise ValueError(f"{path}: values up to {array.max()}; its record says that {maximum!r} is the largest")
-        return array.astype(np.float32) * np.float32(2 / maximum) - 1
-    if not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"{path}: images of type {array.dtype}; expected uint8 (0 to 255) or floats in [-1, 1]")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{path}: images contain NaN or infinity")
-    if np.abs(array).max() > 1 + OVERSHOOT:
-        raise ValueError(f"{path}: values from {array.min():.3g} to {array.max():.3g}; floats must lie in [-1, 1]")
-    return array.astype(np.float32)
 
 
 def channels_first(array: np.ndarray, path: object) -> np.ndarray:
@@ -132,12 +99,6 @@ def range_of(array: np.ndarray, path: object, values: str | None) -> str:
     )
 
 
-def check_count(path: object, number: int, count: int | None) -> None:
-    """Raise ValueError where a set of `number` images does not have as many as were asked for."""
-    if count is not None and count > number:
-        raise ValueError(f"{path}: holds {number} images; {count} were asked for")
-
-
 def foreign(
     array: np.ndarray, path: object, values: str | None = None, words: str = "", ordered: bool = False,
     count: int | None = None,
@@ -146,18 +107,16 @@ def foreign(
 
     values: a name of RANGES, for an array whose values leave it open. words: how it was read. ordered: [n, C, H, W].
     """
-    kind, array = array.dtype, array if ordered else channels_first(array, path)
+    kind, array = array.dtype, (array if ordered else channels_first(array, path))[:count]
     if kind.kind not in "uif":
         raise ValueError(f"{path}: images of type {kind}; expected uint8 (0 to 255) or floats in [-1, 1]")
-    check_count(path, len(array), count)
-    array = np.asarray(array[:count])
     low, high, noted = array.min(), array.max(), ""
     if array.shape[1] == 4:
         array, noted = without_transparency(array, path)
     name = range_of(array, path, values)
     black, white = RANGES[name]
-    images = array.astype(np.float32) if name != "bytes" else array.astype(np.float32) / np.float32(127.5) - 1
-    images = images if name != "unit" else images * 2 - 1
+    images = np.require(array, np.float32, "W")  # a copy, unless it is already such an array
+    images = images / np.float32(127.5) - 1 if name == "bytes" else images * 2 - 1 if name == "unit" else images
     n, channels, height, width = images.shape
     taken = "" if kind == np.uint8 and name == "bytes" else f", taken for [{black}, {white}]"
     said = f"{n:,} images, {height} x {width} x {channels}, {kind} from {low:.3g} to {high:.3g}{taken}{noted}"
@@ -173,145 +132,32 @@ def divided(path: str | Path) -> tuple[Path, str | None]:
     return path, None
 
 
-def kind_of_set(path: Path) -> str:
-    """Return what a set of images is stored as: folder, zip (of pictures), npz, npy, torch, idx, or own.
-
-    "own" is a file that this project wrote. The content decides, and the suffix where it does not tell. Raises
-    ValueError for a file of another kind.
-    """
-    if path.is_dir():
-        return "folder"
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    kind, suffix = kind_of_file(path), suffix_of(path.name)
-    if kind == "zip":
-        return "npz" if suffix == ".npz" else zip_holds(path)
-    if kind in ("npy", "torch", "idx", "own"):
-        return kind
-    if kind in READ | UNREAD or suffix in PICTURES:
-        raise ValueError(f"{path}: one picture; a set is a folder or a zip of pictures, one image each")
-    if kind == "gzip" and "idx" in path.name:
-        return "idx"
-    if kind == "pickle":
-        raise ValueError(
-            f"{path}: a pickle, which is not read; if it is of CIFAR-10: attractors subset cifar10 --source FOLDER"
-        )
-    if suffix or kind:
-        wanted = "a set is .npz, .npy, .pt, .zip or a folder of pictures"
-        raise ValueError(f"{path}: {suffix or kind} is not read; {wanted}")
-    return "own"
-
-
-def _own(path: Path, count: int | None) -> Images:
-    """Return the images of a file that this project wrote; those beyond `count` are not converted."""
-    try:
-        arrays, record = read_arrays(path, "images")
-    except ValueError as error:
-        missing = any(words in str(error) for words in ("another program", "but not images"))
-        raise (NoImagesError if missing else ValueError)(str(error)) from None
-    array = arrays["images"]
-    first = array[:count] if array.ndim else array
-    shape = " x ".join(map(str, [*array.shape[2:], *array.shape[1:2]]))
-    said = f"{len(first) if array.ndim else 0:,} images, {shape}, {array.dtype}, as this project stores them"
-    check_count(path, len(array) if array.ndim else 0, count)
-    return Images(as_images(first, path, record.get("maximum")), said, own=True)
-
-
-def _array_of(
-    path: Path, kind: str, name: str | None = None, count: int | None = None
-) -> tuple[np.ndarray, str]:
-    """Return (the array of images in a file of one's own, its name or ""); at least the first `count` images."""
-    if kind == "idx":
-        return read_idx(path)
-    return read_tensors(path, name) if kind == "torch" else read_numpy(path, name, count)
-
-
-def _part(path: Path) -> Images | np.ndarray:
-    """Return the images in one of several files of a folder: an array where its range is yet to be known."""
-    kind = kind_of_set(path)
-    if kind in ("own", "zip"):
-        return open_images(path)
-    array, _ = _array_of(path, kind)
-    if array.ndim < 2:
-        raise NoImagesError(f"{path}: of shape {array.shape}, which no images have")
-    return array
-
-
-def _one_image_each(arrays: list[np.ndarray]) -> bool:
-    """Return whether several arrays are one image each: [H, W], or three axes of which one end is the channels."""
-    shapes = {array.shape for array in arrays}
-    shape = arrays[0].shape
-    return len(arrays) > 1 == len(shapes) and (
-        len(shape) == 2 or (len(shape) == 3 and (shape[0] in (1, 3, 4)) != (shape[2] in (1, 3, 4)))
-    )
-
-
-def _folder(path: Path, count: int | None, values: str | None, together: bool) -> Images:
-    """Return the pictures in a folder, or the images of all arrays in it one after the other.
-
-    Raises ValueError where it holds both, and where arrays do not belong together.
-    """
-    kinds = of_folder(path)
-    pictures = are_pictures(kinds)
-    files = natural(name for name, kind in kinds.items() if kind in ("npy", "zip", "torch", "own", "idx"))
-    parts, without = {}, []
-    for name in files:
-        try:
-            parts[name] = _part(path / name)
-        except NoImagesError as error:
-            without.append(error)
-    if pictures and parts:
-        raise ValueError(f"{path}: holds {len(pictures)} pictures and {', '.join([*parts][:3])}; name one of them")
-    if not parts:
-        if without and not pictures:
-            raise NoImagesError(str(without[0]) + f" ({len(without)} such files in {path})" * (len(without) > 1))
-        array, words, number = stacked(path, kinds, lambda name: path / name, count, together)
-        check_count(path, number, count)
-        return foreign(array, path, values, words, ordered=True)
-    if len({suffix_of(name) for name in parts}) > 1:
-        raise ValueError(f"{path}: {len(parts)} archives of images; name one of them ({', '.join([*parts][:5])})")
-    if not together:
-        check_one_set(path, list(parts))
-    first, others = next(iter(parts)), set(kinds) - set(parts)
-    words = f"{len(parts)} files, {first} to {[*parts][-1]}" if len(parts) > 1 else first
-    words += f", {len(others)} other files left aside: {aside(others)}" * bool(others)
-    whole = [part for part in parts.values() if isinstance(part, Images)]
-    arrays = [part.array if isinstance(part, Images) else part for part in parts.values()]
-    each = not whole and _one_image_each(arrays)
-    shapes, types = {array.shape[0 if each else 1:] for array in arrays}, {str(array.dtype) for array in arrays}
-    if len(shapes) > 1 or len(types) > 1 or 0 < len(whole) < len(parts):
-        listed = " and of ".join(sorted(map(str, shapes if len(shapes) > 1 else types)))
-        raise ValueError(f"{path}: archives of images of {listed}")
-    array = np.stack(arrays) if each else np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
-    if whole:
-        check_count(path, len(array), count)
-        return Images(array[:count], f"{len(array):,} images ({words}): {whole[0].said}", all(p.own for p in whole))
-    return foreign(array, path, values, words, count=count)
-
-
 def open_images(path: str | Path, count: int | None = None, values: str | None = None) -> Images:
     """Return the first `count` images of a file, and what it was taken for.
 
-    path: a subset or synthetic set of this project; .npy, .npz, tensors of torch.save, idx; a zip or a folder of
-    pictures; a folder of arrays. FILE:NAME takes one of several arrays, FOLDER:all several sets as one. values: a name
-    of RANGES, for sets whose values leave their range open. Raises ValueError, naming the file, for anything else, for
-    what cannot be known, and where there are fewer images.
+    path: a subset or synthetic set of this project; .npy, .npz, tensors of torch.save, idx, a batch of CIFAR; a zip or
+    a folder of pictures; a folder of arrays. FILE:NAME takes one of several arrays, FOLDER:all several sets as one.
+    values: a name of RANGES, for sets whose values leave their range open. Raises ValueError, naming the file, for
+    anything else, for what cannot be known, and where there are fewer images.
     """
     path, name = divided(path)
     kind = kind_of_set(path)
     together = name == ALL and kind in ("folder", "zip")
     if name is not None and not together and kind not in ("npz", "torch"):
         raise ValueError(f"{path}: holds no arrays by name, such as {name}")
-    if kind == "own":
-        return _own(path, count)
-    if kind == "folder":
-        return _folder(path, count, values, together)
-    if kind == "zip":
-        array, words, number = read_zip(path, count, together)
-        check_count(path, number, count)
-        return foreign(array, path, values, words, ordered=True)
-    array, words = _array_of(path, kind, name, count)
-    return foreign(array, path, values, words, count=count)
+    if kind in ("folder", "zip"):
+        with opened(path) as archive:
+            files = Files(path, archive)
+            arrays = {} if archive else arrays_in(files)
+            array, words = one_set(files, arrays, together) if arrays else read_pictures(files, count, together)
+        values = "symmetric" if {files.kinds[name] for name in arrays} == {"own"} else values
+        images = foreign(array, path, values, words, ordered=not arrays, count=count)
+    else:
+        array, words = read_array(path, kind, name, count)
+        images = Images(array, words, own=True) if kind == "own" else foreign(array, path, values, words, count=count)
+    if count is not None and count > len(images.array):
+        raise ValueError(f"{path}: holds {len(images.array)} images; {count} were asked for")
+    return images
 
 
 def read_images(path: str | Path, count: int | None = None, values: str | None = None) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import re
 import struct
+import zipfile
 from pathlib import Path, PurePosixPath
 
 HEAD = 512  # bytes that tell the kind
@@ -26,6 +27,7 @@ PICTURES = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
     ".pnm", *(f".{kind}" for kind in UNREAD), ".heif", ".tga", ".j2k", ".jpx", ".dng", ".cr2", ".nef", ".arw",
 )
+SINGLE = ("npz", "npy", "torch", "idx", "pickle", "own")  # files that hold a set each
 TORCH = (".pt", ".pth", ".bin", ".ckpt")
 ARRAYS = {".npz": "zip", ".npy": "npy", ".zip": "zip", ".safetensors": "own", **dict.fromkeys(TORCH, "torch")}
 
@@ -61,3 +63,29 @@ def kind_of_file(path: Path) -> str:
     """Return the kind of a file on disk, as `kind_of`."""
     with open(path, "rb") as file:
         return kind_of(file.read(HEAD), str(path))
+
+
+def kind_of_set(path: Path) -> str:
+    """Return what a set of images is stored as: folder, zip (of pictures), or a kind of SINGLE, own for this project's.
+
+    The content decides, and the suffix where it does not tell. Raises ValueError for a file of another kind.
+    """
+    if path.is_dir():
+        return "folder"
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    kind, suffix = kind_of_file(path), suffix_of(path.name)
+    if kind == "zip" and suffix != ".npz":
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = {PurePosixPath(name).name for name in archive.namelist()}
+        except Exception as error:  # of a dozen kinds, by what is damaged
+            raise ValueError(f"{path}: not a zip of pictures ({error})") from None
+        return "torch" if "data.pkl" in names else "npz" if any(name.endswith(".npy") for name in names) else "zip"
+    if kind in (*READ, *UNREAD, "broken"):
+        raise ValueError(f"{path}: one picture; a set is a folder or a zip of pictures, one image each")
+    kind = {"zip": "npz", "gzip": "idx" if "idx" in path.name else "gzip", "": "" if suffix else "own"}.get(kind, kind)
+    if kind not in SINGLE:
+        wanted = "a set is .npz, .npy, .pt, .zip or a folder of pictures"
+        raise ValueError(f"{path}: {suffix or kind} is not read; {wanted}")
+    return kind

@@ -11,14 +11,14 @@ import re
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attractors.data.kinds import HEAD, PICTURES, READ, UNREAD, kind_of, refuse_pointer, suffix_of
+from attractors.data.kinds import HEAD, PICTURES, READ, UNREAD, kind_of, suffix_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -63,44 +63,37 @@ def files_in(folder: Path) -> list[str]:
         seen.add(identity)
         for path in place.iterdir():
             name = path.relative_to(folder).as_posix()
-            if not visible(name):
-                continue
-            if path.is_dir():
+            if visible(name) and path.is_dir():
                 queue.append(path)
-            elif path.is_file():
+            elif visible(name) and path.is_file():
                 files.append(name)
-            elif path.is_symlink() and suffix_of(name) in PICTURES:
+            elif visible(name) and path.is_symlink() and suffix_of(name) in PICTURES:
                 raise ValueError(f"{path}: a link to {os.readlink(path)}, where nothing is")
     return sorted(files)
 
 
-def by_kind(path: Path, names: Iterable[str], head: Callable[[str], bytes]) -> dict[str, str]:
-    """Return {name: kind} of the files of a set, by their first bytes, which `head` gives.
+class Files:
+    """The visible files of a folder or of an open zip: {name: kind}, and those that are pictures, in natural order.
 
     Raises ValueError where some are pictures of kinds that are not read: the set without them would be another one.
     """
-    kinds = {name: kind_of(head(name), f"{path}/{name}") for name in names}
-    unread = Counter(kind for kind in kinds.values() if kind in UNREAD)
-    if unread:
-        listed = ", ".join(f"{count} {kind}" for kind, count in unread.most_common())
-        first = next(name for name, kind in kinds.items() if kind in UNREAD)
-        raise ValueError(f"{path}: pictures of kinds that are not read: {listed}, first {first}; save them as PNG")
-    return kinds
 
+    def __init__(self, path: Path, archive: zipfile.ZipFile | None = None) -> None:
+        self.path, self.archive, self.kinds = path, archive, {}
+        for name in sorted(member.filename for member in members(archive, path)) if archive else files_in(path):
+            with archive.open(name) if archive else open(path / name, "rb") as file:
+                self.kinds[name] = kind_of(file.read(HEAD), f"{path}/{name}")
+        if unread := [name for name, kind in self.kinds.items() if kind in UNREAD]:
+            listed = Counter(self.kinds[name] for name in unread).most_common()
+            kinds = ", ".join(f"{count} {kind}" for kind, count in listed)
+            raise ValueError(
+                f"{path}: pictures of kinds that are not read: {kinds}, first {unread[0]}; save them as PNG"
+            )
+        self.pictures = natural(name for name, kind in self.kinds.items() if kind in READ or kind == "broken")
 
-def of_folder(path: Path) -> dict[str, str]:
-    """Return {name: kind} of the files in a folder, as `by_kind`."""
-
-    def head(name: str) -> bytes:
-        with open(path / name, "rb") as file:
-            return file.read(HEAD)
-
-    return by_kind(path, files_in(path), head)
-
-
-def are_pictures(kinds: dict[str, str]) -> list[str]:
-    """Return the names of the pictures among files of these kinds, in natural order."""
-    return natural(name for name, kind in kinds.items() if kind in READ or kind == "broken")
+    def source(self, name: str) -> Path | io.BytesIO:
+        """Return what PIL opens; of a zip the whole content, so that its checksum counts."""
+        return io.BytesIO(self.archive.read(name)) if self.archive else self.path / name
 
 
 def aside(names: Iterable[str]) -> str:
@@ -109,11 +102,17 @@ def aside(names: Iterable[str]) -> str:
     return ", ".join(f"{number} {kind}" for kind, number in kinds.most_common(5))
 
 
-def check_one_set(path: Path, names: list[str]) -> None:
+def left_aside(files: Files, taken: Collection[str]) -> list[str]:
+    """Return [what is said of the files that are not `taken`], or nothing where there are none."""
+    others = sorted(set(files.kinds) - set(taken))
+    return [f"{len(others)} other files left aside: {aside(others)}"] * bool(others)
+
+
+def check_one_set(path: Path, names: list[str], fewest: int = 2) -> None:
     """Raise ValueError where the names of files say that they are several sets side by side.
 
     They do where words such as train, masks, real or step_1000 tell folders or files apart, and where most files of
-    one folder have namesakes in another.
+    one folder, `fewest` or more, have namesakes in another.
     """
     folders: dict[str, set[str]] = {}
     marks: dict[tuple[str, ...], str] = {}
@@ -133,7 +132,7 @@ def check_one_set(path: Path, names: list[str]) -> None:
         raise ValueError(f"{path}: holds {listed}, which are different sets{chosen}")
     stems = Counter(stem for names in folders.values() for stem in names)
     namesakes = sorted(stem for stem, number in stems.items() if number > 1)
-    if len(namesakes) > 1 and 2 * len(namesakes) >= min(map(len, folders.values())):
+    if len(namesakes) >= fewest and 2 * len(namesakes) >= min(map(len, folders.values())):
         listed = " and ".join([name for name in pair if namesakes[0] in folders[name]][:4])
         raise ValueError(f"{path}: {len(namesakes)} files have namesakes in {listed}: different sets?{chosen}")
 
@@ -151,10 +150,11 @@ def read_picture(source: Path | io.BytesIO, name: object, notes: Counter | None 
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(source, formats=FORMATS) as picture:
-                arguments = [argument for tile in picture.tile for argument in _arguments(tile)]
-                depths = [argument for argument in arguments if type(argument) is int and picture.format == "PPM"]
-                modes = [picture.mode, *(argument for argument in arguments if isinstance(argument, str))]
-                if max(depths, default=0) > 255 or any(re.search(r";(12|16|32)|^[IF]", mode) for mode in modes):
+                # what Pillow's decoder of each tile is called with: the depth that the file has
+                tiles = [tile[3] if isinstance(tile[3], tuple) else tile[3:] for tile in picture.tile]
+                given = [picture.mode, *(part for tile in tiles for part in tile)]
+                deep = [part for part in given if isinstance(part, str) and re.search(r";(12|16|32)|^[IF]", part)]
+                if deep or (picture.format == "PPM" and any(type(part) is int and part > 255 for part in given)):
                     raise ValueError("more than 8 bits a channel")
                 if picture.mode not in MODES:
                     raise ValueError(f"its colours are {picture.mode}, whose RGB depends on a profile; save it as RGB")
@@ -176,63 +176,32 @@ def read_picture(source: Path | io.BytesIO, name: object, notes: Counter | None 
         raise ValueError(f"{name}: not a picture ({reason})") from None
 
 
-def _arguments(tile: tuple) -> tuple:
-    """Return what Pillow's decoder of a tile is called with, which names the depth that the file has."""
-    return tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+def names_of(files: Files, together: bool) -> list[str]:
+    """Return the names of the pictures of one set. together: take what looks like several sets as one.
 
-
-def names_of(path: Path, kinds: dict[str, str], together: bool) -> list[str]:
-    """Return the names of the pictures of one set, in natural order.
-
-    kinds: of its files. together: take what looks like several sets as one. Raises ValueError where there are several
-    sets, and where a picture is there in two formats.
+    Raises ValueError where there are several sets, and where a picture is there in two formats.
     """
-    pictures = are_pictures(kinds)
-    stems = Counter(PurePosixPath(name).with_suffix("") for name in pictures)
+    stems = Counter(PurePosixPath(name).with_suffix("") for name in files.pictures)
     for name, copies in stems.most_common(1):
         if copies > 1:
             counts = f"as which it would count {copies} times; leave one"
-            raise ValueError(f"{path}: holds {name} in {copies} formats, {counts}")
+            raise ValueError(f"{files.path}: holds {name} in {copies} formats, {counts}")
     if not together:
-        check_one_set(path, pictures)
-    return pictures
+        check_one_set(files.path, files.pictures)
+    return files.pictures
 
 
-def picture_names(path: Path, together: bool = False) -> list[str]:
-    """Return the names of the pictures in a folder or a zip, in natural order, as `names_of`."""
-    if path.is_dir():
-        return names_of(path, of_folder(path), together)
-    with opened_zip(path) as archive:
-        return names_of(path, of_zip(path, archive)[0], together)
+def read_pictures(files: Files, count: int | None, together: bool) -> tuple[np.ndarray, str]:
+    """Return ([n, C, H, W] uint8, how they were read, in words) of the first `count` pictures of a set.
 
-
-def of_zip(path: Path, archive: zipfile.ZipFile) -> tuple[dict[str, str], dict[str, zipfile.ZipInfo]]:
-    """Return ({name: kind}, {name: member}) of the files in an open zip, as `by_kind`."""
-    files = {member.filename: member for member in members(archive)}
-
-    def head(name: str) -> bytes:
-        with archive.open(files[name]) as file:
-            return file.read(HEAD)
-
-    return by_kind(path, sorted(files), head), files
-
-
-def stacked(
-    path: Path, kinds: dict[str, str], opened: Callable[[str], Path | io.BytesIO], count: int | None, together: bool
-) -> tuple[np.ndarray, str, int]:
-    """Return ([n, C, H, W] uint8, how they were read, in words, how many there are) of the pictures of a set.
-
-    path: what they lie in, for messages. opened: gives what PIL opens for a name. count: how many to read; all if
-    None. together: take what looks like several sets as one. Raises ValueError where there are none, where sizes
-    differ, and where there are several sets.
+    together: as in `names_of`. Raises ValueError where there are none, where sizes differ, and for several sets.
     """
-    pictures = names_of(path, kinds, together)
+    path, pictures, notes, arrays = files.path, names_of(files, together), Counter(), []
     if not pictures:
-        holds = f"; it holds {aside(kinds)}" if kinds else ""
+        holds = f"; it holds {aside(files.kinds)}" if files.kinds else ""
         raise ValueError(f"{path}: no pictures ({', '.join(PICTURES[:5])}, ...) in it{holds}")
-    notes, arrays = Counter(), []
     for name in pictures[:count]:
-        arrays.append(np.asarray(read_picture(opened(name), f"{path}/{name}", notes)))
+        arrays.append(np.asarray(read_picture(files.source(name), f"{path}/{name}", notes)))
         if arrays[-1].shape[:2] != arrays[0].shape[:2]:
             sizes = [" x ".join(map(str, array.shape[:2])) for array in (arrays[-1], arrays[0])]
             raise ValueError(f"{path}/{name}: of {sizes[0]} pixels; {pictures[0]} is {sizes[1]}")
@@ -244,16 +213,17 @@ def stacked(
     folders = {PurePosixPath(name).parent for name in pictures}
     words += [f"in {len(folders)} folders"] * (len(folders) > 1)
     words += [f"{number} {note}" for note, number in notes.items() if number]
-    if others := set(kinds) - set(pictures):
-        words.append(f"{len(others)} other files left aside: {aside(others)}")
+    words += left_aside(files, pictures)
     array = np.stack(arrays)
-    array = array[:, None] if array.ndim == 3 else array.transpose(0, 3, 1, 2)
-    return array, ", ".join(words), len(pictures)
+    return array[:, None] if array.ndim == 3 else array.transpose(0, 3, 1, 2), ", ".join(words)
 
 
-def members(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
-    """Yield the visible files of a zip. Raises ValueError for a name outside, and for a name that is there twice."""
-    seen = set()
+def members(archive: zipfile.ZipFile, path: Path) -> Iterator[zipfile.ZipInfo]:
+    """Yield the visible files of the zip `path`.
+
+    Raises ValueError for a name outside, a name that is there twice, and for what unpacks to much more than the zip.
+    """
+    seen, size = set(), path.stat().st_size
     for member in archive.infolist():
         name = member.filename
         if ".." in re.split(r"[/\\]", name) or name.startswith(("/", "\\")):
@@ -261,19 +231,18 @@ def members(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
         if not member.is_dir() and visible(name):
             if name in seen:
                 raise ValueError(f"holds two files called {name}")
+            if member.file_size > max(UNPACKED, RATIO * size):
+                raise ValueError(f"{size} bytes that unpack to {member.file_size}")
             seen.add(name)
             yield member
 
 
-def check_unpacked(member: zipfile.ZipInfo, path: Path) -> None:
-    """Raise ValueError for a member that unpacks to much more than the archive's size."""
-    if member.file_size > max(UNPACKED, RATIO * path.stat().st_size):
-        raise ValueError(f"{path.stat().st_size} bytes that unpack to {member.file_size}")
-
-
 @contextmanager
-def opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open a zip; raise ValueError naming it for what goes wrong while it is read, whatever finds it out."""
+def opened(path: Path) -> Iterator[zipfile.ZipFile | None]:
+    """Open a zip, or None for a folder. Raises ValueError naming it for what goes wrong while a zip is read."""
+    if path.is_dir():
+        yield None
+        return
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
@@ -281,29 +250,3 @@ def opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
         raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     except Exception as error:  # of a dozen kinds, by how its members are packed
         raise ValueError(f"{path}: not a zip of pictures ({' '.join(str(error).split())[:200]})") from None
-
-
-def zip_holds(path: Path) -> str:
-    """Return what a zip holds: "npz" for arrays of NumPy, "torch" for tensors of torch.save, "zip" for other files.
-
-    Raises ValueError naming it where it is no zip.
-    """
-    with open(path, "rb") as file:
-        refuse_pointer(file.read(HEAD), path)
-    with opened_zip(path) as archive:
-        names = archive.namelist()
-    if any(PurePosixPath(name).name == "data.pkl" for name in names):
-        return "torch"
-    return "npz" if any(name.endswith(".npy") for name in names) else "zip"
-
-
-def read_zip(path: Path, count: int | None, together: bool) -> tuple[np.ndarray, str, int]:
-    """Return the pictures in a zip, as the dataset tools of StyleGAN and EDM write them: as `stacked`."""
-    with opened_zip(path) as archive:
-        kinds, files = of_zip(path, archive)
-
-        def opened(name: str) -> io.BytesIO:
-            check_unpacked(files[name], path)
-            return io.BytesIO(archive.read(files[name]))
-
-        return stacked(path, kinds, opened, count, together)

@@ -78,20 +78,17 @@ def is_model(folder: Path) -> bool:
 
     A config.json alone does not tell: a training run leaves one beside its samples.
     """
-    if (folder / "snapshots").is_dir() and not (folder := hub_snapshot(folder)).is_dir():
-        return False
-    places = [folder, *(folder / name for name in ("unet", AVERAGES))]
-    if (folder / "model_index.json").is_file() or any((place / "config.json").is_file() for place in places[1:]):
+    folder = hub_snapshot(folder)
+    signs = ("model_index.json", "unet/config.json", f"{AVERAGES}/config.json")
+    if any((folder / sign).is_file() for sign in signs) or any(folder.glob("diffusion_pytorch_model*")):
         return True
-    named = folder / "config.json"
-    if not named.is_file():
+    if not (named := folder / "config.json").is_file():
         return False
-    weights = any(folder.glob("diffusion_pytorch_model*"))
     try:
         config = read_config(named)
     except ValueError:  # which a model's reader says better
-        return weights or not any(suffix_of(path.name) in (*PICTURES, *ARRAYS) for path in folder.iterdir())
-    return weights or "block_out_channels" in config or str(config.get("_class_name", "")).startswith("UNet")
+        return not any(suffix_of(path.name) in (*PICTURES, *ARRAYS) for path in folder.iterdir())
+    return "block_out_channels" in config or str(config.get("_class_name", "")).startswith("UNet")
 
 
 def parts_of(folder: Path) -> tuple[Path, Path, list[str]]:

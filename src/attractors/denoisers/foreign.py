@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from attractors.data.kinds import HEAD, refuse_pointer
+from attractors.data.kinds import kind_of_file
 from attractors.data.unpickling import read_torch
 from attractors.denoisers import unet_diffusers
 from attractors.denoisers.diffusers_folder import check_scheduler, parts_of, read_config, weight_files
@@ -142,8 +142,7 @@ def from_authors(path: str | Path) -> tuple[dict, dict, list[str]]:
 def _weights(unet: Path, notes: list[str]) -> dict:
     files, weights = weight_files(unet, "diffusion_pytorch_model"), {}
     for file in files:
-        with open(file, "rb") as opened:
-            refuse_pointer(opened.read(HEAD), file)
+        kind_of_file(file)  # raises for a pointer of git-lfs
         try:
             content: Any = load_file(file) if file.suffix == ".safetensors" else read_torch(file)
             weights |= content
