@@ -1,5 +1,8 @@
 """The table of claims: effects against closed forms and brute force, and a planted truth under which each row fails."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,75 +32,8 @@ from attractors.results.claims import (
 from attractors.results.run import Run
 from attractors.tables import read_csv, write_csv
 
-MODELS = 5
-SIZES = (4, 16, 32, 64, 128, 512)
-TRANSITION = ((1, 0, 0), (0.85, 0.13, 0.02), (0.6, 0.3, 0.1), (0.3, 0.4, 0.3), (0.03, 0.07, 0.9), (0, 0, 1))
-TRUE = {"shares": TRANSITION, "volume": (60, 0, -60), "training": -10, "directions": (6, 4, 0), "median": -1,
-        "gap": (0, -1, 3), "growth": (0.2, -0.2), "valleys": 1.0, "floor": -30, "linear": -40, "beyond": 8}
-
-
-def run_of(folder, *, models=MODELS, seed=0, **planted):
-    """Write the tables of a sweep `x` about which every statement is true but for what is planted; return its Run.
-
-    volume, directions, gap: means of memorized, spurious and generalized samples. training, median: slopes per doubling
-    of K. growth: those of the gap of memorized and generalized samples. valleys: the share of sizes with a valley.
-    """
-    truth, random = TRUE | planted, np.random.default_rng(seed)
-    rows = {"fractions": [], "basin": [], "curvature": [], "energy": []}
-    for number in range(models):
-        offset = random.normal(0, 0.3)  # of a replicate, at all its K: training sets are nested
-        for size, share in zip(SIZES, truth["shares"], strict=True):
-            drawn = random.multinomial(1000, share) / 1000
-            key, steps = {"K": size, "replicate": number}, np.log2(size / 32)
-            rows["fractions"].append(key | {"count": 1000} | dict(zip(TYPES, drawn, strict=True)))
-            for code, kind in enumerate((*TYPES, "training")):
-                if kind != "training" and share[code] < 0.02:
-                    continue
-                key |= {"type": kind, "n": 50}
-                noise = offset + random.normal(0, 0.3)
-                volume = 60 + truth["training"] * steps if kind == "training" else truth["volume"][code]
-                rows["basin"].append(key | {"log_volume": volume + noise, "log_volume_floor": truth["floor"]})
-                directions = truth["directions"][code] if kind in TYPES else 0
-                median = 50 + truth["median"] * steps + noise / 10
-                for method, column, sign in (("jacobian", "degrees_of_freedom", -1), ("central", "effective_rank", 1)):
-                    rows["curvature"].append(key | {"method": method, column: sign * directions + noise,
-                                                    "median": median})
-                growth = truth["growth"][code // 2] if kind in TYPES else 0
-                gap = (truth["gap"][code] if kind in TYPES else 0) + growth * steps + noise / 10
-                rows["energy"].append(key | {"gap": gap, "reference": 1})
-    for kind, part in rows.items():
-        write_csv(folder / f"metrics/replicates/{kind}/x.csv", pd.DataFrame(part))
-    fractions = pd.DataFrame(rows["fractions"]).groupby("K", as_index=False)[["memorized", "spurious", "generalized"]]
-    write_csv(folder / "metrics/fractions/x.csv", fractions.mean())
-    p = np.where(np.arange(len(SIZES)) < truth["valleys"] * len(SIZES), 0.002, 0.5)
-    limits = {"K": SIZES, "delta_m": 0.3, "delta_s": 0.2, "delta_m_valley_p_value": p, "delta_s_valley_p_value": p}
-    write_csv(folder / "metrics/thresholds/x.csv", pd.DataFrame(limits))
-    linear = [{"K": size, "type": "generalized", "log_volume": truth["linear"], "log_volume_se": 0.1} for size in SIZES]
-    write_csv(folder / "metrics/basin/x-linear.csv", pd.DataFrame(linear))
-    volumes_at_the_peak(folder, truth["beyond"], models, random)
-    return Run(folder / "metrics", data=folder / "data")
-
-
-def volumes_at_the_peak(folder, beyond, models, random):
-    """Files of 200 measured samples of each replicate at K = 64, memorized ones `beyond` above a curve in ln d1."""
-    owner, types = np.repeat(np.arange(models), 200), []
-    for number in range(models):
-        distance = np.exp(random.uniform(-3, 1, (200, 1))).astype(np.float32)
-        kind = (distance[:, 0] > 0.3).astype(np.int8)
-        near = np.log(distance[:, 0])
-        volume = 3 * near - 2 * near**2 + beyond * (kind == 0) + random.normal(0, 1, 200)
-        name = f"64-{number}" if number else "64"
-        neighbours = {
-            "training_distances": distance, "synthetic_distances": np.where(kind, 0.1, 9).astype(np.float32)[:, None],
-            "synthetic_indices": random.integers(0, 200, (200, 1)), "training_spacing": np.ones(4, np.float32),
-        }
-        write_arrays(folder / f"data/neighbours/x/{name}.safetensors", neighbours, size=64, replicate=number)
-        basin = {"numbers": np.arange(200), "weight": np.ones(200), "training_numbers": np.arange(3),
-                 "log_volume": volume}
-        write_arrays(folder / f"data/basin/x/{name}.safetensors", basin, size=64)
-        types.append(kind)
-    arrays = {"codes": np.concatenate(types), "replicate": owner.astype(np.int16)}
-    write_arrays(folder / "data/types/x/64.safetensors", arrays, size=64)
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from planted import SIZES, TRANSITION, run_of, volumes_at
 
 
 def table_of(folder, **planted):
@@ -231,7 +167,7 @@ def test_the_peak_of_pure_noise_is_not_above_its_ends():
 
 def test_what_types_add_beyond_distance_is_the_jump_of_a_curve(tmp_path):
     (tmp_path / "data").mkdir()
-    volumes_at_the_peak(tmp_path, 12.0, 4, np.random.default_rng(4))
+    volumes_at(tmp_path, 64, np.full(4, 12.0), np.random.default_rng(4))
     found = beyond_distance(Run(tmp_path / "metrics", data=tmp_path / "data"), "x", 64)
     assert found.shape == (4,)
     np.testing.assert_allclose(found, 12, atol=1.2)
