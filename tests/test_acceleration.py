@@ -1,7 +1,6 @@
 """Training at scale: dropout that resumes, several processes, other precisions, against plain training in float32."""
 
 import io
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from click.testing import CliRunner
+from builders import python, randomised, run
 
 from attractors.arrays import read_arrays, write_arrays
 from attractors.denoisers import training
@@ -65,12 +64,8 @@ def test_a_trained_model_is_left_without_dropout():
     assert torch.equal(trained.noise_prediction(x, t), trained.noise_prediction(x, t))
 
 
-def test_alone_a_process_has_everything():
-    assert (rank(), shard(7)) == (0, slice(0, 7))
-    assert total(torch.ones(2)).tolist() == [1, 1]
-
-
-def test_shards_are_consecutive_and_differ_by_at_most_one(monkeypatch):
+def test_shards_are_consecutive_and_differ_by_at_most_one_and_alone_a_process_has_everything(monkeypatch):
+    assert (rank(), shard(7), total(torch.ones(2)).tolist()) == (0, slice(0, 7), [1, 1])
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     for count in (2, 3, 128, 130):
         parts = []
@@ -96,8 +91,7 @@ def small_run(tmp_path):
 @pytest.mark.parametrize("size", [2, 4])  # batches of 2 leave one of three processes without an image
 def test_three_processes_of_torchrun_train_the_model_of_one(size, small_run, tmp_path):
     arguments = [*small_run, "--size", str(size), "--out"]
-    alone = CliRunner().invoke(stage.main, [*arguments, str(tmp_path / "alone")])
-    assert alone.exit_code == 0, alone.output
+    run(stage, *arguments, tmp_path / "alone")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "3", "--standalone"]
     script = Path(stage.__file__).parents[2] / "main.py"
     done = subprocess.run([*command, str(script), "train", *arguments, str(tmp_path / "together")], capture_output=True,
@@ -110,11 +104,8 @@ def test_three_processes_of_torchrun_train_the_model_of_one(size, small_run, tmp
         np.testing.assert_allclose(three[name], value, rtol=1e-3, atol=2e-5, err_msg=name)
 
 
-def randomised():
-    network, random = UNet((1, 8, 8), None, 32, (1, 2), 1, (8,)), torch.Generator().manual_seed(0)
-    for p in network.parameters():
-        p.data = torch.randn(p.shape, generator=random) * (0.3 if p.ndim == 1 else p[0].numel() ** -0.5)
-    return network.eval()
+def unet():
+    return randomised(UNet((1, 8, 8), None, 32, (1, 2), 1, (8,)))
 
 
 @pytest.mark.parametrize(("acceleration", "tolerance"), [
@@ -124,7 +115,7 @@ def randomised():
 ])
 def test_an_accelerated_network_computes_nearly_the_same_in_float32_with_the_same_weights(acceleration, tolerance):
     x, t = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 10, 500, 999])
-    plain, fast = randomised(), accelerate(randomised(), acceleration)
+    plain, fast = unet(), accelerate(unet(), acceleration)
     with torch.no_grad():
         expected, found = plain(x, t), fast(x, t)
     assert found.dtype == torch.float32
@@ -146,9 +137,9 @@ def test_training_in_bfloat16_keeps_weights_in_float32_and_learns_to_see_the_noi
 def test_compile_is_asked_for_once_and_keeps_the_names_of_the_weights(monkeypatch):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function) or function)
-    network = accelerate(randomised(), Acceleration(compile=True))
+    network = accelerate(unet(), Acceleration(compile=True))
     assert len(compiled) == 1
-    assert network.state_dict().keys() == randomised().state_dict().keys()
+    assert network.state_dict().keys() == unet().state_dict().keys()
 
 
 CHOICE = """\
@@ -161,10 +152,7 @@ print(chosen(torch.device("cuda"), compile=None).precision)
 
 def test_what_cuda_takes_by_default_can_be_asked_in_a_fresh_process():
     """In this process other modules may have imported what the function needs; in a stage's process none has."""
-    source = Path(stage.__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", CHOICE], env=os.environ | {"PYTHONPATH": str(source)},
-                          capture_output=True, text=True, check=False)
-    assert done.stdout == "tf32\n", done.stderr
+    assert python(CHOICE) == "tf32\n"
 
 
 def test_on_a_cpu_everything_is_off_and_leaves_no_trace_in_the_record(small_run, tmp_path):
@@ -173,7 +161,6 @@ def test_on_a_cpu_everything_is_off_and_leaves_no_trace_in_the_record(small_run,
     with pytest.raises(ValueError, match="--precision tf32 is a mode of CUDA"):
         chosen(CPU, "tf32")
     for arguments, trace in (([], None), (["--precision", "bfloat16"], "bfloat16")):
-        result = CliRunner().invoke(stage.main, [*small_run, "--size", "2", "--out", str(tmp_path / "o"), *arguments])
-        assert result.exit_code == 0, result.output
+        run(stage, *small_run, "--size", 2, "--out", tmp_path / "o", *arguments)
         _, record = read_arrays(tmp_path / "o")
         assert record.get("acceleration", {}).get("precision") == trace

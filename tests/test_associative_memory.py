@@ -110,9 +110,7 @@ def test_two_memories_at_distance_d_have_minima_where_s_equals_half_d_tanh_beta_
     minima, _ = exact_attractors(np.array([[-d / 2, 0.0], [d / 2, 0.0]]), beta, points(4))
     s = np.abs(minima[:, 0])
     np.testing.assert_allclose(s, d / 2 * np.tanh(beta * s * d), rtol=1e-7)
-
-
-def test_curvature_at_the_midpoint_of_two_memories_is_2_minus_beta_d_squared():
+    # The curvature at their midpoint is 2 - beta d^2.
     memories = np.array([[0.0, 0.0], [0.6, 0.8]])
     values = np.linalg.eigvalsh(hessian(memories.mean(0)[None], memories, 1.7)[0])
     np.testing.assert_allclose(values, [2 - 1.7, 2], rtol=1e-12)
@@ -152,29 +150,19 @@ def test_minimum_between_memories_that_none_descends_into_is_found_from_elsewher
     assert shared.tolist() == [1, 0]
 
 
-def test_descent_leaves_the_saddle_between_two_memories_that_just_separate():
-    beta, d = 3.0, np.sqrt(2.02 / 3.0)
-    memories, start = np.array([[-d / 2, 0.0], [d / 2, 0.0]]), np.array([[-1e-3, 0.0], [1e-3, 0.0]])
-    minima, index = local_minima(
-        start, lambda x: gradient(x, memories, beta), lambda x: hessian(x, memories, beta), (2 * beta) ** -0.5
-    )
+def test_descent_leaves_a_saddle_that_it_does_not_start_on_and_says_where_it_ends_nowhere():
+    def descent(start, memories, beta=3.0):
+        return local_minima(np.array(start), lambda x: gradient(x, memories, beta),
+                            lambda x: hessian(x, memories, beta), (2 * beta) ** -0.5)
+
+    d = np.sqrt(2.02 / 3.0)  # they just separate
+    minima, index = descent([[-1e-3, 0.0], [1e-3, 0.0]], np.array([[-d / 2, 0.0], [d / 2, 0.0]]))
     assert index.tolist() == [0, 1]
     assert minima[0, 0] < -0.01 < 0.01 < minima[1, 0]
-
-
-def test_a_start_on_a_saddle_reaches_no_minimum():
-    beta, memories = 3.0, np.array([[-1.0, 0.0], [1.0, 0.0]])
-    minima, index = local_minima(np.zeros((1, 2)), lambda x: gradient(x, memories, beta),
-                                 lambda x: hessian(x, memories, beta), (2 * beta) ** -0.5)
-    assert len(minima) == 0
-    assert index.tolist() == [-1]
-
-
-def test_descent_that_ends_nowhere_is_reported_as_minus_one():
-    # E = x: no minimum.
-    minima, index = local_minima(np.zeros((3, 1)), np.ones_like, lambda x: np.zeros((len(x), 1, 1)), 1.0)
-    assert minima.shape == (0, 1)
-    assert index.tolist() == [-1, -1, -1]
+    minima, index = descent([[0.0, 0.0]], np.array([[-1.0, 0.0], [1.0, 0.0]]))
+    assert (len(minima), index.tolist()) == (0, [-1])
+    minima, index = local_minima(np.zeros((3, 1)), np.ones_like, lambda x: np.zeros((len(x), 1, 1)), 1.0)  # E = x
+    assert (minima.shape, index.tolist()) == ((0, 1), [-1, -1, -1])
 
 
 @pytest.mark.parametrize("beta", [0.5, 10 / 3, 20.0])
@@ -230,9 +218,7 @@ def test_merging_probability_equals_the_share_of_random_sets_with_close_neighbou
         share = (beta * chord**2 <= 2).mean()
         assert merging_probability(K, beta) == pytest.approx(share, abs=4 * 0.5 / trials**0.5)
     assert merging_probability(1, beta) == 0
-
-
-def test_merging_probability_of_two_points_predicts_whether_they_share_a_minimum():
+    # Of two points it predicts whether they share a minimum.
     beta = inverse_temperature(0.15)
     shared = [len(exact_attractors(on_circle(2, seed), beta, np.zeros((1, 2)))[0]) == 1 for seed in range(200)]
     assert np.mean(shared) == pytest.approx(merging_probability(2, beta), abs=0.1)

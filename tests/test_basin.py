@@ -6,35 +6,18 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from builders import exact_model, images, learned_model
 
 from attractors.denoisers.diffusion import Diffusion, forward_process, linear_betas
-from attractors.denoisers.networks import ExactNoise, ResidualMLP
+from attractors.denoisers.networks import ExactNoise
 from attractors.denoisers.samplers import ddim
 from attractors.landscape.critical_times import critical_times, evaluations, search_times
 from attractors.landscape.summaries import log_volume
 from attractors.randomness import BASIN, generator
 
 SHAPE = (1, 3, 3)
+BETAS = linear_betas(200, 1e-3, 5e-2)
 SEARCH = {"delta_d": 0.8, "delta_p": 0.8, "trials": 5, "steps": 4, "stride": 30}
-
-
-def exact_model(memories, steps=200):
-    betas = linear_betas(steps, 1e-3, 5e-2)
-    return Diffusion(ExactNoise(SHAPE, torch.cumprod(1 - betas, 0), memories), betas).eval()
-
-
-def learned_model(steps=200):
-    """A network of random weights: its recoveries are as irregular as they come."""
-    torch.manual_seed(0)
-    betas = linear_betas(steps, 1e-3, 5e-2)
-    network = ResidualMLP(SHAPE, torch.cumprod(1 - betas, 0), width=32, blocks=2)
-    for layer in (network.output, *(block.second for block in network.blocks)):
-        torch.nn.init.normal_(layer.weight, std=0.1)
-    return Diffusion(network, betas, "velocity").eval().requires_grad_(False)
-
-
-def images(count, seed=0):
-    return torch.from_numpy(np.random.default_rng(seed).uniform(-1, 1, (count, *SHAPE)).astype(np.float32))
 
 
 def literal_critical_time(model, x, random, *, delta_d, delta_p, trials, steps, stride):
@@ -55,7 +38,7 @@ def literal_critical_time(model, x, random, *, delta_d, delta_p, trials, steps, 
     return t_c, radius, tried
 
 
-@pytest.mark.parametrize("model, delta_d", [(exact_model(images(12)), 0.8), (learned_model(), 2.0)],
+@pytest.mark.parametrize("model, delta_d", [(exact_model(images(12), BETAS), 0.8), (learned_model(SHAPE, BETAS), 2.0)],
                          ids=["exact", "mlp"])
 def test_alg_1_equals_its_literal_transcription(model, delta_d):
     patterns, settings = torch.cat([images(6), images(6, seed=1)]), SEARCH | {"delta_d": delta_d, "stride": 10}
@@ -73,7 +56,7 @@ def test_alg_1_equals_its_literal_transcription(model, delta_d):
 
 @pytest.mark.parametrize("batch", [1, 15, 35, 10_000])
 def test_alg_1_does_not_depend_on_batch_composition(batch):
-    model, patterns = exact_model(images(12)), torch.cat([images(6), images(9, seed=1)])
+    model, patterns = exact_model(images(12), BETAS), torch.cat([images(6), images(9, seed=1)])
     together = critical_times(model, patterns, range(15), 1, **SEARCH)
     order = torch.randperm(15, generator=torch.Generator().manual_seed(2))
     other = critical_times(model, patterns[order], order, 1, **SEARCH, batch=batch)
@@ -82,27 +65,20 @@ def test_alg_1_does_not_depend_on_batch_composition(batch):
     torch.testing.assert_close(other.radius, together.radius[order], rtol=1e-12, atol=0)
 
 
-def test_single_memory_is_recovered_from_every_time():
-    memory = images(1)
-    found = critical_times(exact_model(memory), memory, [0], 1, **SEARCH)
-    last = search_times(200, 30)[-1]
-    assert (found.t_c == last).all() and found.searched == len(search_times(200, 30))
-
-
-def test_image_far_from_the_only_memory_has_no_basin():
+def test_a_single_memory_is_recovered_from_every_time_and_an_image_far_from_it_has_no_basin():
+    memory, times = images(1), search_times(200, 30)
+    found = critical_times(exact_model(memory, BETAS), memory, [0], 1, **SEARCH)
+    assert (found.t_c == times[-1]).all() and found.searched == len(times)
     memory = torch.zeros(1, *SHAPE)
-    found = critical_times(exact_model(memory), memory + 1, [0], 1, **SEARCH)
+    found = critical_times(exact_model(memory, BETAS), memory + 1, [0], 1, **SEARCH)
     assert (found.t_c == 0).all() and (found.radius == 0).all() and found.searched == 1
 
 
-def test_times_are_those_of_alg_1_for_the_paper():
+def test_times_are_those_of_alg_1_for_the_paper_and_a_stride_beyond_the_schedule_is_refused():
     times = list(search_times(1000, 10))
     assert times[:3] == [1, 11, 21] and times[-1] == 981 <= 1000 - 10 - 1 < 991
-
-
-def test_stride_beyond_the_schedule_is_refused():
     with pytest.raises(ValueError, match="stride is 199; it must be below 199"):
-        critical_times(exact_model(images(1)), images(1), [0], 1, **(SEARCH | {"stride": 199}))
+        critical_times(exact_model(images(1), BETAS), images(1), [0], 1, **(SEARCH | {"stride": 199}))
 
 
 def test_log_volume_is_the_area_of_a_disc_and_the_volume_of_a_ball():
@@ -110,9 +86,6 @@ def test_log_volume_is_the_area_of_a_disc_and_the_volume_of_a_ball():
     np.testing.assert_allclose(log_volume(radius, 2), [-np.inf, math.log(math.pi * 0.25), math.log(math.pi * 9)])
     ball = [-np.inf, math.log(4 / 3 * math.pi / 8), math.log(36 * math.pi)]
     np.testing.assert_allclose(log_volume(radius, 3), ball)
-
-
-def test_log_volume_of_the_largest_images_by_recursion_of_the_dimension():
     # V_N(R) = 2 pi R^2 / N V_{N-2}(R), which overflows float64 long before N = 12,288.
     dimensions, radius = 12_288, 40.0
     expected = sum(math.log(2 * math.pi * radius**2 / n) for n in range(2, dimensions + 1, 2))
@@ -127,8 +100,7 @@ def test_evaluations_are_those_counted_by_the_network():
             Counting.rows += len(x)
             return super().forward(x, t)
 
-    betas = linear_betas(200, 1e-3, 5e-2)
-    model = Diffusion(Counting(SHAPE, torch.cumprod(1 - betas, 0), images(12)), betas)
+    model = Diffusion(Counting(SHAPE, torch.cumprod(1 - BETAS, 0), images(12)), BETAS)
     found = critical_times(model, images(14), range(14), 1, **SEARCH)
     used, together, full = evaluations(found.searched, 5, 4, len(search_times(200, 30)))
     assert used == Counting.rows

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
+from builders import exact_model, images, learned_model, lpips_weights, refused
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import transcriptions
 
-from attractors.denoisers.diffusion import Diffusion, linear_betas
-from attractors.denoisers.networks import ExactNoise, ResidualMLP
+from attractors.denoisers.diffusion import linear_betas
+from attractors.denoisers.networks import ResidualMLP
 from attractors.distances.lpips_embedding import BACKBONES, Embedding
 from attractors.landscape.critical_times import critical_times, evaluations
 from attractors.landscape.curvature import central_difference
@@ -25,25 +25,10 @@ from attractors.theory.toy import ScoreNetwork
 SHAPE = (1, 3, 3)
 
 
-def images(count, shape=SHAPE, seed=0):
-    return torch.from_numpy(np.random.default_rng(seed).uniform(-1, 1, (count, *shape)).astype(np.float32))
-
-
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("size", [32, 40])
 def test_broadcast_feature_maps_give_the_squared_distance_of_embeddings(backbone, size):
-    torch.manual_seed(0)
-    channels = {"alex": [3, 64, 192, 384, 256, 256], "vgg": [3, *[64] * 2, *[128] * 2, *[256] * 3, *[512] * 6]}[
-        backbone
-    ]
-    sides = {"alex": [11, 5, 3, 3, 3], "vgg": [3] * 13}[backbone]
-    weights = {}
-    for i, side in enumerate(sides):
-        weights[f"convolution_{i}.weight"] = 0.1 * torch.randn(channels[i + 1], channels[i], side, side)
-        weights[f"convolution_{i}.bias"] = torch.randn(channels[i + 1])
-    compared = [i for i, layer in enumerate(BACKBONES[backbone]) if layer[3]]
-    weights |= {f"head_{i}": torch.rand(channels[layer + 1]) for i, layer in enumerate(compared)}
-    embedding = Embedding(backbone, weights)
+    embedding = Embedding(backbone, {name: torch.from_numpy(v) for name, v in lpips_weights(backbone).items()})
     x, y = images(5, (3, size, size)), images(7, (3, size, size), 1)
     maps = [transcriptions.feature_maps(embedding, part) for part in (x, y)]
     found = transcriptions.broadcast_lpips(*maps, x_rows=2, y_rows=3)
@@ -51,8 +36,7 @@ def test_broadcast_feature_maps_give_the_squared_distance_of_embeddings(backbone
 
 
 def test_batch_global_search_finds_the_critical_times_of_each_pattern_with_more_evaluations():
-    betas = linear_betas(200, 1e-3, 5e-2)
-    model = Diffusion(ExactNoise(SHAPE, torch.cumprod(1 - betas, 0), images(12)), betas).eval()
+    model = exact_model(images(12), linear_betas(200, 1e-3, 5e-2))
     patterns, search = (torch.cat([images(6), images(6, seed=1)]),
                         {"delta_d": 0.8, "trials": 5, "steps": 4, "stride": 10})
     found = critical_times(model, patterns, range(12), 3407, **search)
@@ -62,10 +46,7 @@ def test_batch_global_search_finds_the_critical_times_of_each_pattern_with_more_
 
 
 def test_singular_values_of_the_materialised_m_are_those_of_alg_2():
-    torch.manual_seed(0)
-    network = ResidualMLP(SHAPE, torch.cumprod(1 - linear_betas(), 0), width=32, blocks=1)
-    torch.nn.init.normal_(network.output.weight)
-    model, x = Diffusion(network, linear_betas()).eval().requires_grad_(False), images(1)
+    model, x = learned_model(SHAPE), images(1)
     M = transcriptions.materialised(model, x[0], 0, 5, batch=10)
     assert M.shape == (9, 36)
     expected = torch.linalg.svdvals(M.double())
@@ -112,10 +93,8 @@ def test_without_a_gpu_one_line_says_so_and_how_to_try_the_script(tmp_path, monk
     import gpu
 
     monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda mode: None)
-    done = CliRunner().invoke(gpu.main, ["--out", str(tmp_path / "gpu.json")])
-    assert done.exit_code == 1
-    assert re.fullmatch(r'Error: --device cuda: .+; to try this on a CPU: make gpu ARGS="--device cpu .+\n',
-                        done.output)
+    line = refused(gpu, "--out", tmp_path / "gpu.json")
+    assert re.fullmatch(r'Error: --device cuda: .+; to try this on a CPU: make gpu ARGS="--device cpu .+', line)
     assert not (tmp_path / "gpu.json").exists()
 
 

@@ -1,20 +1,14 @@
 """What a killed run left: rows of an array, and states that are found by what decides a result."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
-
 import numpy as np
 import pytest
 import torch
+from builders import killed, model_file, processed
 from conftest import ROOT
 
 from attractors.arrays import read_arrays, rows_header, write_arrays
 from attractors.denoisers import checkpoints
 from attractors.denoisers.checkpoints import Rows, resume_path
-from attractors.denoisers.models import new_model, write_model
 from attractors.files import file_hash
 from attractors.stages import sample, train
 
@@ -81,26 +75,15 @@ def test_a_state_is_found_by_what_decides_the_result_and_by_nothing_else(tmp_pat
 
 
 def test_sampling_killed_three_times_ends_with_the_bytes_of_an_undisturbed_run(tmp_path):
-    network = {"name": "mlp", "width": 32, "blocks": 1}
-    model = new_model(network, {"steps": 300}, (1, 4, 4), 3, torch.zeros(2, 1, 4, 4))
-    torch.manual_seed(0)
-    torch.nn.init.normal_(model.network.output.weight)
-    write_model(tmp_path / "m.safetensors", model.state_dict(), network=network, diffusion={"steps": 300},
-                image_shape=[1, 4, 4], size=50, seed=3)
-    command = [sys.executable, ROOT / "src" / "main.py", "sample", "--model", tmp_path / "m.safetensors"]
-    command += ["--batch", "10", "--device", "cpu", "--out"]
-    subprocess.run([*command, tmp_path / "whole" / "s.safetensors"], check=True, capture_output=True)
-    random, left = np.random.default_rng(), tmp_path / "killed" / ".resume"
+    model_file(tmp_path / "m.safetensors", {"name": "mlp", "width": 32, "blocks": 1}, (1, 4, 4), 50, {"steps": 300},
+               change=lambda model: torch.nn.init.normal_(model.network.output.weight,
+                                                          generator=torch.Generator().manual_seed(0)))
+    options = ["--model", tmp_path / "m.safetensors", "--batch", 10, "--device", "cpu", "--out"]
+    processed("sample", *options, tmp_path / "whole" / "s.safetensors")
+    out = tmp_path / "killed" / "s.safetensors"
     for _ in range(3):
-        process = subprocess.Popen([*command, left.parent / "s.safetensors"], stderr=subprocess.DEVNULL)
-        before, deadline = sum(file.stat().st_size for file in left.glob("*")), time.monotonic() + 100
-        while sum(file.stat().st_size for file in left.glob("*")) <= before and time.monotonic() < deadline:
-            time.sleep(0.002)
-        time.sleep(random.uniform(0, 0.2))
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        assert not (left.parent / "s.safetensors").exists()
-        assert len(list(left.iterdir())) == 1
-    subprocess.run([*command, left.parent / "s.safetensors"], check=True, capture_output=True)
-    assert file_hash(left.parent / "s.safetensors") == file_hash(tmp_path / "whole" / "s.safetensors")
-    assert list(left.iterdir()) == []
+        killed(out.parent / ".resume", "sample", *options, out)
+        assert not out.exists()
+    processed("sample", *options, out)
+    assert file_hash(out) == file_hash(tmp_path / "whole" / "s.safetensors")
+    assert list((out.parent / ".resume").iterdir()) == []

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
+from builders import neighbours_file, run
 from scipy.spatial.distance import cdist
 from scipy.stats import t as student
 from scipy.stats import ttest_1samp
@@ -184,29 +184,28 @@ def repeating(tmp_path):
         np.fill_diagonal(square, np.inf)
         order = np.argsort(square, 1)[:, :9]
         far = random.uniform(0, 1, 400).astype(np.float32)
-        arrays = {
-            "training_distances": far[:, None], "training_spacing": np.ones(4, np.float32),
-            "synthetic_distances": np.take_along_axis(square, order, 1).astype(np.float32), "synthetic_indices": order,
-        }
-        name = f"4-{number}" if number else "4"
-        write_arrays(tmp_path / f"data/neighbours/x/{name}.safetensors", arrays, size=4, distance="l2",
-                     replicate=number)
-        types = classify(far, arrays["synthetic_distances"][:, 0], 0.3, 0.2)
+        nearest = np.take_along_axis(square, order, 1).astype(np.float32)
+        neighbours_file(tmp_path, 4, number, far, nearest, np.ones(4), indices=order)
+        types = classify(far, nearest[:, 0], 0.3, 0.2)
         shares = dict(zip(TYPES, np.bincount(types, minlength=3) / 400, strict=True))
         rows.append({"K": 4, "replicate": number, "count": 400, **shares})
         for part, value in zip((within, to_training, codes), (square, far, types), strict=True):
             part.append(value)
         owner.append(np.full(400, number, np.int16))
-    types = {"codes": np.concatenate(codes), "replicate": np.concatenate(owner)}
-    write_arrays(tmp_path / "data/types/x/4.safetensors", types, size=4, delta_m=0.3, delta_s=0.2)
-    write_csv(tmp_path / "metrics/replicates/fractions/x.csv", pd.DataFrame(rows))
-    write_csv(tmp_path / "metrics/thresholds/x.csv", pd.DataFrame({"K": [4], "delta_s": [0.2]}))
-    return Run(tmp_path / "metrics", data=tmp_path / "data"), within, to_training, codes
+    return one_size(tmp_path, np.concatenate(codes), np.concatenate(owner), rows), within, to_training, codes
+
+
+def one_size(folder, codes, owner, rows):
+    """Write the types and tables of samples at K = 4, of which neighbours are there; return their Run."""
+    write_arrays(folder / "data/types/x/4.safetensors", {"codes": codes, "replicate": owner}, size=4)
+    write_csv(folder / "metrics/replicates/fractions/x.csv", pd.DataFrame(rows))
+    write_csv(folder / "metrics/thresholds/x.csv", pd.DataFrame({"K": [4], "delta_s": [0.2]}))
+    return Run(folder / "metrics", data=folder / "data")
 
 
 def test_half_of_the_samples_is_classified_as_by_all_pairs_of_them(repeating):
-    run, within, to_training, codes = repeating
-    found, random = halved(run, "x", 4, 0.2, np.random.default_rng(5)), np.random.default_rng(5)
+    made, within, to_training, codes = repeating
+    found, random = halved(made, "x", 4, 0.2, np.random.default_rng(5)), np.random.default_rng(5)
     for lost, square, far, kinds in zip(found, within, to_training, codes, strict=True):
         kept = random.random(400) < 0.5
         half = classify(far[kept], square[np.ix_(kept, kept)].min(1), 0.3, 0.2)
@@ -225,25 +224,16 @@ def test_half_as_many_samples_show_the_same_where_states_repeat_and_fewer_where_
         partner = np.arange(count).reshape(-1, 40) if repeats else np.arange(count).reshape(-1, 2)
         indices = np.concatenate([np.stack([np.roll(part, -step) for step in range(1, min(len(part), 9))], 1)
                                   for part in partner])
-        arrays = {
-            "training_distances": np.ones((count, 1), np.float32), "training_spacing": np.ones(4, np.float32),
-            "synthetic_distances": np.full(indices.shape, 0.1, np.float32), "synthetic_indices": indices,
-        }
+        nearest = np.full(indices.shape, 0.1)
         if not repeats:  # the second neighbour of a pair is far
-            arrays["synthetic_distances"] = np.concatenate([arrays["synthetic_distances"], np.full((count, 1), 9)], 1)
-            arrays["synthetic_distances"] = arrays["synthetic_distances"].astype(np.float32)
-            arrays["synthetic_indices"] = np.concatenate([indices, np.zeros((count, 1), indices.dtype)], 1)
-        name = f"4-{number}" if number else "4"
-        write_arrays(tmp_path / f"data/neighbours/x/{name}.safetensors", arrays, size=4, replicate=number)
+            nearest = np.concatenate([nearest, np.full((count, 1), 9)], 1)
+            indices = np.concatenate([indices, np.zeros((count, 1), indices.dtype)], 1)
+        neighbours_file(tmp_path, 4, number, np.ones(count), nearest, np.ones(4), indices=indices)
         everything.append(np.full(count, number, np.int16))
         rows.append({"K": 4, "replicate": number, "count": count, "memorized": 0, "spurious": 1, "generalized": 0})
     owner = np.concatenate(everything)
-    types = {"codes": np.ones(len(owner), np.int8), "replicate": owner}
-    write_arrays(tmp_path / "data/types/x/4.safetensors", types, size=4)
-    write_csv(tmp_path / "metrics/replicates/fractions/x.csv", pd.DataFrame(rows))
-    write_csv(tmp_path / "metrics/thresholds/x.csv", pd.DataFrame({"K": [4], "delta_s": [0.2]}))
-    run = Run(tmp_path / "metrics", data=tmp_path / "data")
-    [claim] = of_samples(run, "x", np.random.default_rng(0))
+    found = one_size(tmp_path, np.ones(len(owner), np.int8), owner, rows)
+    [claim] = of_samples(found, "x", np.random.default_rng(0))
     if repeats:  # all are spurious in both: no difference and no error
         assert claim.effect == 0
     assert verdicts([claim]).verdict.tolist() == [expected]
@@ -253,10 +243,8 @@ def test_the_command_writes_the_table_and_counts_verdicts(tmp_path, whole):
     from attractors.stages.claims import main
 
     run_of(tmp_path)
-    options = ["x", "--data", tmp_path / "data", "--metrics", tmp_path / "metrics"]
-    result = CliRunner().invoke(main, list(map(str, options)))
-    assert result.exit_code == 0, result.output
+    printed = run(main, "x", "--data", tmp_path / "data", "--metrics", tmp_path / "metrics")
     table = read_csv(tmp_path / "metrics/claims/x.csv", "effect", "low", "high").set_index("claim")
-    assert f"{(table.verdict == HOLDS).sum()} holds" in result.output
+    assert f"{(table.verdict == HOLDS).sum()} holds" in printed
     assert (table.verdict == HOLDS).sum() >= len(whole) - 1
-    assert "| Memorization falls as K grows |" in result.output
+    assert "| Memorization falls as K grows |" in printed

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from builders import called, neighbours_file
 
-from attractors.arrays import read_arrays, write_arrays
+from attractors.arrays import read_arrays
 from attractors.distances.detection import classify
 from attractors.stages.classify import main
 from attractors.tables import read_csv
@@ -19,20 +19,13 @@ def run(tmp_path):
         copies = random.random(600) < 0.5
         distances = np.where(copies, 0.1, 1.5) * np.exp(0.2 * random.normal(size=(2, 600)))
         found[size] = distances.astype(np.float32)
-        write_arrays(
-            tmp_path / f"neighbours/{size}.safetensors",
-            {"training_distances": found[size][0, :, None], "synthetic_distances": found[size][1, :, None],
-             "training_spacing": np.full(size, 2, np.float32)},
-            size=size, distance="l2",
-        )
+        neighbours_file(tmp_path, size, 0, *found[size])
     (tmp_path / "digits.yaml").write_text("dataset: digits\nsizes: [4, 16]\n")
 
     def perform(params, *options):
         (tmp_path / "params.yaml").write_text(params)
-        result = CliRunner().invoke(main, [str(part) for part in (
-            tmp_path / "neighbours", "--sweep", tmp_path / "digits.yaml", "--params", tmp_path / "params.yaml",
-            "--types", tmp_path / "types", "--out", tmp_path / "metrics", *options)])
-        return result
+        return called(main, tmp_path / "data/neighbours/x", "--sweep", tmp_path / "digits.yaml", "--params",
+                      tmp_path / "params.yaml", "--types", tmp_path / "types", "--out", tmp_path / "metrics", *options)
 
     perform.folder, perform.distances = tmp_path, found
     return perform
@@ -86,7 +79,7 @@ def test_wrong_mappings_are_one_line_before_anything_is_written(run, params, wor
 def test_a_name_that_leaves_the_folder_of_tables_is_refused(run):
     result = run("delta_m: 1\n", "--name", "../elsewhere")
     assert (result.exit_code, "--name: '../elsewhere' is no name" in result.output) == (2, True)
-    assert sorted(path.name for path in run.folder.iterdir()) == ["digits.yaml", "neighbours", "params.yaml"]
+    assert sorted(path.name for path in run.folder.iterdir()) == ["data", "digits.yaml", "params.yaml"]
 
 
 def test_the_ratio_of_distances_takes_the_place_of_delta_m(run):
@@ -96,9 +89,7 @@ def test_the_ratio_of_distances_takes_the_place_of_delta_m(run):
     assert 0 < np.mean(expected) < 1
     for distance, told in (("l2", pairs), ("lpips_alex", pairs**2)):  # LPIPS is the square of a distance
         for size in (4, 16):
-            arrays = {"training_distances": told, "synthetic_distances": np.full((600, 1), 0.2, np.float32),
-                      "training_spacing": np.full(size, 2, np.float32)}
-            write_arrays(run.folder / f"neighbours/{size}.safetensors", arrays, size=size, distance=distance)
+            neighbours_file(run.folder, size, 0, told, np.full(600, 0.2), distance=distance)
         result = run("delta_m: {digits: {16: ratio}}\ndelta_s: 0.3\n")
         assert result.exit_code == 0, result.output
         assert read_arrays(run.folder / "types/16.safetensors")[0]["codes"].tolist() == expected

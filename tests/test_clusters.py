@@ -1,21 +1,18 @@
 """Groups of spurious samples: against planted ones, in both kinds of distance, and as the stage reads a run."""
 
 import itertools
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from click.testing import CliRunner
+from builders import lpips_file, neighbours_file, refused, run
 from scipy.spatial.distance import pdist, squareform
 
 from attractors.arrays import array_hash, write_arrays
 from attractors.data.images import read_images
 from attractors.distances.contrast import contrast, sharpness
 from attractors.distances.detection import classify
-from attractors.distances.lpips_embedding import BACKBONES, weights_hash
 from attractors.stages.clusters import describe, euclidean, groups, main, perceptual, training_images
 from attractors.tables import read_json, write_csv
 
@@ -64,20 +61,7 @@ def test_the_table_of_groups_equals_loops_over_pairs_of_images(planted):
 
 @pytest.fixture
 def alex(tmp_path):
-    """A file of LPIPS weights of the backbone alex with random numbers in it."""
-    random, arrays, channels, widths = np.random.default_rng(2), {}, 3, []
-    kernels = {"alex": (11, 5, 3, 3, 3)}["alex"]
-    for number, (kernel, width) in enumerate(zip(kernels, (64, 192, 384, 256, 256), strict=True)):
-        shape = (width, channels, kernel, kernel)
-        arrays[f"convolution_{number}.weight"] = random.normal(0, np.prod(shape[1:]) ** -0.5, shape).astype(np.float32)
-        arrays[f"convolution_{number}.bias"] = np.zeros(width, np.float32)
-        channels = width
-        widths.append(width)
-    assert len(BACKBONES["alex"]) == len(widths)
-    arrays |= {f"head_{i}": random.uniform(0, 1, width).astype(np.float32) for i, width in enumerate(widths)}
-    record = {"backbone": "alex", "weights_sha256": weights_hash(arrays)}
-    write_arrays(tmp_path / "alex.safetensors", arrays, **record)
-    return tmp_path / "alex.safetensors"
+    return lpips_file(tmp_path / "alex.safetensors")
 
 
 def test_perceptual_distances_of_all_pairs_are_those_of_the_embedding_pair_by_pair(alex):
@@ -102,14 +86,11 @@ def write_run(folder, images, distances, metric, delta_m, delta_s, *others):
     for number, samples in enumerate((images, *others)):
         training = np.random.default_rng([4, number]).uniform(-1, 1, (4, *images.shape[1:])).astype(np.float32)
         within = distances(samples, samples) + np.diag(np.full(len(samples), np.inf))
-        found = {"training_distances": distances(samples, training).min(1, keepdims=True).astype(np.float32),
-                 "synthetic_distances": within.min(1, keepdims=True).astype(np.float32)}
-        parts.append(classify(*(array[:, 0] for array in found.values()), delta_m, delta_s))
-        name = f"-{number}" if number else ""
-        record = {"distance": metric, "size": 4, "training_sha256": array_hash(training)}
-        write_arrays(folder / f"data/neighbours/x/4{name}.safetensors", found, **record)
-        write_arrays(folder / f"data/synthetic/x/4{name}.safetensors", {"images": np.clip(samples, -1, 1)})
-        write_arrays(folder / f"data/subsets/d{name}.safetensors", {"images": training})
+        found = distances(samples, training).min(1).astype(np.float32), within.min(1).astype(np.float32)
+        parts.append(classify(*found, delta_m, delta_s))
+        name = neighbours_file(folder, 4, number, *found, distance=metric, training_sha256=array_hash(training))
+        write_arrays(folder / f"data/synthetic/x/{name}.safetensors", {"images": np.clip(samples, -1, 1)})
+        write_arrays(folder / f"data/subsets/d{name[1:]}.safetensors", {"images": training})
     codes = np.concatenate(parts)
     write_arrays(folder / "data/types/x/4.safetensors", {"codes": codes}, size=4, delta_m=delta_m, delta_s=delta_s)
     shares = np.bincount(codes, minlength=3) / len(codes)
@@ -121,16 +102,14 @@ def write_run(folder, images, distances, metric, delta_m, delta_s, *others):
 
 def test_the_stage_finds_the_planted_groups_in_pixels(planted, tmp_path):
     options = write_run(tmp_path, planted[0], euclidean, "l2", 0.0, 0.3)
-    result = CliRunner().invoke(main, list(map(str, options)))
-    assert result.exit_code == 0, result.output
+    run(main, *options)
     found = read_json(tmp_path / "found.json")
     assert (found["clusters"], found["samples_in_clusters"], found["spurious"]) == (2, 9, 11)
     assert found["clusters_farther_from_training_than_wide"] == 2
-    result = CliRunner().invoke(main, list(map(str, [*options, "--limit", 3])))
+    run(main, *options, "--limit", 3)
     assert read_json(tmp_path / "found.json")["samples_in_clusters"] <= 3
     (tmp_path / "data/types/x/4.safetensors").unlink()
-    result = CliRunner().invoke(main, list(map(str, options)))
-    assert (result.exit_code, "types/x/4.safetensors: no such file" in result.output) == (1, True)
+    assert "types/x/4.safetensors: no such file" in refused(main, *options)
 
 
 def test_the_stage_finds_groups_in_lpips_whose_thresholds_are_far_below_distances_in_pixels(alex, tmp_path):
@@ -143,10 +122,8 @@ def test_the_stage_finds_groups_in_lpips_whose_thresholds_are_far_below_distance
     assert delta_s < between[0, 4] / 4
     assert delta_s < euclidean(images, images)[0, 1] / 4  # in pixels, at this diameter, no two would be a group
     options = write_run(tmp_path, images, distances, "lpips_alex", 0.0, delta_s)
-    result = CliRunner().invoke(main, list(map(str, options)))
-    assert (result.exit_code, "--lpips: needed for distances by lpips_alex" in result.output) == (2, True)
-    result = CliRunner().invoke(main, list(map(str, [*options, "--lpips", alex])))
-    assert result.exit_code == 0, result.output
+    assert "--lpips: needed for distances by lpips_alex" in refused(main, *options, code=2)
+    run(main, *options, "--lpips", alex)
     assert [row["size"] for row in read_json(tmp_path / "found.json")["largest"]] == [4, 3]
 
 
@@ -157,8 +134,7 @@ def test_groups_of_spurious_samples_are_held_against_generalized_ones_that_repea
     alone = random.uniform(-1, 1, (700, 1, 2, 2))
     images = random.permutation(np.concatenate([planted, alone])).astype(np.float32)
     options = write_run(tmp_path, images, euclidean, "l2", 0.0, 0.02)
-    result = CliRunner().invoke(main, list(map(str, options)))
-    assert result.exit_code == 0, result.output
+    run(main, *options)
     (row,) = read_json(tmp_path / "found.json")["replicates"]
     assert row["spurious"] == row["generalized"] == pytest.approx(200, abs=3)  # a few of the others are as close
     assert row["share"] > 0.97
@@ -188,8 +164,7 @@ def test_groups_of_replicates_are_found_apart_and_held_against_their_own_trainin
     """The same samples twice would be groups of twice as many if replicates were clustered together."""
     images, labels = planted
     options = write_run(tmp_path, images, euclidean, "l2", 0.0, 0.3, images[labels > 0], images)
-    result = CliRunner().invoke(main, list(map(str, options)))
-    assert result.exit_code == 0, result.output
+    run(main, *options)
     found = read_json(tmp_path / "found.json")
     assert [row["replicate"] for row in found["replicates"]] == [0, 1, 2]
     sizes = [[row["size"] for row in found["largest"] if row["replicate"] == number] for number in range(3)]
@@ -201,10 +176,7 @@ def test_groups_of_replicates_are_found_apart_and_held_against_their_own_trainin
         centre = images[labels == (0 if row["size"] == 5 else 1)].mean(0, keepdims=True)
         assert row["centre_to_training"] == pytest.approx(euclidean(centre, training).min(), abs=0.02)
     (tmp_path / "data/subsets/d-1.safetensors").rename(tmp_path / "data/subsets/d-3.safetensors")
-    result = CliRunner().invoke(main, list(map(str, options)))
-    assert result.exit_code == 1
-    assert "no order of d begins with the training set of replicate 1" in result.output
-    assert len(result.output.strip().splitlines()) == 1
+    assert "no order of d begins with the training set of replicate 1" in refused(main, *options)
 
 
 def test_the_order_of_a_replicate_is_the_one_that_its_samples_were_measured_against(tmp_path):
@@ -219,8 +191,3 @@ def test_the_order_of_a_replicate_is_the_one_that_its_samples_were_measured_agai
     for number, hashed in ((1, own[:4]), (2, own[:5]), (2, own[1:5])):
         with pytest.raises(ValueError, match="no order of d begins with the training set of replicate"):
             training_images(tmp_path, "d", number, 4, array_hash(hashed))
-
-
-def test_clusters_in_pixels_import_no_torch():
-    code = "import sys, attractors.stages.clusters; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False, env={"PYTHONPATH": "src"}).returncode == 0

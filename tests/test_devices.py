@@ -1,14 +1,12 @@
 """The policy of precision and determinism, and what is said where a device or its memory does not suffice."""
 
 import os
-import subprocess
-import sys
 
 import click
 import pytest
 import torch
+from builders import python
 from click.testing import CliRunner
-from conftest import ROOT
 
 from attractors import devices
 from attractors.cli.stage import Stage
@@ -25,9 +23,7 @@ print(torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32, to
 
 
 def test_in_a_fresh_process_torch_allows_tf32_until_a_stage_opens_its_device():
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run([sys.executable, "-c", FLAGS], env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout.split("\n")[:2] == ["True", "False False True"], done.stderr
+    assert python(FLAGS).split("\n")[:2] == ["True", "False False True"]
 
 
 def test_cuda_is_deterministic_and_a_cpu_is_left_as_it_is(monkeypatch):

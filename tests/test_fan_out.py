@@ -1,11 +1,10 @@
 """The command fan_out: the scheduler with what it needs of this project."""
 
 import subprocess
-import sys
 
 import pytest
-from click.testing import CliRunner
-from conftest import ROOT, pipeline
+from builders import python, refused, run
+from conftest import pipeline
 from small_scale import git
 
 from attractors.cli.checkout import check_checkout
@@ -15,8 +14,7 @@ from attractors.commands import fan_out
 def test_the_scheduler_runs_here_with_the_first_stage_of_this_project(monkeypatch):
     calls = []
     monkeypatch.setattr(fan_out.scheduling, "callback", lambda **options: calls.append(options))
-    result = CliRunner().invoke(fan_out.main, ["train", "--jobs", "3"])
-    assert result.exit_code == 0, result.output
+    run(fan_out, "train", "--jobs", 3)
     (options,) = calls
     assert options["stages"] == ("train",) and options["jobs"] == 3
     assert set(options["first"]) <= set(pipeline())
@@ -29,8 +27,7 @@ def test_words_that_reach_a_shell_are_read_before_anything_runs(monkeypatch, tmp
     monkeypatch.setattr(fan_out, "check_checkout", lambda root: None)
     monkeypatch.setattr(fan_out.scheduling, "callback", lambda **options: pytest.fail("ran"))
     (tmp_path / "runs.yaml").write_text(content)
-    result = CliRunner().invoke(fan_out.main, [])
-    assert result.exit_code == 2 and "runs.yaml" in result.output
+    assert "runs.yaml" in refused(fan_out, code=2)
 
 
 def test_without_the_environment_the_first_stage_says_how_to_get_it(tmp_path):
@@ -51,12 +48,11 @@ def test_a_git_with_extensions_that_dvc_cannot_read_is_one_line(tmp_path):
 
 
 MISSING = """
-import builtins, os, signal, sys
+import builtins, os, signal
 for name in ("fork", "forkpty", "sched_getaffinity", "getuid", "killpg", "setsid"):
     if hasattr(os, name):
         delattr(os, name)
 del signal.SIGHUP
-sys.path.insert(0, {src!r})
 import importlib.util, pkgutil
 import attractors, scheduling
 real = builtins.__import__
@@ -77,7 +73,4 @@ print("imported", len(modules()))
 
 
 def test_every_command_is_there_without_what_some_systems_lack():
-    code = MISSING.format(src=str(ROOT / "src"), rooms=["attractors", "scheduling"])
-    found = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=ROOT)
-    assert found.returncode == 0, found.stderr
-    assert "imported" in found.stdout
+    assert "imported" in python(MISSING.format(rooms=["attractors", "scheduling"]))

@@ -1,12 +1,9 @@
 """A figure is registered once: what dvc.yaml says of it is held against the registry."""
 
-import os
 import re
-import subprocess
-import sys
 
 import pytest
-from click.testing import CliRunner
+from builders import python, refused
 from conftest import ROOT, pipeline
 from ruamel.yaml import YAML
 
@@ -43,23 +40,13 @@ def test_a_figure_has_the_format_that_its_suffix_names_and_no_date_in_it(tmp_pat
 
 
 def test_a_suffix_without_a_format_is_refused_before_anything_is_read():
-    result = CliRunner().invoke(toy_minima.main, ["missing.csv", "--out", "plots/toy_minima"])
-    assert result.exit_code == 2
-    assert "plots/toy_minima: a figure ends in .png, .pdf, .svg" in result.output
+    line = refused(toy_minima, "missing.csv", "--out", "plots/toy_minima", code=2)
+    assert "plots/toy_minima: a figure ends in .png, .pdf, .svg" in line
 
 
 def test_dvc_has_no_figure_that_is_not_registered():
     registered = {figure.stage for figure in figures()}
     assert {name for name in STAGES["stages"] if name.startswith("figure_")} == registered
-
-
-def test_the_registry_is_read_without_what_draws():
-    code = (
-        "import sys, attractors.figures.registry as r; r.figures(); print({'matplotlib', 'torch'} & set(sys.modules))"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert found.stdout == "set()\n"
 
 
 def test_a_figure_is_the_same_whatever_matplotlib_is_told_elsewhere(tmp_path):
@@ -70,9 +57,7 @@ def test_a_figure_is_the_same_whatever_matplotlib_is_told_elsewhere(tmp_path):
     )
     (tmp_path / "user").mkdir()
     (tmp_path / "user" / "matplotlibrc").write_text("text.usetex: True\nfont.size: 20\nlines.linewidth: 9\n")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     told = {"MPLBACKEND": "module://a_backend_that_is_not_installed", "MATPLOTLIBRC": str(tmp_path / "user")}
     for name, others in (("a", {}), ("b", told)):
-        out = str(tmp_path / f"{name}.png")
-        subprocess.run([sys.executable, "-c", code, out], env=environment | others, cwd=tmp_path, check=True)
+        python(code, tmp_path / f"{name}.png", folder=tmp_path, **others)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

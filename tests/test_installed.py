@@ -4,6 +4,7 @@ import tomllib
 
 import changed
 import pytest
+from builders import python
 from conftest import ROOT
 
 import attractors
@@ -40,3 +41,18 @@ def test_public_names_are_those_of_their_modules():
         assert getattr(attractors, name) is not None
     with pytest.raises(AttributeError, match="nothing"):
         _ = attractors.nothing
+
+
+SCHEDULING = "import pkgutil, importlib, scheduling\n" \
+    "for each in pkgutil.iter_modules(scheduling.__path__, 'scheduling.'): importlib.import_module(each.name)"
+
+
+@pytest.mark.parametrize(("code", "absent"), [
+    ("import attractors.settings.sweep, attractors.commands.scale", {"torch"}),
+    ("import attractors.stages.clusters", {"torch"}),  # of distances in pixels
+    ("import attractors.figures.registry as registry; registry.figures()", {"torch", "matplotlib"}),
+    (SCHEDULING, {"torch", "attractors"}),  # it knows nothing of the project around it
+])
+def test_what_needs_less_imports_less(code, absent):
+    names = "{name.split('.')[0] for name in sys.modules}"
+    assert python(f"import sys; {code}\nprint({absent!r} & {names})") == "set()\n"

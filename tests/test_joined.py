@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
+from builders import refused, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as arrays_of
@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays as arrays_of
 from attractors.arrays import read_arrays, write_arrays
 from attractors.distances.detection import TYPES, classify
 from attractors.landscape.selection import select
-from attractors.landscape.summaries import degrees_of_freedom, effective_rank, spectral_gap
+from attractors.landscape.summaries import degrees_of_freedom, spectral_gap
 from attractors.results.joined import RANKS, estimate, spectra_table
 from attractors.stages.join import main
 from attractors.tables import read_csv
@@ -38,12 +38,15 @@ RECORDS = {"basin": {"distance": "l2", "delta_d": 0.6}, "curvature": {"t0": 40, 
 
 
 @pytest.fixture
-def run(tmp_path):
+def sweep(tmp_path):
     """A function: numbers of samples in each group to the folder of a sweep of two K with random measurements.
 
     Replicates, which differ in their means, are joined in what it returns. The first has as many samples as the others
     and one more, so that an offset of the wrong replicate is seen.
     """
+
+    def options(out, *others):
+        return ["x", "--data", tmp_path / "data", "--metrics", tmp_path / out, *others]
 
     def write(replicates=1, **groups):
         found = {}
@@ -76,10 +79,10 @@ def run(tmp_path):
             owners = [np.repeat(range(replicates), [len(part[0]) for part in parts]),
                       np.repeat(range(replicates), size)]
             found[size] = to_training, within, codes, owners, everything
-        options = ["x", "--data", tmp_path / "data", "--metrics", tmp_path / "metrics"]
-        return found, CliRunner().invoke(main, [str(part) for part in options])
+        run(main, *options("metrics"))
+        return found
 
-    write.folder = tmp_path
+    write.folder, write.options = tmp_path, options
     return write
 
 
@@ -126,12 +129,11 @@ def between(values, owners):
 
 
 @pytest.mark.parametrize("replicates", [1, 3])
-def test_with_every_sample_measured_the_tables_are_those_of_classifying_all_of_them(run, replicates):
+def test_with_every_sample_measured_the_tables_are_those_of_classifying_all_of_them(sweep, replicates):
     """The oracle: loops over all samples, their types and plain means, where the weights are all 1."""
-    found, result = run(replicates, nearest=2 * N, repeating=N, uniform=N)
-    assert result.exit_code == 0, result.output
+    found = sweep(replicates, nearest=2 * N, repeating=N, uniform=N)
     tables = {
-        name: read_csv(run.folder / f"metrics/{name}/x.csv") for name in ("basin", "curvature", "spectra", "energy")
+        name: read_csv(sweep.folder / f"metrics/{name}/x.csv") for name in ("basin", "curvature", "spectra", "energy")
     }
     assert len(tables["basin"]) == 8
     assert len(tables["energy"]) == 8 * REFERENCES
@@ -173,12 +175,11 @@ def test_with_every_sample_measured_the_tables_are_those_of_classifying_all_of_t
                 check(row, "mean", [data[f"{prefix}{row['method']}"][i, row["rank"] - 1] for i in mine])
 
 
-def test_standard_errors_are_wider_by_how_much_replicates_differ_and_single_ones_have_tables_of_their_own(run):
-    found, result = run(3, nearest=2 * N, repeating=N, uniform=N)
-    assert result.exit_code == 0, result.output
-    table = read_csv(run.folder / "metrics/basin/x.csv").set_index(["type", "K"])
-    alone = read_csv(run.folder / "metrics/replicates/basin/x.csv").set_index(["type", "K", "replicate"])
-    dispersions = read_csv(run.folder / "metrics/dispersion/x.csv").set_index(["table", "quantity", "type"])
+def test_standard_errors_are_wider_by_how_much_replicates_differ_and_single_ones_have_tables_of_their_own(sweep):
+    found = sweep(3, nearest=2 * N, repeating=N, uniform=N)
+    table = read_csv(sweep.folder / "metrics/basin/x.csv").set_index(["type", "K"])
+    alone = read_csv(sweep.folder / "metrics/replicates/basin/x.csv").set_index(["type", "K", "replicate"])
+    dispersions = read_csv(sweep.folder / "metrics/dispersion/x.csv").set_index(["table", "quantity", "type"])
     assert len(alone) == 24
     assert not set(alone.columns) & {"total", "replicates", "t_c_nearest", "t_c_between", "t_c_std"}
     largest = 0
@@ -204,12 +205,10 @@ def test_standard_errors_are_wider_by_how_much_replicates_differ_and_single_ones
     assert largest > 3  # replicates do differ
 
 
-def test_nearest_means_are_those_of_the_samples_that_the_paper_would_measure(run):
-    found, result = run(nearest=2 * N, repeating=N, uniform=N)
-    folder = run.folder
-    assert result.exit_code == 0
-    options = ["x", "--data", folder / "data", "--metrics", folder / "five", "--limit", "5"]
-    assert CliRunner().invoke(main, [str(part) for part in options]).exit_code == 0
+def test_nearest_means_are_those_of_the_samples_that_the_paper_would_measure(sweep):
+    found = sweep(nearest=2 * N, repeating=N, uniform=N)
+    folder = sweep.folder
+    run(main, *sweep.options("five", "--limit", 5))
     table, differing = read_csv(folder / "five/basin/x.csv").set_index(["K", "type"]), 0
     for size, (*_, everything) in found.items():
         for kind in TYPES:
@@ -222,10 +221,9 @@ def test_nearest_means_are_those_of_the_samples_that_the_paper_would_measure(run
     assert differing >= 4
 
 
-def test_with_a_part_measured_means_are_weighted_and_totals_are_of_all_samples(run):
-    found, result = run(nearest=20, repeating=10, uniform=40)
-    assert result.exit_code == 0, result.output
-    table = read_csv(run.folder / "metrics/basin/x.csv").set_index(["K", "type"])
+def test_with_a_part_measured_means_are_weighted_and_totals_are_of_all_samples(sweep):
+    found = sweep(nearest=20, repeating=10, uniform=40)
+    table = read_csv(sweep.folder / "metrics/basin/x.csv").set_index(["K", "type"])
     for size, (to_training, within, codes, _, everything) in found.items():
         chosen = select(to_training, within, nearest=20, repeating=10, uniform=40, seed=1, size=size)
         for code, kind in enumerate(TYPES):
@@ -239,15 +237,15 @@ def test_with_a_part_measured_means_are_weighted_and_totals_are_of_all_samples(r
             assert row.t_c == pytest.approx(above / below, rel=1e-5)
 
 
-def test_rare_types_are_left_out_and_mismatches_are_one_line(run):
-    found, _ = run(nearest=20, repeating=10, uniform=40)
-    folder = run.folder
+def test_rare_types_are_left_out_and_mismatches_are_one_line(sweep):
+    found = sweep(nearest=20, repeating=10, uniform=40)
+    folder = sweep.folder
     codes = found[8][2].copy()
     codes[codes == 1] = 2
     codes[0] = 1
     write_arrays(folder / "data/types/x/8.safetensors", {"codes": codes}, size=8)
-    options = [str(part) for part in ("x", "--data", folder / "data", "--metrics", folder / "m", "--rare", "0.01")]
-    assert CliRunner().invoke(main, options).exit_code == 0
+    options = sweep.options("m", "--rare", 0.01)
+    run(main, *options)
     table = read_csv(folder / "m/basin/x.csv")
     assert table.type[table.K == 8].tolist() == ["memorized", "generalized", "training"]
     write_arrays(folder / "data/types/x/8.safetensors", {"codes": codes[:40]}, size=8)
@@ -259,23 +257,16 @@ def test_rare_types_are_left_out_and_mismatches_are_one_line(run):
         (lambda: (folder / "data/types/x").rename(folder / "gone"), "no types (K.safetensors)"),
     ):
         change()
-        result = CliRunner().invoke(main, options)
-        assert result.exit_code == 1, words
-        assert words in result.output
-        assert len(result.output.strip().splitlines()) == 1
+        assert words in refused(main, *options)
 
 
-def test_replicates_that_were_measured_otherwise_are_one_line(run):
-    run(2, nearest=20, repeating=10, uniform=40)
-    options = [str(part) for part in ("x", "--data", run.folder / "data", "--metrics", run.folder / "m")]
-    path = run.folder / "data/basin/x/8-1.safetensors"
+def test_replicates_that_were_measured_otherwise_are_one_line(sweep):
+    sweep(2, nearest=20, repeating=10, uniform=40)
+    path = sweep.folder / "data/basin/x/8-1.safetensors"
     arrays, record = read_arrays(path)
     for change in ({"t_c": arrays["t_c"][:, :2]}, {"more": arrays["t_c"]}):
         write_arrays(path, arrays | change, **record)
-        result = CliRunner().invoke(main, options)
-        assert result.exit_code == 1
-        assert "basin/x/8-1.safetensors: not measured as " in result.output
-        assert len(result.output.strip().splitlines()) == 1
+        assert "basin/x/8-1.safetensors: not measured as " in refused(main, *sweep.options("m"))
 
 
 weighted = st.integers(2, 30).flatmap(
@@ -327,7 +318,7 @@ def test_estimates_are_of_all_samples_of_a_type_though_the_measured_ones_are_not
     assert 0.91 < (abs(mean - truth) < 1.96 * error).mean() < 0.98
 
 
-def test_long_spectra_are_thinned_to_evenly_spaced_ranks_from_first_to_last(run):
+def test_long_spectra_are_thinned_to_evenly_spaced_ranks_from_first_to_last():
     from attractors.results.joined import Kind
 
     values = np.arange(3000.0, 0, -1)[None].repeat(2, 0)
@@ -340,9 +331,5 @@ def test_long_spectra_are_thinned_to_evenly_spaced_ranks_from_first_to_last(run)
 
 
 def test_summaries_of_spectra_with_known_answers():
-    assert effective_rank(np.array([[3.0, 0, 0], [1, 1, 1]])).tolist() == pytest.approx([1, 3])
-    values = np.array([[100.0, 50, 40, 30, 20, 10, 9, 8, 1, 0.9, 0.8]])
-    dimension, gap = spectral_gap(values)
-    assert (dimension[0], gap[0]) == (3, pytest.approx(8))
     assert spectral_gap(np.ones((1, 9)))[0].tolist() == [0]
     assert degrees_of_freedom(np.array([-400.0]), 0.1, 6)[0] == pytest.approx(2)

@@ -3,12 +3,12 @@
 import math
 from itertools import pairwise
 
+import builders
 import numpy as np
 import pytest
 import torch
 
 from attractors.denoisers.diffusion import Diffusion, linear_betas
-from attractors.denoisers.networks import ExactNoise
 from attractors.landscape.potential import circular_path, energy, path_sum, potential_gradient
 
 SHAPE = (1, 2, 3)
@@ -19,7 +19,7 @@ VARIANCE = 0.2  # of x_0, in each direction
 
 
 def images(count, seed=0):
-    return torch.from_numpy(np.random.default_rng(seed).uniform(-1, 1, (count, *SHAPE)).astype(np.float32))
+    return builders.images(count, SHAPE, seed)
 
 
 class Gaussian(torch.nn.Module):
@@ -53,7 +53,7 @@ def literal_alg_4(model, x_1, x_2, nodes):
 
 
 def test_path_sum_equals_alg_4_to_the_letter():
-    model = Diffusion(ExactNoise(SHAPE, torch.cumprod(1 - BETAS, 0), images(20)), BETAS)
+    model = builders.exact_model(images(20))
     targets, reference = images(7, seed=1), images(1, seed=2)[0]
     expected = [literal_alg_4(model, x, reference, 20) for x in targets]
     for batch in (2, 7, 100):
@@ -98,7 +98,7 @@ def test_sign_an_image_at_the_mode_is_lower_than_one_far_from_it_and_alg_4_is_th
 def test_memory_of_the_exact_denoiser_lies_below_what_is_off_it_by_half_the_squared_distance():
     # Near one memory u = |x - sqrt(a) xi|^2 / 2 - beta_0 |x|^2 / 4, because beta_0 = sigma_0^2.
     memory = images(1)
-    model = Diffusion(ExactNoise(SHAPE, torch.cumprod(1 - BETAS, 0), memory), BETAS)
+    model = builders.exact_model(memory)
     off = memory + 0.3 * images(1, seed=3)
     low, high = energy(model, torch.cat([memory, off]).double(), images(1, seed=2)[0].double(), nodes=5_000)
     assert (high - low).item() == pytest.approx((off - memory).square().sum().item() / 2, rel=0.01)

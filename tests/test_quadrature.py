@@ -3,23 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from builders import exact_model, learned_model
 
-from attractors.denoisers.diffusion import Diffusion, linear_betas
-from attractors.denoisers.networks import ExactNoise, ResidualMLP
 from attractors.landscape.curvature import jacobian
 from attractors.landscape.quadrature import bidiagonal, distribution, spectrum
 
-BETAS = linear_betas()
-ALPHA_BAR = torch.cumprod(1 - BETAS, 0)
 T = 300
-
-
-def learned_model(shape):
-    torch.manual_seed(0)
-    network = ResidualMLP(shape, ALPHA_BAR, width=96, blocks=2)
-    for layer in (network.output, *(block.second for block in network.blocks)):
-        torch.nn.init.normal_(layer.weight, std=0.1)
-    return Diffusion(network, BETAS, "velocity").eval().requires_grad_(False)
 
 
 def matrix_and_starts(dimensions=40, starts=3):
@@ -31,7 +20,8 @@ def matrix_and_starts(dimensions=40, starts=3):
 
 @pytest.mark.parametrize("side, steps", [(8, 16), (28, 48)])
 def test_a_spectrum_lies_within_its_errors_of_the_full_one(side, steps):
-    model, x = learned_model((1, side, side)), torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(2))
+    model = learned_model((1, side, side), width=96)
+    x = torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(2))
     full = jacobian(model, x, T)[0][0].flip(0)
     found = spectrum(model, x, 4, steps, 3407, t=T)
     share = torch.searchsorted(full, found.values, right=True) / len(full)
@@ -88,8 +78,8 @@ def test_starts_are_taken_apart_and_long_runs_stay_orthogonal():
 def test_a_single_memory_has_one_singular_value():
     # score = -(x - sqrt(alpha_bar) xi) / sigma^2: the first step has found everything, and the rest is rounding.
     memory = torch.rand(1, 1, 4, 4)
-    found = spectrum(Diffusion(ExactNoise((1, 4, 4), ALPHA_BAR, memory), BETAS), memory, 2, 6, 0, t=T)
-    value = 1 / (1 - ALPHA_BAR[T].item())
+    found = spectrum(exact_model(memory), memory, 2, 6, 0, t=T)
+    value = exact_model(memory).sigma(torch.tensor(T)).item() ** -2
     assert found.quantile(0.5)[0] == pytest.approx(value, rel=1e-5)
     assert np.interp(1.001 * value, found.values, found.share) - np.interp(
         0.999 * value, found.values, found.share
@@ -100,4 +90,4 @@ def test_a_single_memory_has_one_singular_value():
 def test_too_few_starts_and_too_many_steps_are_refused(starts, steps):
     memory = torch.zeros(1, 1, 4, 4)
     with pytest.raises(ValueError, match=f"{starts} starts and {steps} steps: .* 1 to 16 steps"):
-        spectrum(Diffusion(ExactNoise((1, 4, 4), ALPHA_BAR, memory), BETAS), memory, starts, steps, 0, t=T)
+        spectrum(exact_model(memory), memory, starts, steps, 0, t=T)

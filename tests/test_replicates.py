@@ -5,7 +5,8 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
+from builders import neighbours_file, refused
+from builders import run as run_stage
 from scipy.stats import binom, chi2_contingency, t
 
 from attractors.arrays import read_arrays, write_arrays
@@ -261,9 +262,7 @@ def test_standard_errors_are_widened_by_the_root_of_the_dispersion_of_each_size(
     np.testing.assert_allclose(found["quantile"], t.ppf(0.975, [3, 5, 4, 5, 4]))
     assert not any(column.endswith("_between") for column in found)
     assert found.type.tolist() == rows["type"]
-
-
-def test_rows_of_several_ranks_or_references_make_one_dispersion():
+    # Rows of several ranks or reference images make one dispersion.
     rows = {"K": [16] * 4, "type": ["a", "b", "a", "b"], "rank": [1, 1, 2, 2], "replicates": 3, "x_se": 1.0,
             "x_between": [1.0, 2, 3, 4], "x_nearest_se": 1.0}
     found, phi = with_replicates(pd.DataFrame(rows))
@@ -273,22 +272,12 @@ def test_rows_of_several_ranks_or_references_make_one_dispersion():
     np.testing.assert_allclose(found.x_se, np.sqrt([5, 10, 5, 10]))
 
 
-def neighbours(path, random, size, number, count):
+def neighbours(folder, random, size, number, count):
     """A file of neighbours of one replicate, whose samples are copies or not as those of no other replicate are."""
     copies = random.random(count) < 0.3 + 0.04 * number
-    distances = np.where(copies, 0.1, 1.5) * np.exp(0.2 * random.normal(size=(2, count)))
-    arrays = dict(
-        zip(("training_distances", "synthetic_distances"), distances.astype(np.float32)[..., None], strict=True)
-    )
-    arrays["training_spacing"] = random.uniform(1.8, 2.2 + number, size).astype(np.float32)
-    write_arrays(path, arrays, size=size, distance="l2", replicate=number)
-    return arrays
-
-
-def classified(*arguments):
-    from attractors.stages.classify import main
-
-    return CliRunner().invoke(main, [str(part) for part in arguments])
+    distances = (np.where(copies, 0.1, 1.5) * np.exp(0.2 * random.normal(size=(2, count)))).astype(np.float32)
+    stem = neighbours_file(folder, size, number, *distances, random.uniform(1.8, 2.2 + number, size))
+    return read_arrays(folder / f"data/neighbours/x/{stem}.safetensors")[0]
 
 
 @pytest.fixture
@@ -297,8 +286,7 @@ def sweep(tmp_path):
     random = np.random.default_rng(5)
     (tmp_path / "x.yaml").write_text("dataset: digits\nsizes: [16, 64]\nreplicates: {16: 11}\n")
     return {
-        (size, number): neighbours(tmp_path / f"data/neighbours/x/{size}{f'-{number}' if number else ''}.safetensors",
-                                   random, size, number, 60 + number)
+        (size, number): neighbours(tmp_path, random, size, number, 60 + number)
         for size, models in ((64, 1), (16, 11)) for number in range(models)
     }
 
@@ -307,8 +295,7 @@ def test_replicates_are_classified_together_in_the_order_of_their_numbers(sweep,
     folder = tmp_path / "data/neighbours/x"
     shutil.copy(folder / "16.safetensors", folder / "16-11.safetensors")  # of a longer sweep: not asked for
     options = ["--types", tmp_path / "data/types/x", "--out", tmp_path / "metrics"]
-    result = classified(folder, "--sweep", tmp_path / "x.yaml", *options)
-    assert result.exit_code == 0, result.output
+    run_stage("classify", folder, "--sweep", tmp_path / "x.yaml", *options)
     (folder / "16-11.safetensors").unlink()
     run = Run(tmp_path / "metrics", data=tmp_path / "data")
     limits = read_csv(tmp_path / "metrics/thresholds/x.csv").set_index("K")
@@ -353,7 +340,7 @@ def test_thresholds_of_replicates_are_those_of_all_their_samples_in_one_file(swe
     write_arrays(tmp_path / "one/16.safetensors", whole, size=16, distance="l2", replicate=0)
     shutil.copy(tmp_path / "data/neighbours/x/64.safetensors", tmp_path / "one/64.safetensors")
     for folder, out in ((tmp_path / "data/neighbours/x", "several"), (tmp_path / "one", "one")):
-        assert classified(folder, "--name", "x", "--out", tmp_path / out).exit_code == 0
+        run_stage("classify", folder, "--name", "x", "--out", tmp_path / out)
     for name in ("thresholds", "histograms"):
         assert (tmp_path / f"several/{name}/x.csv").read_bytes() == (tmp_path / f"one/{name}/x.csv").read_bytes()
     assert "valley" in read_csv(tmp_path / "one/thresholds/x.csv").delta_m_source.tolist()
@@ -365,16 +352,11 @@ def test_missing_replicates_and_two_files_of_one_are_one_line(sweep, tmp_path):
     shutil.copy(folder / "16-4.safetensors", tmp_path / "again.safetensors")
     for arguments, words in (([folder, "--sweep", tmp_path / "x.yaml"], "no neighbours for K = 16-3"),
                              ([folder, tmp_path / "again.safetensors"], "both of K = 16; classify them apart")):
-        result = classified(*arguments, "--out", tmp_path / "metrics")
-        assert result.exit_code == 1
-        assert words in result.output
-        assert len(result.output.strip().splitlines()) == 1
+        assert words in refused("classify", *arguments, "--out", tmp_path / "metrics")
         assert not (tmp_path / "metrics").exists()
 
 
 def test_replicates_of_ones_own_are_named_by_an_option_of_neighbours(tmp_path):
-    from attractors.stages.neighbours import main
-
     random = np.random.default_rng(6)
     np.save(tmp_path / "s.npy", random.uniform(-1, 1, (5, 1, 4, 4)).astype(np.float32))
     files = []
@@ -382,10 +364,8 @@ def test_replicates_of_ones_own_are_named_by_an_option_of_neighbours(tmp_path):
         np.save(tmp_path / f"model{number}.npy", random.uniform(-1, 1, (30, 1, 4, 4)).astype(np.float32))
         files.append(tmp_path / f"of model {number}.safetensors")
         options = ["--synthetic", tmp_path / f"model{number}.npy", "--training", tmp_path / "s.npy", "--out", files[-1]]
-        result = CliRunner().invoke(main, [str(part) for part in (*options, "--replicate", number)])
-        assert result.exit_code == 0, result.output
-    result = classified(*files[::-1], "--types", tmp_path / "types", "--out", tmp_path / "metrics")
-    assert result.exit_code == 0, result.output
+        run_stage("neighbours", *options, "--replicate", number)
+    run_stage("classify", *files[::-1], "--types", tmp_path / "types", "--out", tmp_path / "metrics")
     table = read_csv(tmp_path / "metrics/fractions/samples.csv")
     assert (table.replicates.tolist(), table["count"].tolist()) == ([2], [60])
     assert read_arrays(tmp_path / "types/5.safetensors")[0]["replicate"].tolist() == [0] * 30 + [1] * 30
@@ -401,23 +381,15 @@ sample: {floor: 8}
 """
 
 
-def perform(stage, *arguments):
-    import importlib
-
-    main = importlib.import_module(f"attractors.stages.{stage}").main
-    result = CliRunner().invoke(main, [str(part) for part in arguments])
-    assert result.exit_code == 0, result.output
-
-
 def test_replicate_r_of_a_seed_is_the_first_of_the_seed_r_later(tmp_path):
     (tmp_path / "x.yaml").write_text(TINY)
     subset, made = tmp_path / "subset.safetensors", {}
-    perform("subset", "digits", "--out", subset)
+    run_stage("subset", "digits", "--out", subset)
     for name, options in (("a", ("--seed", 7, "--replicate", 2)), ("b", ("--seed", 9)), ("c", ("--seed", 7))):
         model, samples = (tmp_path / f"{name}-{kind}.safetensors" for kind in ("model", "samples"))
         sweep = ("--sweep", tmp_path / "x.yaml", "--device", "cpu")
-        perform("train", *sweep, "--subset", subset, "--size", 4, "--out", model, *options)
-        perform("sample", *sweep, "--model", model, "--out", samples, *options)
+        run_stage("train", *sweep, "--subset", subset, "--size", 4, "--out", model, *options)
+        run_stage("sample", *sweep, "--model", model, "--out", samples, *options)
         made[name] = model.read_bytes(), samples.read_bytes()
     assert made["a"] == made["b"]
     assert made["a"][0] != made["c"][0]
@@ -427,7 +399,7 @@ def test_replicate_r_of_a_seed_is_the_first_of_the_seed_r_later(tmp_path):
 def test_replicates_of_a_dataset_are_other_orders_of_the_same_images(tmp_path):
     made = {}
     for name, options in (("0", ()), ("1", ("--replicate", 1)), ("later", ("--seed", 3408))):
-        perform("subset", "digits", "--seed", 3407, "--out", tmp_path / name, *options)
+        run_stage("subset", "digits", "--seed", 3407, "--out", tmp_path / name, *options)
         made[name] = read_arrays(tmp_path / name)[0]["images"].reshape(1797, -1)
     np.testing.assert_array_equal(made["1"], made["later"])
     assert (made["0"] != made["1"]).any(1).mean() > 0.9

@@ -25,6 +25,7 @@ from attractors.report.explorer import GRID, STEPS, Sprite, cells, fractions, pi
 from attractors.report.words import percent
 from attractors.results.measured import measured
 from attractors.results.run import Run
+from attractors.stages.classify import BINS
 from attractors.tables import write_csv, write_json
 
 SIZES = [2, 16, 64]
@@ -95,12 +96,7 @@ def test_automatic_thresholds_are_edges_too():
     counts = cells(to_training, within, 0.3333, 2.71828)
     at = [np.searchsorted(GRID, delta) for delta in (0.3333, 2.71828)]
     np.testing.assert_array_equal(fractions(counts, *at), shares_of(classify(to_training, within, 0.3333, 2.71828)))
-
-
-def test_the_grid_is_that_of_the_stored_counts():
-    from attractors.stages.classify import BINS
-
-    np.testing.assert_allclose(np.log10(GRID), BINS, atol=1e-5)
+    np.testing.assert_allclose(np.log10(GRID), BINS, atol=1e-5)  # the grid is that of the stored counts
     assert len(STEPS) == len(GRID)
 
 
@@ -305,13 +301,9 @@ def test_tables_of_many_sizes_are_one_download_with_every_row_and_evenly_spaced_
     assert gzip.decompress(base64.b64decode(made["uri"].partition(",")[2])) == paths[1].read_bytes()
 
 
-@pytest.mark.parametrize(("share", "said"),
-                         [(0, "0%"), (0.00123, "0.12%"), (0.05, "5%"), (0.2168, "21.7%"), (0.9, "90.0%"), (1, "100%")])
-def test_percent(share, said):
-    assert percent(share) == said
-
-
-@pytest.mark.parametrize(("share", "words"), [(0, "0%"), (8.7e-19, "0%"), (5e-5, "less than 0.01%"), (0.0143, "1.4%"),
-                                              (0.38086, "38.1%"), (1, "100%")])
+@pytest.mark.parametrize(("share", "words"), [
+    (0, "0%"), (8.7e-19, "0%"), (5e-5, "less than 0.01%"), (0.00123, "0.12%"), (0.0143, "1.4%"), (0.05, "5%"),
+    (0.2168, "21.7%"), (0.38086, "38.1%"), (0.9, "90.0%"), (1, "100%"),
+])
 def test_shares_in_words_have_digits_that_mean_something(share, words):
     assert percent(share) == words

@@ -2,15 +2,11 @@
 
 import errno
 import os
-import signal
-import subprocess
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from conftest import ROOT
+from builders import killed, processed, python
 
 from attractors.denoisers import checkpoints
 from attractors.denoisers.checkpoints import Checkpoint
@@ -29,18 +25,6 @@ sample: {floor: 64}
 """
 
 
-def start(folder, script, *arguments, **options):
-    command = [sys.executable, ROOT / "src" / "main.py", script, *map(str, arguments)]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                            **options)
-
-
-def run(folder, script, *arguments):
-    process = start(folder, script, *arguments)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-
-
 def train_arguments(folder):
     inputs = ["--sweep", folder / "sweep.yaml", "--subset", folder / "digits.safetensors"]
     return [*inputs, "--size", 4, "--out", "model.safetensors"]
@@ -50,13 +34,17 @@ def pipeline(folder):
     """A whole small run in `folder`; returns the hash of every file it made."""
     folder.mkdir()
     (folder / "sweep.yaml").write_text(SWEEP)
-    run(folder, "subset", "digits", "--out", "digits.safetensors")
-    run(folder, "train", *train_arguments(folder))
-    run(folder, "sample", "--sweep", "sweep.yaml", "--model", "model.safetensors", "--out", "s/4.safetensors")
-    run(folder, "neighbours", "--sweep", "sweep.yaml", "--synthetic", "s/4.safetensors", "--training",
-        "digits.safetensors", "--size", 4, "--out", "n/4.safetensors")
-    run(folder, "classify", "n", "--sweep", "sweep.yaml", "--types", "types", "--out", "metrics")
-    run(folder, "figure_histograms", "metrics", "sweep", "--out", "h.png", "--out", "h.pdf")
+    sweep = ["--sweep", "sweep.yaml"]
+    for command in (
+        ["subset", "digits", "--out", "digits.safetensors"],
+        ["train", *train_arguments(folder)],
+        ["sample", *sweep, "--model", "model.safetensors", "--out", "s/4.safetensors"],
+        ["neighbours", *sweep, "--synthetic", "s/4.safetensors", "--training", "digits.safetensors", "--size", 4,
+         "--out", "n/4.safetensors"],
+        ["classify", "n", *sweep, "--types", "types", "--out", "metrics"],
+        ["figure_histograms", "metrics", "sweep", "--out", "h.png", "--out", "h.pdf"],
+    ):
+        processed(*command, folder=folder)
     return {str(path.relative_to(folder)): file_hash(path) for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
@@ -77,17 +65,9 @@ def test_a_training_killed_with_sigkill_resumes_from_its_checkpoint_to_the_same_
     whole, first, _ = twice
     for name in ("sweep.yaml", "digits.safetensors"):
         (tmp_path / name).write_bytes((whole / name).read_bytes())
-    environment = {**os.environ, "ATTRACTORS_CHECKPOINT_SECONDS": "0"}
-    process = start(tmp_path, "train", *train_arguments(tmp_path), env=environment)
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / ".resume").glob("[!.]*.pt")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.3)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    killed(tmp_path / ".resume", "train", *train_arguments(tmp_path), folder=tmp_path)
     assert not (tmp_path / "model.safetensors").exists()
-    assert len(list((tmp_path / ".resume").glob("[!.]*.pt"))) == 1
-    run(tmp_path, "train", *train_arguments(tmp_path))
+    processed("train", *train_arguments(tmp_path), folder=tmp_path)
     assert file_hash(tmp_path / "model.safetensors") == first["model.safetensors"]
     assert [p.name for p in tmp_path.rglob("*") if p.is_file() and "tmp" in p.name] == []
     assert list((tmp_path / ".resume").iterdir()) == []
@@ -95,13 +75,12 @@ def test_a_training_killed_with_sigkill_resumes_from_its_checkpoint_to_the_same_
 
 def test_the_bytes_do_not_hang_on_how_many_threads_the_environment_grants(tmp_path):
     network = ["--width", 16, "--blocks", 1, "--iterations", 20, "--batch", 32]
-    run(tmp_path, "toy_train", "--size", 1000, *network, "--out", "model.safetensors")
+    processed("toy_train", "--size", 1000, *network, "--out", "model.safetensors", folder=tmp_path)
     few = ["--model", "model.safetensors", "--samples", 20, "--steps", 20, "--side", 8, "--metrics", "m.json"]
     found = []
     for count in ("1", "2"):
         granted = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), count)
-        process = start(tmp_path, "toy_evaluate", *few, "--out", "toy.safetensors", env=os.environ | granted)
-        assert process.wait(300) == 0, process.stderr.read()
+        processed("toy_evaluate", *few, "--out", "toy.safetensors", folder=tmp_path, **granted)
         found.append([file_hash(tmp_path / name) for name in ("m.json", "toy.safetensors")])
     assert found[0] == found[1]
 
@@ -125,9 +104,7 @@ main()
 
 
 def test_products_of_libraries_that_a_stage_loads_late_take_one_thread_too(tmp_path):
-    granted = os.environ | {"OPENBLAS_NUM_THREADS": "2", "PYTHONPATH": str(ROOT / "src")}
-    said = subprocess.run([sys.executable, "-c", LATER], env=granted, cwd=tmp_path, capture_output=True, text=True)  # noqa: PLW1510
-    assert said.stdout == "{1}\n", said.stderr
+    assert python(LATER, folder=tmp_path, OPENBLAS_NUM_THREADS="2") == "{1}\n"
 
 
 def test_a_training_goes_on_only_from_a_state_of_as_many_threads(tmp_path):

@@ -12,7 +12,7 @@ from pydantic import Field
 from attractors.cli.options import options_of
 from attractors.cli.settings import read_yaml
 from attractors.settings.common import Common
-from attractors.settings.network import NETWORKS, diffusion_settings, network_settings
+from attractors.settings.network import NETWORKS, network_settings
 from attractors.settings.section import Section, check
 from attractors.settings.sweep import ALONE, ALONG, STUDY, SWEEP, params_settings, study_settings, sweep_settings
 
@@ -189,16 +189,3 @@ def test_defaults_of_a_network_are_those_of_its_class(name):
     parameters = list(inspect.signature(networks.NETWORKS[name]).parameters.values())[2:]
     assert {p.name: p.default for p in parameters if p.name != "memories"} == described
     assert set(networks.NETWORKS) == set(NETWORKS)
-
-
-def test_the_defaults_of_the_diffusion_are_those_of_b_4():
-    found = diffusion_settings({})
-    assert (found.prediction, found.steps, found.beta_min, found.beta_max) == ("noise", 1000, 1e-4, 2e-2)
-
-
-def test_settings_are_described_without_torch():
-    import subprocess
-    import sys
-
-    code = "import sys, attractors.settings.sweep, attractors.commands.scale; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT / "src", check=False).returncode == 0

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from click.testing import CliRunner
+from builders import run
 from conftest import pipeline
 
 from attractors.cli import group
@@ -131,8 +131,7 @@ def test_hidden_files_are_no_commands(tmp_path, monkeypatch):
 
 
 def test_a_file_for_every_stage_has_its_settings_and_names_what_it_imports(tmp_path):
-    result = CliRunner().invoke(main, ["--out", str(tmp_path)])
-    assert result.exit_code == 0, result.output
+    run(main, "--out", tmp_path)
     needed = {dep for stage in pipeline().values() for dep in stage.get("do", stage)["deps"] if "/inputs/" in dep}
     needed = {re.sub(r"\$\{[\w.]+\}/", "digits/", dep).removeprefix("data/inputs/") for dep in needed}
     absent = {name for name in needed if not (tmp_path / name).is_file()}
@@ -153,8 +152,7 @@ def test_the_readers_of_released_models_are_part_of_the_sweeps_that_name_a_relea
     for name in ("params.yaml", "sweeps"):
         (tmp_path / name).symlink_to(inputs.ROOT / name)
     monkeypatch.setattr(inputs, "ROOT", tmp_path)
-    result = CliRunner().invoke(main, ["--out", str(tmp_path / "out")])
-    assert result.exit_code == 0, result.output
+    run(main, "--out", tmp_path / "out")
     readers = {"attractors/denoisers/released.py", "attractors/denoisers/foreign.py"}
     for stage, held in {"released-first/train": readers, "digits/train": set(), "released-first/sample": set()}.items():
         code = json.loads((tmp_path / f"out/{stage}.json").read_text())["code"].keys()

@@ -89,13 +89,11 @@ def test_table_3_is_the_printed_one():
 
 
 @pytest.mark.parametrize("sweep", TABLE_1)
-def test_grids_have_38_sizes_among_them_all_that_the_paper_names(sweep, capsys):
+def test_grids_have_38_sizes_among_them_all_that_the_paper_names(sweep):
     grid = size_grid(*TABLE_1[sweep])
     assert len(grid) == 38
     assert set(PUBLISHED.get(sweep, [])) <= set(grid)
     assert (grid[0], grid[4], grid[33], grid[37]) == (2, *TABLE_1[sweep])
-    with capsys.disabled():
-        print(f"\n{sweep}: {' '.join(map(str, grid))}", end="")
 
 
 def test_points_of_b_5_would_miss_the_size_of_fig_10():
@@ -109,7 +107,7 @@ def model_of(content, shape):
 
 
 @pytest.mark.parametrize("sweep", TABLE_1)
-def test_the_sweep_of_a_table_row_says_what_the_tables_say(sweep, capsys):
+def test_the_sweep_of_a_table_row_says_what_the_tables_say(sweep):
     (content, settings), row = read_sweep(SWEEPS / f"{sweep}.yaml"), TABLE_3[sweep]
     dataset, width = sweep.rsplit("-", 1)
     assert content["dataset"] == dataset
@@ -127,8 +125,6 @@ def test_the_sweep_of_a_table_row_says_what_the_tables_say(sweep, capsys):
     assert (settings["basin"]["distance"], settings["basin"]["delta_d"]) == ("lpips_vgg", row.delta_d)
     count = sum(parameter.numel() for parameter in model_of(settings["train"], SHAPES[dataset]).parameters())
     assert f"{count // 100_000 / 10:.1f}M" == row.parameters
-    with capsys.disabled():
-        print(f"\n{sweep}: {count:,} parameters; Table 3 prints {row.parameters}", end="")
 
 
 def test_betas_of_b_4():

@@ -1,13 +1,12 @@
 """The toy model: its points, objective and training; then the whole comparison run on the exact score as a control."""
 
-import io
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from click.testing import CliRunner
+from builders import refused, run
 from scipy.stats import kstest
 from torch import nn
 
@@ -124,28 +123,6 @@ def test_training_on_one_memory_finds_its_score():
     assert ((model(x, t) - exact).square().sum() / exact.square().sum()).sqrt() < 0.2
 
 
-class Killed(Exception):
-    pass
-
-
-def test_training_killed_and_resumed_ends_with_the_same_bytes():
-    points, saved = torch.from_numpy(circle(9, 0)).float(), io.BytesIO()
-    whole, killed, resumed = (ScoreNetwork(0, width=16, blocks=1) for _ in range(3))
-
-    def kill(state):
-        torch.save(state, saved)
-        raise Killed
-
-    expected = train(whole, points, SETTINGS, 0, loss=score_matching_loss)
-    with pytest.raises(Killed):
-        train(killed, points, SETTINGS, 0, save=kill, loss=score_matching_loss)
-    saved.seek(0)
-    state = torch.load(saved, weights_only=True)
-    assert 0 < state["step"] < SETTINGS.iterations
-    found = train(resumed, points, SETTINGS, 0, state, loss=score_matching_loss)
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
-
-
 def test_score_jacobian_equals_finite_differences():
     model = ScoreNetwork(0, width=16, blocks=1, scale=0.5).double().requires_grad_(False)
     nn.init.normal_(model.output.weight, generator=torch.Generator().manual_seed(0))
@@ -162,7 +139,7 @@ def test_the_field_of_the_empirical_distribution_has_the_divergence_of_autograd(
     torch.testing.assert_close(divergence, torch.einsum("bii->b", score_jacobian(model, x, 0.2)))
 
 
-def test_energy_error_ignores_constants_and_equals_a_hand_computed_one():
+def test_errors_equal_hand_computed_ones_and_that_of_energies_ignores_constants():
     exact, weights = np.array([0.0, 1.0, 3.0]), np.array([1.0, 1.0, 2.0])
     same = energy_error(exact + 7, exact, weights)
     assert same["rms"] == pytest.approx(0, abs=1e-12)
@@ -170,27 +147,19 @@ def test_energy_error_ignores_constants_and_equals_a_hand_computed_one():
     error = energy_error(np.array([1.0, 1.0, 3.0]), exact, weights)  # difference 1, 0, 0: mean 1/4, variance 3/16
     assert error["rms"] == pytest.approx(math.sqrt(3 / 16))
     assert error["relative"] == pytest.approx(math.sqrt((3 / 16) / (19 / 4 - (7 / 4) ** 2)))
-
-
-def test_score_error_equals_a_hand_computed_one():
     exact = np.array([[3.0, 4.0], [0.0, 1.0]])
     error = score_error(exact + np.diag([1.0, 2.0]), exact, np.array([3.0, 1.0]))
     assert error["rms"] == pytest.approx(math.sqrt((3 * 1 + 1 * 4) / 4))
     assert error["relative"] == pytest.approx(math.sqrt(7 / (3 * 25 + 1)))
 
 
-def test_clusters_are_numbered_by_size_and_separated_by_more_than_the_distance():
+def test_clusters_shares_and_counts_by_hand():
+    """Clusters are numbered by size and separated by more than the distance."""
     places = np.repeat([[0.0, 0.0], [1.0, 0.0], [5.0, 0.0]], [2, 5, 3], axis=0)
     np.testing.assert_array_equal(cluster(places, 0.5), np.repeat([2, 0, 1], [2, 5, 3]))
     np.testing.assert_array_equal(cluster(places, 1.5), np.repeat([0, 0, 1], [2, 5, 3]))
-
-
-def test_share_near_counts_by_hand():
     x = np.array([[0.0, 0.0], [0.05, 0.0], [1.0, 0.95], [3.0, 3.0]])
     assert share_near(x, np.array([[0.0, 0.0], [1.0, 1.0]]), 0.1) == 0.75
-
-
-def test_count_minima_by_hand():
     assert count_minima(np.array([1, 3, 0, 1]), 7) == {"minima": 4, "spurious": 2, "memories": [3, 1, 1, 0], "lost": 2}
 
 
@@ -243,26 +212,13 @@ def test_comparison_of_the_exact_score_with_itself_finds_no_error_but_that_of_th
     np.testing.assert_allclose(arrays["centroid_energy_exact_prior"], -0.3 * centroids, atol=1e-5)
 
 
-@pytest.fixture
-def run(tmp_path):
-    params = tmp_path / "params.yaml"
-    params.write_text("seed: 3407\n")
-
-    def invoke(command, *arguments):
-        return CliRunner().invoke(command, ["--params", str(params), *map(str, arguments)])
-
-    return invoke
-
-
-def test_the_stages_write_the_same_bytes_twice(run, tmp_path):
+def test_the_stages_write_the_same_bytes_twice(tmp_path):
     def outputs(name):
         model, metrics, out = (tmp_path / f"{name}.{suffix}" for suffix in ("model", "json", "out"))
         short = ["--width", 16, "--blocks", 1, "--iterations", 50, "--batch", 32, "--repeat", "--scale", 1]
-        result = run(toy_train.main, "--size", 9, *short, "--out", model)
-        assert result.exit_code == 0, result.output
+        run(toy_train, "--size", 9, *short, "--out", model)
         few = ["--samples", 20, "--steps", 20, "--side", 4]
-        result = run(toy_evaluate.main, "--model", model, *few, "--metrics", metrics, "--out", out)
-        assert result.exit_code == 0, result.output
+        run(toy_evaluate, "--model", model, *few, "--metrics", metrics, "--out", out)
         return model, metrics, out
 
     first, second = outputs("first"), outputs("second")
@@ -274,22 +230,21 @@ def test_the_stages_write_the_same_bytes_twice(run, tmp_path):
     np.testing.assert_array_equal(arrays["memories"], circle(60_000, 3407)[:9])
 
 
-def test_a_sample_does_not_depend_on_how_many_are_drawn(run, tmp_path):
+def test_a_sample_does_not_depend_on_how_many_are_drawn(tmp_path):
     model = tmp_path / "model"
-    assert run(toy_train.main, "--size", 3, "--iterations", 1, "--width", 16, "--out", model).exit_code == 0
+    run(toy_train, "--size", 3, "--iterations", 1, "--width", 16, "--out", model)
     drawn = {}
     for count in (5, 9):
         out = tmp_path / f"{count}"
         few = ["--samples", count, "--steps", 20, "--side", 3, "--metrics", tmp_path / "m.json", "--out", out]
-        assert run(toy_evaluate.main, "--model", model, *few).exit_code == 0
+        run(toy_evaluate, "--model", model, *few)
         drawn[count] = read_arrays(out)[0]["samples"]
     np.testing.assert_allclose(drawn[9][:5], drawn[5], atol=1e-5)
 
 
-def test_the_table_of_minima_of_two_separate_points_and_of_one_cluster(run, tmp_path):
+def test_the_table_of_minima_of_two_separate_points_and_of_one_cluster(tmp_path):
     out = tmp_path / "minima.csv"
-    result = run(toy_minima.main, "--size", 1, "--size", 2, "--size", 9, "--time", 0.01, "--time", 10.0, "--out", out)
-    assert result.exit_code == 0, result.output
+    run(toy_minima, "--size", 1, "--size", 2, "--size", 9, "--time", 0.01, "--time", 10.0, "--out", out)
     table = pd.read_csv(out).set_index(["t", "K"])
     assert table.loc[(0.01, 1), ["minima", "spurious"]].tolist() == [1, 0]
     assert table.loc[(0.01, 2), ["minima", "spurious", "share_of_spurious"]].tolist() == [2, 0, 0]
@@ -297,12 +252,11 @@ def test_the_table_of_minima_of_two_separate_points_and_of_one_cluster(run, tmp_
     assert (table.loc[10.0, "ripple"] < table.loc[0.01, "ripple"]).all()
 
 
-def test_bad_input_is_refused_in_one_line(run, tmp_path):
-    result = run(toy_train.main, "--size", 10, "--points", 5, "--out", tmp_path / "x")
-    assert result.exit_code == 1
-    assert "--size 10: there are --points 5" in result.output
-    result = run(toy_minima.main, "--size", 10, "--points", 5, "--out", tmp_path / "x")
-    assert "--size 10: there are --points 5" in result.output
-    result = run(toy_evaluate.main, "--model", tmp_path / "none", "--metrics", tmp_path / "m", "--out", tmp_path / "x")
-    assert "no such file" in result.output
+def test_bad_input_is_refused_in_one_line(tmp_path):
+    for stage, options, words in (
+        (toy_train, ["--size", 10, "--points", 5], "--size 10: there are --points 5"),
+        (toy_minima, ["--size", 10, "--points", 5], "--size 10: there are --points 5"),
+        (toy_evaluate, ["--model", tmp_path / "none", "--metrics", tmp_path / "m"], "no such file"),
+    ):
+        assert words in refused(stage, *options, "--out", tmp_path / "x")
     assert not (tmp_path / "x").exists()

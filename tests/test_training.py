@@ -2,13 +2,12 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
 from attractors.denoisers.diffusion import linear_betas
 from attractors.denoisers.models import new_model, read_model, write_model
-from attractors.denoisers.training import CHECK_EVERY, batch_indices, denoising_loss, learning_rate, noise_times, train
+from attractors.denoisers.training import CHECK_EVERY, denoising_loss, learning_rate, noise_times, train
 from attractors.settings.train import Training
 
 SETTINGS = Training(iterations=3 * CHECK_EVERY, batch=8, learning_rate=1e-3, repeat=True, ema=0.99)
@@ -25,15 +24,6 @@ def model(prediction="velocity"):
 
 def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-def test_batches_are_consecutive_pieces_of_shuffled_passes():
-    together = batch_indices(0, 35, 7, 4, seed=0)
-    assert together.shape == (35, 4)
-    passes = together.reshape(-1, 7)
-    assert (np.sort(passes, 1) == np.arange(7)).all()
-    assert len({tuple(p) for p in passes}) > 15
-    np.testing.assert_array_equal(together[13:20], batch_indices(13, 20, 7, 4, seed=0))
 
 
 def test_learning_rate_warms_up_linearly_and_ends_at_its_final_fraction():

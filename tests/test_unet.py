@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from builders import randomised
 
 from attractors.denoisers import networks
 from attractors.denoisers.diffusion import linear_betas
@@ -19,15 +20,6 @@ TABLE_3 = [
     ((3, 64, 64), 96, (1, 1, 2, 2, 4, 4), "61.7"),
     ((3, 64, 64), 128, (1, 1, 2, 2, 4, 4), "109.7"),
 ]
-
-
-def randomised(network, seed=0):
-    """Every weight and bias drawn at random: the initialisation has zeros that would hide a difference."""
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in network.parameters():
-        scale = 0.5 if parameter.ndim == 1 else parameter[0].numel() ** -0.5
-        parameter.data = scale * torch.randn(parameter.shape, generator=generator)
-    return network.eval()
 
 
 @pytest.mark.parametrize(("shape", "width", "multipliers", "millions"), TABLE_3)

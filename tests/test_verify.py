@@ -3,9 +3,9 @@
 import hashlib
 import os
 
+import builders
 import pytest
 import torch
-from click.testing import CliRunner
 from dvc.repo import Repo
 
 from attractors.cli.checkout import check_checkout
@@ -47,7 +47,7 @@ def repository(tmp_path, monkeypatch):
 
 
 def run(*arguments):
-    return CliRunner().invoke(verify.main, arguments)
+    return builders.called(verify, *arguments)
 
 
 def test_what_is_whole_is_left_alone(repository):

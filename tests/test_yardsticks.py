@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from click.testing import CliRunner
+from builders import model_file, refused, run
 from scipy.linalg import sqrtm
 
 from attractors.arrays import read_arrays, write_arrays
 from attractors.denoisers.diffusion import Diffusion, forward_process, linear_betas
-from attractors.denoisers.models import new_model, write_model
+from attractors.denoisers.models import new_model
 from attractors.denoisers.networks import ExactNoise, LinearNoise
 from attractors.denoisers.samplers import ancestral, sample_noise
 from attractors.landscape.summaries import spectral_gap
@@ -21,6 +21,7 @@ from attractors.stages.train_snapshots import main as train_snapshots
 from attractors.stages.training_time import main as training_time
 from attractors.stages.yardsticks import main as yardsticks
 from attractors.stages.yardsticks_table import main as yardsticks_table_stage
+from attractors.yardsticks import training_time as times
 from attractors.yardsticks.adaptive import adaptive_distance, is_copy
 from attractors.yardsticks.agreement import cosines, nearest_cosines
 from attractors.yardsticks.denoising import denoising_errors, level_times
@@ -30,14 +31,6 @@ from attractors.yardsticks.gap import memorized_gap, relative_gap
 from attractors.yardsticks.geometry import score_geometry
 from attractors.yardsticks.ratio import distance_ratio, effective_size, is_memorized
 from attractors.yardsticks.times import collapse_time, crossing_time, largest_variance, posterior, speciation_time
-from attractors.yardsticks.training_time import (
-    frechet_distance,
-    growth,
-    memorization_onset,
-    onset,
-    quality_onset,
-    snapshot_steps,
-)
 
 BETAS = linear_betas()
 ALPHA_BAR = torch.cumprod(1 - BETAS, 0)
@@ -251,20 +244,20 @@ def test_frechet_distance_is_that_of_the_formula():
     x, y = RANDOM.standard_normal((50, 4)) @ RANDOM.standard_normal((4, 4)), 1 + RANDOM.standard_normal((70, 4))
     a, b = (np.cov(part.T, bias=True) for part in (x, y))
     expected = np.square(x.mean(0) - y.mean(0)).sum() + np.trace(a + b - 2 * sqrtm(a @ b).real)
-    assert frechet_distance(x, y) == pytest.approx(expected)
-    assert frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
+    assert times.frechet_distance(x, y) == pytest.approx(expected)
+    assert times.frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
 
 
 def test_onsets_and_growth():
     steps = [100, 1000, 10000]
-    assert onset(steps, np.array([0, 0.5, 1.0]), 0.25) == pytest.approx(100 * 10**0.5)
-    assert memorization_onset(steps, np.array([0, 0.4, 0.8])) == pytest.approx(1000)
-    assert math.isnan(memorization_onset(steps, np.array([0, 0.0, 0.05])))
-    assert quality_onset(steps, np.array([100.0, 10.0, 1.0])) == pytest.approx(1000)
-    assert growth(np.array([16, 32, 64, 128]), np.array([160, 320, math.nan, 1280])) == pytest.approx(1)
-    assert growth(np.array([16, 32]), np.array([50, 50])) == pytest.approx(0)
-    assert snapshot_steps(1600, 5, 100) == [100, 200, 400, 800, 1600]
-    assert snapshot_steps(50, 5, 100) == [50]
+    assert times.onset(steps, np.array([0, 0.5, 1.0]), 0.25) == pytest.approx(100 * 10**0.5)
+    assert times.memorization_onset(steps, np.array([0, 0.4, 0.8])) == pytest.approx(1000)
+    assert math.isnan(times.memorization_onset(steps, np.array([0, 0.0, 0.05])))
+    assert times.quality_onset(steps, np.array([100.0, 10.0, 1.0])) == pytest.approx(1000)
+    assert times.growth(np.array([16, 32, 64, 128]), np.array([160, 320, math.nan, 1280])) == pytest.approx(1)
+    assert times.growth(np.array([16, 32]), np.array([50, 50])) == pytest.approx(0)
+    assert times.snapshot_steps(1600, 5, 100) == [100, 200, 400, 800, 1600]
+    assert times.snapshot_steps(50, 5, 100) == [50]
 
 
 def test_table_and_crossings():
@@ -295,34 +288,23 @@ def project(tmp_path):
     write_arrays(tmp_path / "subset.safetensors", {"images": whole})
     diffusion = {"steps": 100, "beta_min": 1e-3, "beta_max": 0.2}
     for name in ("exact", "linear"):
-        network, s = {"name": name}, torch.from_numpy(whole[:8])
-        model = new_model(network, diffusion, SHAPE, 0, s)
-        record = {"network": network, "diffusion": diffusion, "image_shape": list(SHAPE), "size": 8, "seed": 0}
-        write_model(tmp_path / f"{name}.safetensors", model.state_dict(), **record)
+        model = model_file(tmp_path / f"{name}.safetensors", {"name": name}, SHAPE, 8, diffusion, seed=0,
+                           images=torch.from_numpy(whole[:8]))
         write_arrays(tmp_path / f"{name}-samples.safetensors", {"images": samples(model, 32)})
     return tmp_path
-
-
-def run(command, *arguments):
-    """Call a command, and return what it printed."""
-    result = CliRunner().invoke(command, [str(argument) for argument in arguments])
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 def test_stage_on_the_exact_and_the_linear_denoiser(project):
     values = {}
     for name in ("exact", "linear"):
         out = project / "data" / "yardsticks" / name / "8.safetensors"
-        run(yardsticks, "--synthetic", project / f"{name}-samples.safetensors", "--training",
-            project / "subset.safetensors", "--size", 8, "--model", project / f"{name}.safetensors", "--samples", 16,
-            "--levels", 6, "--t0", 5, "--out", out)
+        options = ["--synthetic", project / f"{name}-samples.safetensors", "--training", project / "subset.safetensors",
+                   "--size", 8, "--model", project / f"{name}.safetensors", "--samples", 16, "--levels", 6, "--t0", 5]
+        run(yardsticks, *options, "--out", out)
         run(yardsticks_table_stage, name, "--data", project / "data", "--metrics", project)
         values[name] = pd.read_csv(project / "yardsticks" / f"{name}.csv").set_index("yardstick").value
         first = out.read_bytes()
-        run(yardsticks, "--synthetic", project / f"{name}-samples.safetensors", "--training",
-            project / "subset.safetensors", "--size", 8, "--model", project / f"{name}.safetensors", "--samples", 16,
-            "--levels", 6, "--t0", 5, "--out", out)
+        run(yardsticks, *options, "--out", out)
         assert out.read_bytes() == first
         assert len(pd.read_csv(project / "gaps" / f"{name}.csv")) == 6
     assert values["exact"].ratio == 1 and values["linear"].ratio < 0.5
@@ -340,9 +322,8 @@ def test_users_files_without_a_model_and_one_line_for_what_does_not_fit(project,
     printed = run(yardsticks, *both, "--out", tmp_path / "own.safetensors")
     assert "20 samples, K = 30" in printed and "memorized by the ratio" in printed
     assert sorted(read_arrays(tmp_path / "own.safetensors")[0]) == ["adaptive", "ratio"]
-    wrong = CliRunner().invoke(yardsticks, [*map(str, both), "--model", str(project / "exact.safetensors"),
-                                            "--out", str(tmp_path / "x.safetensors")])
-    assert wrong.exit_code == 1 and "trained on 8 images" in wrong.output and wrong.output.count("\n") == 1
+    wrong = *both, "--model", project / "exact.safetensors", "--out", tmp_path / "x.safetensors"
+    assert "trained on 8 images" in refused(yardsticks, *wrong)
 
 
 def test_snapshots_and_what_is_drawn_from_them(tmp_path):
@@ -376,9 +357,8 @@ def test_snapshots_and_what_is_drawn_from_them(tmp_path):
     run(yardsticks_table_stage, "tiny", "--data", tmp_path / "data", "--metrics", tmp_path)
     table = pd.read_csv(tmp_path / "yardsticks" / "tiny.csv").set_index("yardstick")
     assert table.value["agreement"] == pytest.approx(found["agreement"].mean(), rel=1e-4)
-    swapped = CliRunner().invoke(training_time, [*map(str, paths[::-1]), "--subset",
-                                 str(tmp_path / "subset.safetensors"), "--out", str(out)])
-    assert swapped.exit_code == 1 and "overlap" in swapped.output
+    swapped = *paths[::-1], "--subset", tmp_path / "subset.safetensors", "--out", out
+    assert "overlap" in refused(training_time, *swapped)
 
 
 def test_every_curve_has_a_colour_in_the_figure():

@@ -1,7 +1,6 @@
 """What scheduling is made of: processes and their end, systems that lack something, the display, lost machines."""
 
 import io
-import os
 import subprocess
 import sys
 import tarfile
@@ -15,7 +14,7 @@ import pytest
 from conftest import ROOT
 from dvc.repo import Repo
 from rich.console import Console
-from small_scale import git
+from small_scale import environment, git
 
 from scheduling.cluster import ClusterLane, snapshot
 from scheduling.display import Display
@@ -42,22 +41,21 @@ def processes(request):
     started.stop()
 
 
-def environment(**more):
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return os.environ | {"PATH": path, **more}
+@pytest.fixture
+def log(tmp_path):
+    (tmp_path / "log").touch()
+    return tmp_path / "log"
 
 
 @pytest.mark.parametrize(
     ("end", "code"),
     [("", 0), ("sys.exit(3)", 3), ("sys.exit('why')", 1), ("1 / 0", 1), ("os.kill(os.getpid(), 9)", -9)],
 )
-def test_a_script_sees_and_returns_what_it_does_under_a_plain_python(processes, tmp_path, end, code):
+def test_a_script_sees_and_returns_what_it_does_under_a_plain_python(processes, tmp_path, log, end, code):
     (tmp_path / "helper.py").write_text("VALUE = 7")
     (tmp_path / "script.py").write_text(SCRIPT.format(end=end))
-    log = tmp_path / "log"
-    log.touch()
     command = "python script.py a -b --c d,e"
-    found = processes.run(command, str(tmp_path), environment(COLOUR="red"), log)
+    found = processes.run(command, str(tmp_path), environment() | {"COLOUR": "red"}, log)
     assert found == code or (code < 0 and found == 128 - code)  # a shell between says 128 + signal
     said = log.read_text().splitlines()
     # Of the two streams the order is not fixed: standard output may be buffered.
@@ -67,10 +65,8 @@ def test_a_script_sees_and_returns_what_it_does_under_a_plain_python(processes, 
     assert ("why" in said) == ("why" in end)
 
 
-def test_what_a_shell_must_read_goes_to_a_shell(processes, tmp_path):
-    log = tmp_path / "log"
-    log.touch()
-    assert processes.run("echo one && echo $COLOUR > file", str(tmp_path), environment(COLOUR="red"), log) == 0
+def test_what_a_shell_must_read_goes_to_a_shell(processes, tmp_path, log):
+    assert processes.run("echo one && echo $COLOUR > file", str(tmp_path), environment() | {"COLOUR": "red"}, log) == 0
     assert log.read_text() == "one\n"
     assert (tmp_path / "file").read_text() == "red\n"
     assert {"&", "$", ">", "'", "\\", "*"} <= PLAIN
@@ -87,10 +83,9 @@ def wait_for(path, seconds=60):
 SLEEPER = "import os, time\nopen('alive', 'w').write(str(os.getpid()))\ntime.sleep(60)\n"
 
 
-def test_stop_ends_what_runs_and_lets_nothing_start(processes, tmp_path):
+def test_stop_ends_what_runs_and_lets_nothing_start(processes, tmp_path, log):
     (tmp_path / "script.py").write_text(SLEEPER)
-    log, codes = tmp_path / "log", []
-    log.touch()
+    codes = []
     thread = threading.Thread(
         target=lambda: codes.append(processes.run("python script.py", str(tmp_path), environment(), log))
     )
@@ -157,15 +152,6 @@ def test_without_a_safe_fork_stages_start_anew(monkeypatch, platform):
     started = Processes(("colorsys",))
     assert started.context is None
     started.stop()
-
-
-def test_scheduling_knows_nothing_of_the_project_around_it():
-    code = (
-        f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r}); import pkgutil, importlib, scheduling\n"
-        "for found in pkgutil.iter_modules(scheduling.__path__, 'scheduling.'): importlib.import_module(found.name)\n"
-        "print([name for name in sys.modules if name.split('.')[0] in ('attractors', 'torch')])"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_a_cluster_on_windows_is_one_line(monkeypatch):
