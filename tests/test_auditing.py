@@ -109,11 +109,13 @@ def test_what_does_not_fit_is_one_line(made, tmp_path):
     for name, shape in (("a", (40, 5)), ("b", (60, 4)), ("c", (39, 5)), ("d", (60, 5))):
         np.save(tmp_path / f"{name}.npy", np.random.default_rng(0).normal(size=shape).astype("f4"))
     (tmp_path / "model.pt").write_bytes(b"no model")
+    np.savez(tmp_path / "keras.npz", x_train=smooth(60, 3), y_train=np.arange(60), x_test=smooth(12, 4))
     samples, table = made / "samples.npz", lambda first, second: ("--features", tmp_path / first, tmp_path / second)
     for arguments, words in (
         ((tmp_path / "few.npz",), "9 images; an audit needs ten or more"),
         ((tmp_path / "wide.npz",), "images of shape (3, 16, 8)"),
         ((tmp_path / "none.npz",), "none.npz: no such file"),
+        ((tmp_path / "keras.npz",), "keras.npz:x_train takes one (x_train: 60 x 8 x 8 x 3 uint8; y_train: 60 int64"),
         ((samples, *table("a.npy", "b.npy")), "features of lengths 4 and 5"),
         ((samples, *table("c.npy", "d.npy")), "c.npy: 39 rows for 40 images"),
         ((samples, *table("a.npy", "d.npy"), "--distance", "lpips_vgg"), "features have cosine or l2"),

@@ -19,7 +19,7 @@ from attractors.distances.scratch import Scratch
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-BATCH = 64  # pictures that are decoded and encoded at a time
+BATCH = 16  # pictures that are decoded and encoded at a time
 MEAN, DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])  # of ImageNet, for pixels in [0, 1]
 
 
