@@ -2,7 +2,7 @@
 
     python benchmarks/coverage.py --runs 1000 --out docs/coverage.csv
 
-Each run draws the replicates of a sweep, writes its tables and has `results.claims` make the table of claims. In one
+Each run draws the replicates of a sweep, writes its tables and makes the table of claims. In one
 half of the truths every statement is true, in the other none has an effect; replicates differ in each way of
 `planted.DESIGNS`. The truth of a row is its mean effect over the runs. `coverage` is the share of its 95% intervals
 that hold it, and `holds` and `fails` are the shares of verdicts, which count all rows together. `any_verdict` is the
@@ -17,18 +17,21 @@ import numpy as np
 import pandas as pd
 from planted import DESIGNS, NOTHING, PAPER, run_of
 
-from attractors.results.claims import FAILS, HOLDS, claims
+from attractors.measurements.registry import quantities
+from attractors.results.claims import FAILS, HOLDS
+from attractors.results.statements import claims
 
 LIKE_THE_DEFAULT = 0.25  # how much replicates differ: ln K by 0.25, log-volumes by 3
 
 
 def simulated(truth: dict, design: str, models: int, runs: int) -> pd.DataFrame:
     """Return the tables of claims of `runs` sweeps, one below the other."""
+    others = [quantity.claims for quantity in quantities().values()]
     tables = []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(runs):
             run = run_of(Path(folder), models=models, seed=seed, design=design, spread=LIKE_THE_DEFAULT, **truth)
-            tables.append(claims(run, "x", np.random.default_rng(seed)).assign(run=seed))
+            tables.append(claims(run, "x", np.random.default_rng(seed), others).assign(run=seed))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -37,7 +37,7 @@ from attractors.distances.neighbours import nearest
 from attractors.landscape.critical_times import critical_times, evaluations, search_times
 from attractors.landscape.curvature import _gram, _roots, central_difference, jacobian
 from attractors.landscape.patterns import read_patterns
-from attractors.settings.basin import Basin
+from attractors.measurements.basin import Basin
 from attractors.settings.network import MLP, UNet
 from attractors.settings.train import Training
 from attractors.theory.likelihood import exact_divergence, flow

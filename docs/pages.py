@@ -12,8 +12,8 @@ from mkdocs.structure.files import File, Files
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 sys.path.insert(0, str(SOURCE))
-ROOMS = ("theory", "data", "denoisers", "distances", "landscape", "yardsticks", "auditing", "results", "settings",
-         "figures")
+ROOMS = ("theory", "data", "denoisers", "distances", "landscape", "yardsticks", "auditing", "measurements", "results",
+         "settings", "figures")
 PACKAGES = {"scheduling": "scheduling"} | {room: f"attractors/{room}" for room in ROOMS}
 CODE = re.compile(r"(```.*?```|~~~.*?~~~|`[^`\n]*`)", re.DOTALL)
 EQUATION = re.compile(r"\$\$(.+?)\$\$|(?<![\\$\w])\$([^$\n]+(?:\n[^$\n]+)?)\$(?!\w)", re.DOTALL)

@@ -14,9 +14,10 @@ from click.testing import CliRunner
 from conftest import ROOT
 
 from attractors.arrays import write_arrays
+from attractors.denoisers.controls import ExactNoise
 from attractors.denoisers.diffusion import Diffusion, linear_betas
 from attractors.denoisers.models import new_model, write_model
-from attractors.denoisers.networks import ExactNoise, ResidualMLP
+from attractors.denoisers.networks import ResidualMLP
 from attractors.distances.lpips_embedding import BACKBONES, weights_hash
 
 

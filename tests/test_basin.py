@@ -8,8 +8,8 @@ import pytest
 import torch
 from builders import exact_model, images, learned_model
 
+from attractors.denoisers.controls import ExactNoise
 from attractors.denoisers.diffusion import Diffusion, forward_process, linear_betas
-from attractors.denoisers.networks import ExactNoise
 from attractors.denoisers.samplers import ddim
 from attractors.landscape.critical_times import critical_times, evaluations, search_times
 from attractors.landscape.summaries import log_volume

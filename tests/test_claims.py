@@ -13,23 +13,22 @@ from scipy.stats import ttest_1samp
 
 from attractors.arrays import write_arrays
 from attractors.distances.detection import TYPES, classify
+from attractors.measurements.basin import beyond_distance
+from attractors.measurements.registry import quantities
 from attractors.results.claims import (
     FAILS,
     FEW,
     HOLDS,
     OPEN,
     Claim,
-    beyond_distance,
-    claims,
     common,
     contrast,
-    halved,
-    of_samples,
     over_replicates,
     slope,
     verdicts,
 )
 from attractors.results.run import Run
+from attractors.results.statements import claims, halved, of_samples
 from attractors.tables import read_csv, write_csv
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -37,7 +36,8 @@ from planted import SIZES, TRANSITION, run_of, volumes_at
 
 
 def table_of(folder, **planted):
-    return claims(run_of(folder, **planted), "x", np.random.default_rng(1)).set_index("claim")
+    others = [quantity.claims for quantity in quantities().values()]
+    return claims(run_of(folder, **planted), "x", np.random.default_rng(1), others).set_index("claim")
 
 
 SHARES = {

@@ -11,9 +11,10 @@ from scipy.spatial.distance import pdist, squareform
 
 from attractors.arrays import array_hash, write_arrays
 from attractors.data.images import read_images
+from attractors.distances.clusters import describe, euclidean, groups, perceptual
 from attractors.distances.contrast import contrast, sharpness
 from attractors.distances.detection import classify
-from attractors.stages.clusters import describe, euclidean, groups, main, perceptual, training_images
+from attractors.stages.clusters import main, training_images
 from attractors.tables import read_json, write_csv
 
 
@@ -73,7 +74,7 @@ def test_perceptual_distances_of_all_pairs_are_those_of_the_embedding_pair_by_pa
     for i, j in itertools.product(range(3), range(4)):
         pair = (torch.from_numpy(part[None]) for part in (x[i], y[j]))
         assert found[i, j] == pytest.approx(embedding.distance(*pair).item(), rel=1e-4)
-    with pytest.raises(ValueError, match="weights of alex; these distances need those of vgg"):
+    with pytest.raises(ValueError, match="weights of alex; --distance lpips_vgg needs those of vgg"):
         perceptual(alex, "vgg")
 
 

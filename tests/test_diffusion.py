@@ -4,8 +4,9 @@ import torch
 from builders import exact_model
 from torch import nn
 
+from attractors.denoisers.controls import ExactNoise
 from attractors.denoisers.diffusion import Diffusion, linear_betas
-from attractors.denoisers.networks import ExactNoise, LinearNoise
+from attractors.denoisers.networks import LinearNoise
 from attractors.denoisers.samplers import ancestral, sample_noise
 
 

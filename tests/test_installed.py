@@ -48,7 +48,7 @@ SCHEDULING = "import pkgutil, importlib, scheduling\n" \
 
 
 @pytest.mark.parametrize(("code", "absent"), [
-    ("import attractors.settings.sweep, attractors.commands.scale", {"torch"}),
+    ("import attractors.cli.sweep, attractors.commands.scale", {"torch"}),
     ("import attractors.stages.clusters", {"torch"}),  # of distances in pixels
     ("import attractors.figures.registry as registry; registry.figures()", {"torch", "matplotlib"}),
     (SCHEDULING, {"torch", "attractors"}),  # it knows nothing of the project around it

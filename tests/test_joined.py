@@ -14,7 +14,8 @@ from attractors.arrays import read_arrays, write_arrays
 from attractors.distances.detection import TYPES, classify
 from attractors.landscape.selection import select
 from attractors.landscape.summaries import degrees_of_freedom, spectral_gap
-from attractors.results.joined import RANKS, estimate, spectra_table
+from attractors.measurements.curvature import RANKS, spectra_table
+from attractors.results.joined import estimate
 from attractors.stages.join import main
 from attractors.tables import read_csv
 

@@ -434,14 +434,13 @@ def means(numbers):
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_figures_have_a_thin_line_for_each_replicate_where_there_are_several(count):
-    from attractors.figures import basin, curvature, energy, transition
-    from attractors.figures.style import panels
+    from attractors.figures import transition
+    from attractors.figures.style import means_by_type, panels
 
     whole, single = means(range(count))
     _, ((volume, gap, rank, top, bottom),) = panels(1, 5, 10, 2)
-    basin.draw(volume, whole, single, None, "log_volume")
-    energy.draw(gap, whole, single, None)
-    curvature.against_size(rank, whole, single, None, "effective_rank")
+    for axis, column, band in ((volume, "log_volume", 0.15), (gap, "gap", 0.1), (rank, "effective_rank", 0.0)):
+        means_by_type(axis, whole, single, None, column, band=band)
     shares = table(CURVE, [np.array([[500, 300, 200]] * count) for _ in CURVE])
     whole = shares[shares.replicate == 0].assign(**{f"{kind}_{end}": 0.1 for kind in TYPES for end in ("low", "high")})
     transition.draw(whole, shares, {}, "", top, bottom)

@@ -23,9 +23,9 @@ from attractors.figures.registry import figures
 from attractors.report import explorer
 from attractors.report.explorer import GRID, STEPS, Sprite, cells, fractions, pictures, position, spread
 from attractors.report.words import percent
+from attractors.results.classification import BINS
 from attractors.results.measured import measured
 from attractors.results.run import Run
-from attractors.stages.classify import BINS
 from attractors.tables import write_csv, write_json
 
 SIZES = [2, 16, 64]

@@ -18,8 +18,10 @@ from report_run import make_measurements, make_run, write_report
 
 from attractors.arrays import write_arrays
 from attractors.distances.detection import TYPES, classify
+from attractors.measurements.basin import basin_table
+from attractors.measurements.energy import energy_table
 from attractors.report.explorer import GRID
-from attractors.results.joined import basin_table, energy_table, kinds
+from attractors.results.joined import kinds
 from attractors.results.replicates import dispersions, fraction_interval
 from attractors.results.run import Run
 from attractors.tables import write_csv

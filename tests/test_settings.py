@@ -11,10 +11,10 @@ from pydantic import Field
 
 from attractors.cli.options import options_of
 from attractors.cli.settings import read_yaml
+from attractors.cli.sweep import ALONE, ALONG, STUDY, SWEEP, params_settings, study_settings, sweep_settings
 from attractors.settings.common import Common
 from attractors.settings.network import NETWORKS, network_settings
 from attractors.settings.section import Section, check
-from attractors.settings.sweep import ALONE, ALONG, STUDY, SWEEP, params_settings, study_settings, sweep_settings
 
 SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
 GOOD = {"dataset": "digits", "sizes": [2], "network": {"name": "mlp"}, "basin": {"delta_d": 1}}

@@ -8,7 +8,7 @@ from builders import run
 from conftest import pipeline
 
 from attractors.cli import group
-from attractors.cli.code import closure, code_hash
+from attractors.code import closure, code_hash
 from attractors.commands import scale
 from attractors.stages import inputs
 from attractors.stages.inputs import main
@@ -103,6 +103,13 @@ def test_closure_follows_imports_of_imports_and_imports_inside_functions(tmp_pat
     (package / "b.py").write_text("import lib.a\n")
     (package / "c.py").write_text("")
     assert names(tmp_path / "run.py", tmp_path) == ["lib/a.py", "lib/b.py", "run.py"]
+
+
+def test_closure_leaves_out_what_only_type_checkers_import(tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}.py").write_text("")
+    (tmp_path / "run.py").write_text("if TYPE_CHECKING:\n    import a\nelse:\n    import b\nif True:\n    import c\n")
+    assert names(tmp_path / "run.py", tmp_path) == ["b.py", "c.py", "run.py"]
 
 
 def test_closure_has_the_packages_around_a_module_and_follows_relative_imports(tmp_path):

@@ -152,7 +152,7 @@ def test_the_paper_is_eight_sweeps_of_38_sizes():
 
 def test_thresholds_stand_beside_the_range_of_table_2():
     """cifar10-64: delta_m in [0.01, 0.04], delta_s in [0.015, 0.025]; both ends are inside."""
-    from attractors.stages.classify import beside_table_2
+    from attractors.results.classification import beside_table_2
 
     limits = pd.DataFrame({"K": [2, 500, 8000], "delta_m": [0.01, 0.04, 0.041], "delta_s": [0.014, 0.025, 0.02]})
     table = beside_table_2(limits, "cifar10-64", "cifar10")

@@ -10,9 +10,10 @@ from builders import model_file, refused, run
 from scipy.linalg import sqrtm
 
 from attractors.arrays import read_arrays, write_arrays
+from attractors.denoisers.controls import ExactNoise
 from attractors.denoisers.diffusion import Diffusion, forward_process, linear_betas
 from attractors.denoisers.models import new_model
-from attractors.denoisers.networks import ExactNoise, LinearNoise
+from attractors.denoisers.networks import LinearNoise
 from attractors.denoisers.samplers import ancestral, sample_noise
 from attractors.landscape.summaries import spectral_gap
 from attractors.results.yardsticks import CURVES, crossings_table, yardsticks_table

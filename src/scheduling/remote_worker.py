@@ -130,10 +130,7 @@ def perform(snapshot: bytes, job: dict[str, Any], board: Any) -> dict[str, Any]:
             results[name] = reproduced(books, processes, name, folder / log_of(name), job)
         done = [name for name, (code, _) in results.items() if not code]
         return {
-            "where": where,
-            "versions": here,
-            "results": results,
-            "entries": books.entries(done),
+            "where": where, "versions": here, "results": results, "entries": books.entries(done),
             "files": contents(folder, [path for name in done for path in job["uncached"][name]]),
             "logs": {name: log[-LOG_BYTES:] for name in results for log in contents(folder, [log_of(name)]).values()},
         }

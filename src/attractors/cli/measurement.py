@@ -10,6 +10,7 @@ from attractors.cli.devices import device_option, find_device
 from attractors.cli.progress import progress
 from attractors.cli.stage import Stage, out_option, seed_of_replicate, stage
 from attractors.landscape.patterns import measure_patterns, read_patterns, summary
+from attractors.measurements.registry import quantity
 
 FILES = (
     click.option("--model", type=click.Path(dir_okay=False), required=True, help="The trained model."),
@@ -19,11 +20,11 @@ FILES = (
 )
 
 
-def measurement(name: str, **sections: Any) -> Callable[[Callable], Stage]:
-    """Make a stage called `name` of a function (patterns, settings, ...) -> `patterns.Measurement`.
+def measurement(name: str) -> Callable[[Callable], Stage]:
+    """Make the stage called `name` of a function (patterns, settings, ...) -> `patterns.Measurement`.
 
-    sections: classes of settings as of `stage`; the one called `settings` also says which patterns are measured. The
-    function gets the `ModelPatterns` to measure, one instance of each class, and the values of options of its own.
+    The function gets the `ModelPatterns` to measure, an instance of each section of settings of
+    attractors.measurements.NAME, and the values of the options that it has besides.
     """
 
     def decorate(function: Any) -> Stage:
@@ -44,6 +45,7 @@ def measurement(name: str, **sections: Any) -> Callable[[Callable], Stage]:
         called: Any = seed_of_replicate(device_option(out_option(main)))
         for option in reversed(FILES):
             called = option(called)
+        sections: dict[str, Any] = quantity(name).settings
         return stage(name, sweep=True, **sections)(called)
 
     return decorate

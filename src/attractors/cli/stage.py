@@ -172,6 +172,13 @@ out_option = click.option("--out", type=click.Path(dir_okay=False), required=Tru
 replicate_option = click.option(
     "--replicate", type=click.IntRange(0), default=0, help="Number of the replicate; the first is 0."
 )
+metrics_option = click.option(
+    "--metrics", type=click.Path(file_okay=False, path_type=Path), default="metrics", help="Folder of tables."
+)
+data_option = click.option(
+    "--data", type=click.Path(file_okay=False, path_type=Path), default="data",
+    help="Folder of subsets, synthetic sets, neighbours, types and measurements.",
+)
 
 
 def seed_option(function: Callable) -> Callable:

@@ -94,7 +94,3 @@ def main(
     if fail_above is not None and result.memorized.low > fail_above:
         click.echo(f"The memorized share is above {fail_above:g}.", err=True)
         raise SystemExit(3)
-
-
-if __name__ == "__main__":
-    main()

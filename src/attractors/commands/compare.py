@@ -159,7 +159,3 @@ def main(a: str, b: str, names: tuple[str, ...], folder: str, seed: int) -> None
     for name in names or both:
         click.echo("\n\n".join(report(name, first, second, seed)) + "\n")
     click.echo(f"A = {a}, B = {b}: {len(names or both)} sweeps compared")
-
-
-if __name__ == "__main__":
-    main()

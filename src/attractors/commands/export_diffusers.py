@@ -43,7 +43,3 @@ def main(path: str, out: Path) -> None:
         "scheduler": ["diffusers", "DDPMScheduler"], "unet": ["diffusers", "UNet2DModel"],
     })
     click.echo(f"{out}: {len(weights)} tensors for diffusers' DDPMPipeline")
-
-
-if __name__ == "__main__":
-    main()

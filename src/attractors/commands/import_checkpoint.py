@@ -88,7 +88,3 @@ def main(path: Path, size: int | None, image_size: int | None, values: str | Non
     click.echo(f"{out}: {parameters:,} parameters of {path}, K = {size}{found}")
     for note in notes:
         click.echo(f"not kept: {note}")
-
-
-if __name__ == "__main__":
-    main()

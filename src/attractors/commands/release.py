@@ -88,7 +88,3 @@ def main(folder: Path) -> None:
             folder.rename(old)
         new.rename(folder)
     click.echo(f"{folder}: {len(kept)} objects of {len(outputs)} outputs, {size / 1e6:.1f} MB")
-
-
-if __name__ == "__main__":
-    main()

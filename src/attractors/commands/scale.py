@@ -11,12 +11,12 @@ import click
 from ruamel.yaml import YAML
 
 from attractors.cli.settings import CHECKOUT, ROOT, check_names, read_yaml
+from attractors.cli.sweep import study_settings, sweep_settings
 from attractors.data.prompts import prompts_of
 from attractors.data.subsets import sizes
 from attractors.distances.detection import DISTANCES
 from attractors.files import atomic
 from attractors.settings.network import CLOSED_FORM
-from attractors.settings.sweep import study_settings, sweep_settings
 from attractors.settings.train import Release
 
 SCALES = {
@@ -24,11 +24,7 @@ SCALES = {
     "yardsticks": ["digits", "digits-exact", "digits-linear", "digits-time"],
     "widths": ["digits-narrow", "digits", "digits-wide", "digits-wider"],
     "desk": [
-        "mnist-desk",
-        "mnist-desk-exact",
-        "mnist-desk-linear",
-        "fashion_mnist-desk",
-        "fashion_mnist-desk-exact",
+        "mnist-desk", "mnist-desk-exact", "mnist-desk-linear", "fashion_mnist-desk", "fashion_mnist-desk-exact",
         "fashion_mnist-desk-linear",
     ],
     "mnist": ["mnist-128"],
@@ -219,7 +215,3 @@ def main(names: tuple[str, ...], out: str) -> None:
         partial.write_text("".join(f"{line}\n" for line in lines), "utf-8", newline="\n")
     prompts = f", {len(content['prompts'])} prompts of {', '.join(content['studies'])}" if content["studies"] else ""
     click.echo(f"{out}: {len(content['runs'])} runs of {', '.join(content['sweeps'])}{prompts}; next: dvc repro")
-
-
-if __name__ == "__main__":
-    main()

@@ -59,7 +59,3 @@ def main(remove: bool, cache: Path | None) -> None:
         click.echo(f"{path}: not the bytes that its hash says{', removed' if remove else ''}")
     click.echo(f"{cache}: {len(files)} files, {len(damaged)} damaged{'; next: dvc repro' * (remove and bool(damaged))}")
     raise SystemExit(bool(damaged))
-
-
-if __name__ == "__main__":
-    main()

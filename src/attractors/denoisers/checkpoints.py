@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from attractors.arrays import rows_header
-from attractors.cli.code import code_hashes
+from attractors.code import code_hashes
 from attractors.files import atomic, temporary
 
 CHECKPOINT_SECONDS = float(os.environ.get("ATTRACTORS_CHECKPOINT_SECONDS", "20"))
@@ -93,14 +93,8 @@ class Rows:
     """
 
     def __init__(
-        self,
-        out: Path | str,
-        script: Path | str,
-        device: torch.device,
-        name: str,
-        shape: tuple[int, ...],
-        record: dict[str, Any],
-        block: int,
+        self, out: Path | str, script: Path | str, device: torch.device, name: str, shape: tuple[int, ...],
+        record: dict[str, Any], block: int,
     ) -> None:
         self.out, self.shape = Path(out), shape
         self.path = resume_path(out, script, device, self.out.suffix, name=name, shape=shape, block=block, **record)

@@ -1,7 +1,7 @@
-"""Controls without learning: the exact denoiser smoothed by a kernel, and denoisers that compare patches.
+"""Denoisers without learning: the exact one, the exact one smoothed by a kernel, and one that compares patches.
 
-Both predict the noise, and both are `networks.ExactNoise` in a limit: for the width 0, and for patches of the whole
-image at the same place. Their weights are the memories themselves: [K, P], for images of P pixels and channels.
+All predict the noise, and the others are the exact one in a limit: for the width 0, and for patches of the whole image
+at the same place. Their weights are the memories themselves: [K, P], for images of P pixels and channels.
 """
 
 import math
@@ -38,6 +38,28 @@ class ClosedForm(nn.Module):
         raise NotImplementedError
 
 
+def logits(flat: torch.Tensor, scale: torch.Tensor, memories: torch.Tensor) -> torch.Tensor:
+    """Return -|x - scale xi|^2 / 2 for flat images: [B, P] and memories: [K, P], up to |x|^2 / 2: [B, K].
+
+    |x|^2 is the same for every memory and cancels in a softmax.
+    """
+    return scale * (flat @ memories.T) - scale**2 * memories.square().sum(1) / 2
+
+
+class ExactNoise(ClosedForm):
+    """The optimal noise prediction for a finite training set in closed form: Eqs. 3-5 in variance-preserving form.
+
+    E[noise | x_t] = (x_t - sqrt(alpha_bar) sum_mu w_mu xi_mu) / sigma,
+    w = softmax(-|x_t - sqrt(alpha_bar) xi_mu|^2 / (2 sigma^2)).
+    """
+
+    def estimate(
+        self, x: torch.Tensor, t: torch.Tensor, scale: torch.Tensor, variance: torch.Tensor, memories: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the mean of the memories under w: [B, P]."""
+        return torch.softmax(logits(x.flatten(1), scale, memories) / variance, 1) @ memories
+
+
 class SmoothedNoise(ClosedForm):
     """The exact denoiser smoothed by a Gaussian kernel of width h, in units of pixels of x_0.
 
@@ -64,17 +86,14 @@ class SmoothedNoise(ClosedForm):
         flat, h = x.flatten(1), self.width
         if self.kernel == "images":
             variance = variance + scale**2 * h**2
-        # |x|^2 is the same for every memory and cancels in the softmax.
-        logits = scale * (flat @ memories.T) - scale**2 * memories.square().sum(1) / 2  # [B, K]
-        if self.kernel == "images":
-            mean = torch.softmax(logits / variance, 1) @ memories
-            return mean + h**2 * scale / variance * (flat - scale * mean)
-        if h == 0:
-            return torch.softmax(logits / variance, 1) @ memories
+        energies = logits(flat, scale, memories)  # [B, K]
+        if self.kernel == "images" or h == 0:
+            mean = torch.softmax(energies / variance, 1) @ memories
+            return mean + h**2 * scale / variance * (flat - scale * mean) if self.kernel == "images" else mean
         products = self.displacements.to(x.dtype) @ memories.T  # [M, K]
-        weights = torch.zeros_like(logits)
-        for part in products.split(max(1, 2**25 // logits.numel())):
-            displaced = logits[:, None] + scale[:, None] ** 2 * h * part
+        weights = torch.zeros_like(energies)
+        for part in products.split(max(1, 2**25 // energies.numel())):
+            displaced = energies[:, None] + scale[:, None] ** 2 * h * part
             weights += torch.softmax(displaced / variance[:, None], 2).sum(1)
         return weights / len(products) @ memories
 
@@ -135,6 +154,6 @@ def any_place(
     """Return the local estimate of x_0 from boxes at any place: [B, C, H, W]. images: [K, C, H, W]."""
     boxes, patches = (F.unfold(part, side, padding=side // 2).mT for part in (x, images))  # [B or K, H W, D]
     patches, pixels = patches.flatten(0, 1), images.flatten(2).mT.flatten(0, 1)  # [K H W, D] and [K H W, C]
-    logits = scale[:, :, None] * (boxes @ patches.T) - scale[:, :, None] ** 2 * patches.square().sum(1) / 2
-    weights = torch.softmax(logits / variance[:, :, None], 2)  # [B, H W, K H W]
+    energies = scale[:, :, None] * (boxes @ patches.T) - scale[:, :, None] ** 2 * patches.square().sum(1) / 2
+    weights = torch.softmax(energies / variance[:, :, None], 2)  # [B, H W, K H W]
     return (weights @ pixels).mT.reshape(x.shape)

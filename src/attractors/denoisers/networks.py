@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from attractors.denoisers.controls import LocalNoise, SmoothedNoise
+from attractors.denoisers.controls import ExactNoise, LocalNoise, SmoothedNoise
 from attractors.denoisers.diffusion import noise_level
 from attractors.denoisers.unet import UNet
 from attractors.settings.network import CLOSED_FORM
@@ -64,31 +64,6 @@ class ResidualMLP(nn.Module):
         flat = x.flatten(1)
         h = self.input(torch.cat([flat, self.gain[t] * flat, self.time_features[t]], 1))  # [B, width]
         return self.output(F.silu(self.blocks(h))).reshape(x.shape)
-
-
-class ExactNoise(nn.Module):
-    """The optimal noise prediction for a finite training set in closed form: Eqs. 3-5 in variance-preserving form.
-
-    E[noise | x_t] = (x_t - sqrt(alpha_bar) sum_mu w_mu xi_mu) / sigma,
-    w = softmax(-|x_t - sqrt(alpha_bar) xi_mu|^2 / (2 sigma^2)). Its weights are the memories themselves: [K, C, H, W].
-    """
-
-    alpha_bar: torch.Tensor
-    memories: torch.Tensor
-
-    def __init__(self, image_shape: tuple[int, ...], alpha_bar: torch.Tensor, memories: torch.Tensor) -> None:
-        super().__init__()
-        self.register_buffer("alpha_bar", alpha_bar.double(), persistent=False)
-        self.register_buffer("memories", memories.float().reshape(-1, math.prod(image_shape)).clone())
-
-    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Map x: [B, C, H, W] and t: [B], 0-based, to the expected noise, shaped like x."""
-        scale, variance = self.alpha_bar[t, None].sqrt().to(x), (1 - self.alpha_bar[t, None]).to(x)
-        memories = self.memories.to(x.dtype)
-        # |x|^2 is the same for every memory and cancels in the softmax.
-        energy = scale * (x.flatten(1) @ memories.T) - scale**2 * memories.square().sum(1) / 2  # [B, K]
-        x_0 = torch.softmax(energy / variance, 1) @ memories
-        return ((x.flatten(1) - scale * x_0) / variance.sqrt()).reshape(x.shape)
 
 
 class LinearNoise(nn.Module):

@@ -165,14 +165,8 @@ def gathered_products(x: torch.Tensor, y: torch.Tensor, row: torch.Tensor, other
 
 @torch.inference_mode()
 def by_axes(  # noqa: PLR0915
-    queries: Any,
-    references: Any,
-    k: int,
-    self_excluded: bool,
-    memory: int,
-    progress: Callable[[list[tuple[int, int]]], Iterable[tuple[int, int]]],
-    shift: torch.Tensor,
-    axes: Axes,
+    queries: Any, references: Any, k: int, self_excluded: bool, memory: int,
+    progress: Callable[[list[tuple[int, int]]], Iterable[tuple[int, int]]], shift: torch.Tensor, axes: Axes,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Find the k nearest references of each query exactly: (squared distances: [n, k] float64, indices: [n, k]).
 

@@ -7,10 +7,7 @@ DISTANCES = {"l2": None, "lpips_alex": "alex", "lpips_vgg": "vgg"}  # distances 
 
 
 def classify(
-    distance_to_training: np.ndarray,
-    distance_to_synthetic: np.ndarray,
-    delta_m: float,
-    delta_s: float,
+    distance_to_training: np.ndarray, distance_to_synthetic: np.ndarray, delta_m: float, delta_s: float,
     memorized: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the types of n samples by Eqs. 9-11, as codes into TYPES: [n] int8.

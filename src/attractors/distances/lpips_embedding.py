@@ -90,10 +90,10 @@ class Embedding(nn.Module):
         return (self(x) - self(y)).square().sum(1)
 
 
-def read_embedding(path: str | Path, device: torch.device | str = "cpu") -> Embedding:
+def read_embedding(path: str | Path, device: torch.device | str = "cpu", backbone: str | None = None) -> Embedding:
     """Return the Embedding stored in a file that `stages/lpips_weights.py` wrote, on the device.
 
-    Raises ValueError for another file, and for weights whose hash is not the one in the header.
+    Raises ValueError for another file, for weights whose hash is not the one in the header, and for another backbone.
     """
     if not Path(path).exists():
         name = Path(path).stem if Path(path).stem in BACKBONES else "alex"
@@ -101,6 +101,9 @@ def read_embedding(path: str | Path, device: torch.device | str = "cpu") -> Embe
     weights, record = read_arrays(path)
     if record.get("backbone") not in BACKBONES:
         raise ValueError(f"{path}: not LPIPS weights; python src/main.py lpips_weights alex --out {path} writes them")
+    if backbone not in (None, record["backbone"]):
+        other = record["backbone"]
+        raise ValueError(f"{path}: weights of {other}; --distance lpips_{backbone} needs those of {backbone}")
     if (found := weights_hash(weights)) != record.get("weights_sha256"):
         raise ValueError(f"{path}: weights of sha256 {found}; its header says {record.get('weights_sha256')}")
     tensors = {name: torch.from_numpy(value) for name, value in weights.items()}

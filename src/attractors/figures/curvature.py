@@ -1,26 +1,20 @@
 """Fig. 5A: spectra of each type where spurious samples are most frequent, those of training images as K grows."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 import pandas as pd
 
-from attractors.cli.stage import Stage
+from attractors.cli.stage import metrics_option
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
 from attractors.figures.spectra import TITLES, curves
-from attractors.figures.style import COLOURS, figure_option, log_axis, panels, save, thin_lines
+from attractors.figures.style import Axes, drawing, means_by_type, panels, save
 from attractors.report.words import Table, by_type, means, order
-from attractors.results.run import ORDER, Run, wide
+from attractors.results.run import Run, wide
 from attractors.tables import write_csv
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 SUMMARIES = {"jacobian": "degrees_of_freedom", "central": "effective_rank", "one_sided": "effective_rank"}
 WORDS = {  # the more directions are curved, the fewer degrees of freedom and the higher the effective rank
@@ -50,15 +44,10 @@ def findings(run: Run) -> Iterator[str | Table]:
 
 
 FIGURE = Figure(
-    __name__,
-    "5A",
-    "Curvature of the energy at the transition",
+    __name__, "5A", "Curvature of the energy at the transition",
     "Around memorized and spurious samples the energy is curved in more directions (fewer singular values near "
     "zero) than around generalized ones; at training images the singular values fall as K grows.",
-    stages=("curvature",),
-    pictures=("curvature/{}",),
-    tables=("curvature/{}",),
-    findings=findings,
+    stages=("curvature",), pictures=("curvature/{}",), tables=("curvature/{}",), findings=findings,
 )
 
 
@@ -80,34 +69,14 @@ def rainbow(axis: Axes, table: pd.DataFrame, control: pd.DataFrame | None) -> No
     axis.legend(title="K", fontsize=6, title_fontsize=7, ncols=2)
 
 
-def against_size(
-    axis: Axes, table: pd.DataFrame, single: pd.DataFrame | None, control: pd.DataFrame | None, column: str
-) -> None:
-    """Draw a summary of each type's spectra against K, with 95% intervals; the control is dashed.
-
-    single: the same of each replicate, drawn as thin lines where there are several.
-    """
-    for kind in ORDER:
-        part = table[table.type == kind]
-        error = (part["quantile"] * part[f"{column}_se"]).fillna(0)
-        axis.errorbar(part.K, part[column], error, fmt="o-", ms=3, lw=1.2, color=COLOURS[kind])
-        thin_lines(axis, single, kind, column)
-        if control is not None:
-            part = control[control.type == kind]
-            axis.plot(part.K, part[column], "s--", ms=3, lw=0.8, mfc="none", color=COLOURS[kind])
-    log_axis(axis)
-    axis.set_ylabel(column.replace("_", " "))
-
-
-@click.command(cls=Stage)
+@drawing
 @click.option("--sweep", "name", required=True, help="Name of the sweep.")
-@click.option("--metrics", type=click.Path(file_okay=False), required=True, help="Folder of tables.")
+@metrics_option
 @click.option("--skip", type=click.IntRange(0), default=5, help="Largest values left out (D.2).")
 @click.option("--table", "plotted", required=True, help="The table to write: what is drawn, one row for each K.")
-@figure_option
-def main(name: str, metrics: str, skip: int, plotted: str, outs: tuple[str, ...]) -> None:
+def main(name: str, metrics: Path, skip: int, plotted: str, outs: tuple[str, ...]) -> None:
     """Draw METRICS/spectra/SWEEP.csv and METRICS/curvature/SWEEP.csv; dashed, the exact control SWEEP-exact."""
-    run = Run(Path(metrics))
+    run = Run(metrics)
     spectra, control = run.needed("spectra", name, "K", "rank", "mean"), run.control("spectra", name)
     summaries, exact = run.needed("curvature", name, "K", "t0"), run.control("curvature", name)
     spectra = spectra[spectra["rank"] > skip]
@@ -118,18 +87,15 @@ def main(name: str, metrics: str, skip: int, plotted: str, outs: tuple[str, ...]
     figure, axes = panels(len(methods), 3, 11, 3.2 * len(methods))
     for method, (left, middle, right) in zip(methods, axes, strict=True):
         found, summary = (table[table.method == method] for table in (spectra, summaries))
-        known, told = (None if table is None else table[table.method == method] for table in (control, exact))
+        known, exact_of = (None if table is None else table[table.method == method] for table in (control, exact))
         curves(left, found[found["K"] == peak])
         left.set_title(f"{name}, K = {peak}: {TITLES[method]}, t = {summaries.t0[0]}")
         left.set(xlabel="rank", ylabel="singular value", ylim=(0, None))
         left.legend(fontsize=7)
         rainbow(middle, found[found.type == "training"], None if known is None else known[known.type == "training"])
         alone = None if single is None else single[single.method == method]
-        against_size(right, summary, alone, told, SUMMARIES[method])
+        means_by_type(right, summary, alone, exact_of, SUMMARIES[method], marker="o", size=3)
+        right.set_ylabel(SUMMARIES[method].replace("_", " "))
     dimension = summaries[summaries.method == methods[-1]]
     write_csv(plotted, wide(dimension, [SUMMARIES[methods[-1]], f"{SUMMARIES[methods[-1]]}_se"]))
     click.echo(f"{save(figure, outs)}: spectra at K={peak}, and of training images at {summaries.K.nunique()} sizes")
-
-
-if __name__ == "__main__":
-    main()

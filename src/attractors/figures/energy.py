@@ -1,25 +1,19 @@
 """Figs. 6 and 26-30: the energy of each type of sample above that of training images against K, for each reference."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 import pandas as pd
 
-from attractors.cli.stage import Stage
+from attractors.cli.stage import metrics_option
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, MARKERS, figure_option, log_axis, panels, save, thin_lines
+from attractors.figures.style import drawing, means_by_type, panels, save
 from attractors.report.words import Table, by_type, means
-from attractors.results.run import ORDER, Run, wide
+from attractors.results.run import Run, wide
 from attractors.tables import write_csv
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 def lowest(table: pd.DataFrame) -> tuple[int, int, int] | None:
@@ -57,42 +51,20 @@ def findings(run: Run) -> Iterator[str | Table]:
 
 
 FIGURE = Figure(
-    __name__,
-    "6, 26-30",
-    "Energy relative to training images",
+    __name__, "6, 26-30", "Energy relative to training images",
     "Memorized samples start as low as training images and rise with K; generalized ones start high and come "
     "down; in the transition spurious samples are the lowest of the three, for every reference image.",
-    stages=("energy",),
-    pictures=("energy/{}",),
-    tables=("energy/{}",),
-    findings=findings,
+    stages=("energy",), pictures=("energy/{}",), tables=("energy/{}",), findings=findings,
 )
 
 
-def draw(axis: Axes, table: pd.DataFrame, single: pd.DataFrame | None, control: pd.DataFrame | None) -> None:
-    """Draw the gaps (Eq. 48) of each type against K with 95% intervals, and a band of one standard deviation.
-
-    single: the same of each replicate, drawn as thin lines where there are several. The control is dashed.
-    """
-    for name in ORDER:
-        part = table[table.type == name]
-        deviation, error = part.gap_std.fillna(0), (part["quantile"] * part.gap_se).fillna(0)
-        axis.errorbar(part.K, part.gap, error, fmt=f"{MARKERS[name]}-", ms=3.5, lw=1.2, color=COLOURS[name], label=name)
-        thin_lines(axis, single, name, "gap")
-        axis.fill_between(part.K, part.gap - deviation, part.gap + deviation, color=COLOURS[name], alpha=0.12, lw=0)
-        if control is not None and len(part := control[control.type == name]):
-            axis.plot(part.K, part.gap, "s--", ms=3, lw=0.8, mfc="none", color=COLOURS[name])
-    log_axis(axis, None)
-
-
-@click.command(cls=Stage)
+@drawing
 @click.option("--sweep", "name", required=True, help="Name of the sweep.")
-@click.option("--metrics", type=click.Path(file_okay=False), required=True, help="Folder of tables.")
+@metrics_option
 @click.option("--table", "plotted", required=True, help="The table to write: what is drawn, one row for each K.")
-@figure_option
-def main(name: str, metrics: str, plotted: str, outs: tuple[str, ...]) -> None:
+def main(name: str, metrics: Path, plotted: str, outs: tuple[str, ...]) -> None:
     """Draw METRICS/energy/SWEEP.csv, one panel for each reference; dashed, the exact control SWEEP-exact."""
-    run = Run(Path(metrics))
+    run = Run(metrics)
     table, control = run.needed("energy", name, "K", "reference", "gap"), run.control("energy", name)
     single = run.replicates("energy", name)
     references = sorted(table.reference.unique())
@@ -100,8 +72,8 @@ def main(name: str, metrics: str, plotted: str, outs: tuple[str, ...]) -> None:
     for axis, reference in zip(axes[0], references, strict=True):
         found = None if control is None else control[control.reference == reference]
         alone = None if single is None else single[single.reference == reference]
-        draw(axis, table[table.reference == reference], alone, found)
-        axis.set(title=f"{name}, reference {reference}", xlabel="training set size K")
+        means_by_type(axis, table[table.reference == reference], alone, found, "gap", band=0.12)
+        axis.set_title(f"{name}, reference {reference}")
     if control is not None:
         axes[0, 0].plot([], [], "s--", ms=3, lw=0.8, mfc="none", color="black", label="exact denoiser")
     bands = "bars: 95% interval of the mean; bands: one standard deviation, cut where they are wider than all bars"
@@ -112,7 +84,3 @@ def main(name: str, metrics: str, plotted: str, outs: tuple[str, ...]) -> None:
     axes[0, 0].set_ylabel(f"energy u above training images, t = {table.t0[0]}\nlower is more stable")
     write_csv(plotted, wide(table[table.reference == references[0]], ["gap", "gap_std", "gap_se"]))
     click.echo(f"{save(figure, outs)}: energy gaps at {table.K.nunique()} sizes with {len(references)} references")
-
-
-if __name__ == "__main__":
-    main()

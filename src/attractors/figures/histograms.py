@@ -1,24 +1,18 @@
 """Figs. 3 and 10-12: distances to S and within S', one panel for each K, with thresholds and an inset of fractions."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import numpy as np
 import pandas as pd
 
-from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, SYNTHETIC, TRAINING, figure_option, grid, log_scale, save, share
+from attractors.figures.style import COLOURS, SYNTHETIC, TRAINING, Axes, drawing, grid, log_scale, save, share
 from attractors.report.words import Table
 from attractors.results.run import Run
 from attractors.tables import read_csv
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 def findings(run: Run) -> Iterator[Table]:
@@ -42,15 +36,10 @@ def findings(run: Run) -> Iterator[Table]:
 
 
 FIGURE = Figure(
-    __name__,
-    "3, 10-12",
-    "Distances to S and within S', and the thresholds",
-    "Both histograms have two peaks, and the thresholds delta_m and delta_s, chosen by eye for every K, lie in the "
-    "valley between them.",
-    stages=("classify",),
-    pictures=("histograms/{}",),
-    tables=("histograms/{}", "thresholds/{}"),
-    findings=findings,
+    __name__, "3, 10-12", "Distances to S and within S', and the thresholds",
+    "Both histograms have two peaks, and the thresholds delta_m and delta_s, chosen by eye for every K, lie in "
+    "the valley between them.",
+    stages=("classify",), pictures=("histograms/{}",), tables=("histograms/{}", "thresholds/{}"), findings=findings,
 )
 
 
@@ -70,10 +59,9 @@ def panel(axis: Axes, rows: pd.DataFrame, limits: Any) -> None:
     axis.set(title=f"K = {limits.K}", yticks=[])
 
 
-@click.command(cls=Stage)
+@drawing
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
 @click.argument("name")
-@figure_option
 def main(folder: str, name: str, outs: tuple[str, ...]) -> None:
     """Draw the histograms of the sweep NAME from the tables that classify.py wrote in FOLDER."""
     tables = {kind: read_csv(f"{folder}/{kind}/{name}.csv", "K") for kind in ("histograms", "thresholds", "fractions")}
@@ -97,7 +85,3 @@ def main(folder: str, name: str, outs: tuple[str, ...]) -> None:
     handles, labels = drawn[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="upper center", ncols=5, fontsize=8)
     click.echo(f"{save(figure, outs)}: distance histograms of {name} at {count} sizes")
-
-
-if __name__ == "__main__":
-    main()

@@ -5,26 +5,21 @@ from pathlib import Path
 import click
 import numpy as np
 
-from attractors.cli.stage import Stage
 from attractors.data.images import read_images
 from attractors.figures.registry import Figure
-from attractors.figures.style import figure_option, panels, save
+from attractors.figures.style import drawing, panels, pixels, save
 
 FIGURE = Figure(
-    __name__,
-    "25",
-    "Circular interpolation",
+    __name__, "25", "Circular interpolation",
     "The path between a target and a reference image along which energies are compared (Eq. 45).",
-    stages=("subset",),
-    pictures=("interpolation/{}",),
+    stages=("subset",), pictures=("interpolation/{}",),
 )
 
 
-@click.command(cls=Stage)
+@drawing
 @click.argument("subsets", nargs=-1, required=True, type=click.Path(dir_okay=False))
 @click.option("--nodes", type=click.IntRange(2), default=10, help="Images from the target to the reference.")
 @click.option("--pairs", type=click.IntRange(1), default=2, help="Pairs from each dataset.")
-@figure_option
 def main(subsets: tuple[str, ...], nodes: int, pairs: int, outs: tuple[str, ...]) -> None:
     """Draw cos(alpha) x_1 + sin(alpha) x_2 for the first pairs of images of SUBSETS, one file a dataset."""
     rows = [
@@ -36,7 +31,7 @@ def main(subsets: tuple[str, ...], nodes: int, pairs: int, outs: tuple[str, ...]
     figure, axes = panels(len(rows), nodes, 0.8 * nodes, 0.85 * len(rows) + 0.3)
     for line, (dataset, x_1, x_2) in zip(axes, rows, strict=True):
         for axis, alpha in zip(line, alphas, strict=True):
-            image = np.clip((np.cos(alpha) * x_1 + np.sin(alpha) * x_2).transpose(1, 2, 0) / 2 + 0.5, 0, 1).squeeze()
+            image = pixels(np.cos(alpha) * x_1 + np.sin(alpha) * x_2)
             axis.imshow(image, cmap="gray_r" if image.ndim == 2 else None, vmin=0, vmax=1, interpolation="nearest")
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
@@ -47,7 +42,3 @@ def main(subsets: tuple[str, ...], nodes: int, pairs: int, outs: tuple[str, ...]
     axes[0, -1].set_title("reference $x_2$")
     figure.supxlabel("$\\alpha$")
     click.echo(f"{save(figure, outs)}: {len(rows)} circular paths")
-
-
-if __name__ == "__main__":
-    main()

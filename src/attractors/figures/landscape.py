@@ -1,58 +1,44 @@
 """Log-volume, critical time and energy of every measured sample against its two distances, without any threshold."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 
-from attractors.cli.stage import Stage
+from attractors.cli.stage import data_option
 from attractors.figures.registry import Figure
-from attractors.figures.style import figure_option, grid, log_scale, save
+from attractors.figures.style import Axes, drawing, grid, log_scale, save
 from attractors.report.words import Table
+from attractors.results.joined import estimate
 from attractors.results.measured import Measured, measured, measured_sizes
 from attractors.results.run import Run
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 WORDS = {
-    "log_volume": "log-volume of the basin",
-    "t_c": "critical time, steps",
-    "energy": "energy above training images",
+    "log_volume": "log-volume of the basin", "t_c": "critical time, steps", "energy": "energy above training images",
 }
 AXES = ("distance to S", "distance within S'")
 FEWEST = 8  # samples in a bin of a curve
 
 
-def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Return Spearman's rank correlation of x: [n] and y: [n]; nan for fewer than three pairs or a constant."""
-    ranks = [np.unique(values, return_inverse=True, return_counts=True)[1:] for values in (x, y)]
-    mean_ranks = [(np.cumsum(counts) - (counts - 1) / 2)[inverse] for inverse, counts in ranks]
-    if len(x) < 3 or any(np.ptp(found) == 0 for found in mean_ranks):
-        return float("nan")
-    return float(np.corrcoef(mean_ranks)[0, 1])  # type: ignore[index]
-
-
 def curve(distances: np.ndarray, values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return weighted means of `values` in bins of log-distance, ten to the decade: (distances, means), [bins] each.
 
-    distances, values, weights: [n]. A mean is Hajek's estimate of the mean over all samples of S' in its bin, and is
-    placed at the weighted mean of their log-distances. Bins with fewer than FEWEST samples are left out.
+    distances, values, weights: [n]. A mean estimates that over all samples of S' in its bin, and is placed at the mean
+    of their log-distances. Bins with fewer than FEWEST samples are left out.
     """
     logs = np.log10(np.maximum(distances.astype(np.float64), 1e-9))
-    members = np.unique(np.floor(10 * logs), return_inverse=True)[1]
-    count, total = np.bincount(members), np.bincount(members, weights)
-    means = [np.bincount(members, weights * part) / total for part in (logs, values)]
-    kept = count >= FEWEST
-    return 10 ** means[0][kept], means[1][kept]
+    bins, pairs = np.floor(10 * logs), np.stack([logs, values], 1)
+    members = [bins == number for number in np.unique(bins)]
+    means = [estimate(pairs[rows], weights[rows])[0] for rows in members if rows.sum() >= FEWEST]
+    places, heights = np.reshape(means, (-1, 2)).T
+    return 10**places, heights
 
 
 def findings(run: Run) -> Iterator[str | Table]:
     """Rank correlations of each quantity with both distances at the spurious peak, among samples drawn uniformly."""
+    from scipy.stats import spearmanr
+
     rows = []
     for name, peak in run.peaks.items():
         size = int(peak.K)
@@ -60,21 +46,18 @@ def findings(run: Run) -> Iterator[str | Table]:
         for quantity, part in found.items():
             drawn = part.uniform & np.isfinite(part.values)
             distances = [axis[part.numbers[drawn]] for axis in run.distances(name, size)]
-            told = [f"{rank_correlation(axis, part.values[drawn]):.2f}" for axis in distances]
-            rows.append([name, f"{size}", WORDS[quantity], f"{drawn.sum()}", *told])
+            if drawn.sum() > 2:
+                correlations = [f"{spearmanr(axis, part.values[drawn]).statistic:.2f}" for axis in distances]
+                rows.append([name, f"{size}", WORDS[quantity], f"{drawn.sum()}", *correlations])
     if rows:
         columns = ("sweep", "K", "quantity", "samples drawn uniformly", *(f"with the {axis}" for axis in AXES))
         yield Table("Rank correlations where spurious samples are most frequent", columns, rows)
 
 
 FIGURE = Figure(
-    __name__,
-    "Not in the paper",
-    "The landscape against both distances, without thresholds",
+    __name__, "Not in the paper", "The landscape against both distances, without thresholds",
     "The paper compares types of samples (Figs. 4B and 6), which depend on its thresholds.",
-    stages=("neighbours", "basin", "energy"),
-    pictures=("landscape/{}",),
-    findings=findings,
+    stages=("neighbours", "basin", "energy"), pictures=("landscape/{}",), findings=findings,
 )
 
 
@@ -105,16 +88,15 @@ def draw(line: list[Axes], quantity: str, runs: dict[int, tuple[Measured, tuple[
         log_scale(axis, xscale="log")
 
 
-@click.command(cls=Stage)
+@drawing
 @click.argument("name")
-@click.option("--data", type=click.Path(file_okay=False), default="data", help="Folder of neighbours and measurements.")
-@figure_option
-def main(name: str, data: str, outs: tuple[str, ...]) -> None:
+@data_option
+def main(name: str, data: Path, outs: tuple[str, ...]) -> None:
     """Draw what was measured of every sample of the sweep NAME against its distances to S and within S'.
 
     Colours are continuous, and curves are means over bins of distance: nothing here depends on delta_m or delta_s.
     """
-    run = Run(Path("metrics"), data=Path(data))
+    run = Run(Path("metrics"), data=data)
     found = {quantity: {} for quantity in WORDS}
     for size in measured_sizes(run, name):
         distances = run.distances(name, size)
@@ -133,7 +115,3 @@ def main(name: str, data: str, outs: tuple[str, ...]) -> None:
     axes[0, 1].legend(title="K", fontsize=6, title_fontsize=7, ncols=2)
     count = sum(len(part.values) for part, _ in next(iter(found.values())).values())
     click.echo(f"{save(figure, outs)}: {', '.join(found)} of {count} samples without thresholds")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,26 +1,20 @@
 """Figs. 1B and 13-15: samples of each type with their four nearest neighbours in S (top) and in S' (bottom)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 
 from attractors.arrays import read_arrays
-from attractors.cli.stage import Stage
+from attractors.cli.stage import data_option, metrics_option
 from attractors.data.images import read_images
 from attractors.distances.detection import TYPES, selection
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, canvas, figure_option, save
+from attractors.figures.style import COLOURS, Axes, canvas, drawing, pixels, save
 from attractors.report.words import Table
 from attractors.results.run import Run
 from attractors.tables import read_json
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 NEIGHBOURS = 4
 STEP, BLOCK = 1.25, 6.2  # from one row of neighbours to the next, and from one type to the next, in their widths
@@ -44,46 +38,38 @@ def findings(run: Run) -> Iterator[Table]:
 
 
 FIGURE = Figure(
-    __name__,
-    "1B, 13-15",
-    "Samples of each type and their nearest neighbours",
+    __name__, "1B, 13-15", "Samples of each type and their nearest neighbours",
     "Memorized samples have copies in both the training set S and the synthetic set S'; spurious samples repeat "
     "within S' but have no copy in S; generalized ones have a copy in neither.",
-    stages=("classify", "clusters"),
-    pictures=("samples/{}",),
-    tables=("clusters/{}",),
-    findings=findings,
+    stages=("classify", "clusters"), pictures=("samples/{}",), tables=("clusters/{}",), findings=findings,
 )
 
 
 def tile(axis: Axes, x: float, y: float, side: float, image: np.ndarray, distance: float | None = None) -> None:
     """One image: [C, H, W] in [-1, 1], `side` wide from (x, y) down, with its distance to the sample beneath."""
-    image = np.clip(image.transpose(1, 2, 0) / 2 + 0.5, 0, 1)
+    image = pixels(image)
     axis.imshow(
-        image.squeeze(), cmap="gray_r" if image.shape[-1] == 1 else None, vmin=0, vmax=1, interpolation="nearest",
+        image, cmap="gray_r" if image.ndim == 2 else None, vmin=0, vmax=1, interpolation="nearest",
         extent=(x, x + side, y + side * image.shape[0] / image.shape[1], y),
     )
     if distance is not None:
         axis.text(x + side / 2, y + side + 0.03, f"{distance:.2f}", fontsize=6, ha="center", va="top")
 
 
-@click.command(cls=Stage)
+@drawing
 @click.argument("name")
 @click.option("--subset", type=click.Path(dir_okay=False), required=True, help="Images in subset order.")
-@click.option("--metrics", type=click.Path(file_okay=False), default="metrics", help="Folder that classify.py wrote.")
-@click.option(
-    "--data", type=click.Path(file_okay=False), default="data", help="Folder of synthetic sets and neighbours."
-)
+@metrics_option
+@data_option
 @click.option("--examples", type=click.IntRange(1), default=4, help="Samples of each type.")
-@figure_option
-def main(name: str, subset: str, metrics: str, data: str, examples: int, outs: tuple[str, ...]) -> None:
+def main(name: str, subset: str, metrics: Path, data: Path, examples: int, outs: tuple[str, ...]) -> None:
     """Draw samples of each type, evenly spaced through its 512 nearest (C.2), where its fraction is most telling.
 
     Memorized and spurious samples come from the K of the spurious peak, generalized ones from the largest K.
     """
     from matplotlib.patches import Rectangle
 
-    run = Run(Path(metrics), data=Path(data))
+    run = Run(metrics, data=data)
     sizes = dict.fromkeys(TYPES[:2], int(run.peak(name).K))
     sizes["generalized"] = int(run.needed("fractions", name, "K").K.iloc[-1])
     height, width = 2 * STEP * examples + 0.3, 3 * BLOCK
@@ -110,7 +96,3 @@ def main(name: str, subset: str, metrics: str, data: str, examples: int, outs: t
                     if neighbour >= 0:
                         tile(axis, x + 1.7 + 1.05 * column, y + STEP * line, 1, pool[neighbour], distance)
     click.echo(f"{save(figure, outs)}: {examples} samples of each type with neighbours in S (top) and S' (bottom)")
-
-
-if __name__ == "__main__":
-    main()

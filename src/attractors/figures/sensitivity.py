@@ -6,9 +6,8 @@ import click
 import numpy as np
 
 from attractors.arrays import read_arrays
-from attractors.cli.stage import Stage
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, figure_option, grid, log_scale, save, share
+from attractors.figures.style import COLOURS, drawing, grid, log_scale, save, share
 from attractors.report.words import Table, percent
 from attractors.results.run import Run, fractions_below, scaled_spurious
 from attractors.tables import read_csv
@@ -32,20 +31,15 @@ def findings(run: Run) -> Iterator[Table]:
 
 
 FIGURE = Figure(
-    __name__,
-    "Not in the paper",
-    "How the conclusions depend on the thresholds",
+    __name__, "Not in the paper", "How the conclusions depend on the thresholds",
     "The paper gives the ranges of its thresholds (Table 2) and no sensitivity.",
-    stages=("classify",),
-    pictures=("sensitivity/{}",),
-    findings=findings,
+    stages=("classify",), pictures=("sensitivity/{}",), findings=findings,
 )
 
 
-@click.command(cls=Stage)
+@drawing
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
 @click.argument("name")
-@figure_option
 def main(folder: str, name: str, outs: tuple[str, ...]) -> None:
     """Draw the spurious fraction of the sweep NAME over both thresholds from what classify.py wrote in FOLDER."""
     arrays, _ = read_arrays(f"{folder}/counts/{name}.safetensors", "sizes", "log10_edges", "counts")
@@ -74,7 +68,3 @@ def main(folder: str, name: str, outs: tuple[str, ...]) -> None:
     log_scale(peak, xscale="log")
     peak.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     click.echo(f"{save(figure, outs)}: the spurious fraction over delta_m and delta_s at {len(thresholds)} sizes")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,23 +1,17 @@
 """Figs. 20-23: mean spectra of memorized, spurious and generalized samples and of training images at every K."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import pandas as pd
 
-from attractors.cli.stage import Stage
+from attractors.cli.stage import metrics_option
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, figure_option, grid, save
+from attractors.figures.style import COLOURS, Axes, drawing, grid, save
 from attractors.report.words import order
 from attractors.results.run import ORDER, Run
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 TITLES = {"central": "Alg. 2", "one_sided": "Alg. 3", "jacobian": "Jacobian"}
 
@@ -32,15 +26,10 @@ def findings(run: Run) -> Iterator[str]:
 
 
 FIGURE = Figure(
-    __name__,
-    "20-23",
-    "Spectra at every K",
+    __name__, "20-23", "Spectra at every K",
     "In the intermediate regime memorized and spurious samples lie above generalized ones; in CIFAR10 the three "
     "types are hardly apart.",
-    stages=("curvature",),
-    pictures=("spectra/{}",),
-    tables=("spectra/{}",),
-    findings=findings,
+    stages=("curvature",), pictures=("spectra/{}",), tables=("spectra/{}",), findings=findings,
 )
 
 
@@ -56,15 +45,14 @@ def curves(axis: Axes, table: pd.DataFrame) -> None:
             )
 
 
-@click.command(cls=Stage)
+@drawing
 @click.option("--sweep", "name", required=True, help="Name of the sweep.")
-@click.option("--metrics", type=click.Path(file_okay=False), required=True, help="Folder of tables.")
+@metrics_option
 @click.option("--method", type=click.Choice(list(TITLES)), help="Whose spectra are drawn.  [default: Alg. 2's, if any]")
 @click.option("--skip", type=click.IntRange(0), default=5, help="Largest values left out (D.2).")
-@figure_option
-def main(name: str, metrics: str, method: str | None, skip: int, outs: tuple[str, ...]) -> None:
+def main(name: str, metrics: Path, method: str | None, skip: int, outs: tuple[str, ...]) -> None:
     """Draw METRICS/spectra/SWEEP.csv, one panel for each K."""
-    table = Run(Path(metrics)).needed("spectra", name, "K", "rank", "mean")
+    table = Run(metrics).needed("spectra", name, "K", "rank", "mean")
     method = method or next(name for name in TITLES if name in set(table.method))
     table = table[(table.method == method) & (table["rank"] > skip)]
     if table.empty:
@@ -81,7 +69,3 @@ def main(name: str, metrics: str, method: str | None, skip: int, outs: tuple[str
     for axis in axes[:, 0]:
         axis.set_ylabel(f"singular value, {TITLES[method]}")
     click.echo(f"{save(figure, outs)}: {TITLES[method]} spectra at {len(sizes)} sizes")
-
-
-if __name__ == "__main__":
-    main()

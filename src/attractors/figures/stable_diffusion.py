@@ -1,10 +1,7 @@
 """Figs. 5B and 24: images of each prompt from several noises, and the spectrum of the score around the first."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -12,18 +9,14 @@ import pandas as pd
 
 from attractors.arrays import read_arrays
 from attractors.cli.settings import read_yaml
-from attractors.cli.stage import Stage
 from attractors.data.images import read_images
 from attractors.data.prompts import prompts_of
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, canvas, figure_option, save
+from attractors.figures.style import COLOURS, Axes, canvas, drawing, pixels, save
 from attractors.report.words import Table
 from attractors.results.run import Run
 from attractors.tables import read_csv
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 LINES = ("-", "--", ":", "-.")
 
@@ -54,15 +47,11 @@ def findings(run: Run) -> Iterator[str | Table]:
 
 
 FIGURE = Figure(
-    __name__,
-    "5B, 24",
-    "Curvature in Stable Diffusion",
+    __name__, "5B, 24", "Curvature in Stable Diffusion",
     "Hand-picked candidates: singular values are largest for a memorized image, smaller for spurious ones, "
     "smallest for generalized ones.",
-    stages=("sd_generate", "sd_stability", "sd_curvature"),
-    pictures=("stable_diffusion/{}",),
-    tables=("latent_stability/{}", "latent_curvature/{}"),
-    findings=findings,
+    stages=("sd_generate", "sd_stability", "sd_curvature"), pictures=("stable_diffusion/{}",),
+    tables=("latent_stability/{}", "latent_curvature/{}"), findings=findings,
 )
 
 
@@ -81,7 +70,7 @@ def spectra(axis: Axes, found: dict[str, tuple], kind: str, suffix: str, first: 
             axis.plot(ranks, values[first - 1 :], style, lw=1.2, color=COLOURS[entry["type"]], label=name)
 
 
-@click.command(cls=Stage)
+@drawing
 @click.argument("study", type=click.Path(exists=True, dir_okay=False))
 @click.option("--latents", type=click.Path(file_okay=False), required=True, help="Folder that sd_generate.py filled.")
 @click.option("--spectra", "folder", type=click.Path(file_okay=False), required=True, help="That of sd_curvature.py.")
@@ -90,7 +79,6 @@ def spectra(axis: Axes, found: dict[str, tuple], kind: str, suffix: str, first: 
 @click.option("--noises", type=click.IntRange(1), default=4, help="Images of each prompt.")
 @click.option("--skip", type=click.IntRange(0), default=50, help="Largest values left out of the clipped panel (D.2).")
 @click.option("--clip", type=click.FloatRange(0, min_open=True), default=1500, help="Its upper end (D.2).")
-@figure_option
 def main(
     study: str, latents: str, folder: str, stability: str, kind: str, noises: int, skip: int, clip: float,
     outs: tuple[str, ...],
@@ -113,7 +101,7 @@ def main(
         panel, row = panels[i % per_column, i // per_column], table.loc[name]
         axes = panel.subplots(1, noises, squeeze=False)[0]
         for axis, image in zip(axes, read_images(f"{latents}/{name}.safetensors"), strict=False):
-            axis.imshow(np.clip(image.transpose(1, 2, 0) / 2 + 0.5, 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1)
+            axis.imshow(pixels(image), cmap="gray", vmin=0, vmax=1)
         for axis in axes:
             axis.axis("off")
         title = textwrap.shorten(f"{name}: {entry['prompt'] or 'no text'}", 60, placeholder=" ...")
@@ -139,7 +127,3 @@ def main(
             whole.plot([], [], color=colour, lw=4, label=f"candidate {kind_of}")
     bottom.legend(*whole.get_legend_handles_labels(), loc="outside right upper", fontsize=7)
     click.echo(f"{save(figure, outs)}: images and spectra of {rows} prompts, {kind} score")
-
-
-if __name__ == "__main__":
-    main()

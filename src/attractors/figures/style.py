@@ -1,7 +1,7 @@
 """The common look of all figures: colours, and files whose bytes depend only on what they show.
 
-Matplotlib is imported when the first figure is drawn, so that the registry of figures can be read without it; and never
-its pyplot, which nothing here needs and whose windows take as long to import as the rest.
+Matplotlib is imported when the first figure is drawn, so that the registry of figures can be read without it. Its
+pyplot is never imported, because nothing here needs it and its windows take as long to import as the rest.
 """
 
 from __future__ import annotations
@@ -9,17 +9,20 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
+from attractors.cli.stage import Stage
 from attractors.files import atomic
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+else:
+    Axes = Figure = object  # for annotations
 
 # Okabe and Ito's palette: distinct for every kind of colour vision, in print and on screen.
 COLOURS = {"memorized": "#0072B2", "spurious": "#D55E00", "generalized": "#009E73", "training": "#000000"}
@@ -27,20 +30,12 @@ MARKERS = {"memorized": "o", "spurious": "^", "generalized": "s", "training": "D
 TRAINING, SYNTHETIC = "#8A8D0F", "#888888"  # distances to S (the paper's olive) and within S' (its grey)
 # Formats of figures by suffix, each with the metadata that would say when and by which program a file was written.
 FORMATS = {
-    ".png": {"Software": None},
-    ".pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+    ".png": {"Software": None}, ".pdf": {"CreationDate": None, "Producer": None, "Creator": None},
     ".svg": {"Date": None, "Creator": None},
 }
 LOOK = {
-    "figure.dpi": 120,
-    "savefig.dpi": 120,
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9,
-    "legend.frameon": False,
-    "pdf.fonttype": 42,
-    "svg.hashsalt": "attractors",
+    "figure.dpi": 120, "savefig.dpi": 120, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.titlesize": 9, "legend.frameon": False, "pdf.fonttype": 42, "svg.hashsalt": "attractors",
 }
 
 
@@ -118,15 +113,42 @@ def log_axis(axis: Axes, label: str | None = "training set size K") -> None:
 
 
 def thin_lines(axis: Axes, single: pd.DataFrame | None, kind: str, column: str) -> None:
-    """Draw a column of a table with one row for each K and replicate as a thin line for each replicate, if there are
-    several.
+    """Draw a column as a thin line for each replicate, if there are several.
 
-    kind is the type: its rows are drawn where the table has a row for each type, and the lines have its colour.
+    single: a table with a row for each K and replicate, and for each type if it has a column `type`. kind: the type.
     """
     if single is not None and single.replicate.nunique() > 1:
         rows = single[single.type == kind] if "type" in single else single
         for _, part in rows.groupby("replicate"):
             axis.plot(part.K, part[column], "-", lw=0.5, alpha=0.6, color=COLOURS[kind])
+
+
+def pixels(image: np.ndarray) -> np.ndarray:
+    """Return an image: [C, H, W] in [-1, 1] as matplotlib draws it: [H, W] or [H, W, 3] in [0, 1]."""
+    return np.clip(image.transpose(1, 2, 0) / 2 + 0.5, 0, 1).squeeze()
+
+
+def means_by_type(
+    axis: Axes, table: pd.DataFrame, single: pd.DataFrame | None, control: pd.DataFrame | None, column: str,
+    band: float = 0.0, marker: str = "", size: float = 3.5,
+) -> None:
+    """Draw the mean of a column of each type against K with its 95% interval.
+
+    single: the same of each replicate, drawn as thin lines. control: the same of a control, drawn dashed. band: the
+    opacity of a band of one standard deviation, NAME_std; 0: none. marker: of all types, or '' for MARKERS.
+    """
+    for kind, own in MARKERS.items():
+        part = table[table.type == kind]
+        error = (part["quantile"] * part[f"{column}_se"]).fillna(0)
+        axis.errorbar(part.K, part[column], error, fmt=f"{marker or own}-", ms=size, lw=1.2, color=COLOURS[kind],
+                      label=kind)
+        thin_lines(axis, single, kind, column)
+        if band:
+            mean, deviation = part[column], part[f"{column}_std"].fillna(0)
+            axis.fill_between(part.K, mean - deviation, mean + deviation, color=COLOURS[kind], alpha=band, lw=0)
+        if control is not None and len(part := control[control.type == kind]):
+            axis.plot(part.K, part[column], "s--", ms=3, lw=0.8, mfc="none", color=COLOURS[kind])
+    log_axis(axis)
 
 
 def _paths(context: click.Context, parameter: click.Parameter, outs: tuple[str, ...]) -> tuple[str, ...]:
@@ -135,10 +157,13 @@ def _paths(context: click.Context, parameter: click.Parameter, outs: tuple[str, 
     return outs
 
 
-figure_option = click.option(
-    "--out", "outs", multiple=True, required=True, callback=_paths,
-    help=f"The figure to write ({', '.join(FORMATS)}). May be given several times.",
-)
+def drawing(function: Any) -> Stage:
+    """Make the command that draws a figure: a function of its arguments and options, and of `outs`, the files to write.
+    """
+    click.option("--out", "outs", multiple=True, required=True, callback=_paths,
+                 help=f"The figure to write ({', '.join(FORMATS)}). May be given several times.")(function)
+    function.__click_params__.insert(0, function.__click_params__.pop())  # --help shows it last
+    return click.command(cls=Stage)(function)
 
 
 def save(figure: Figure, outs: Sequence[str]) -> str:

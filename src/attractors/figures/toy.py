@@ -1,30 +1,22 @@
 """Fig. 2: the toy model's learned energy for each K, with the prior of A.2 and the exact one, and its exact answer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import numpy as np
 
 from attractors.arrays import read_arrays
-from attractors.cli.stage import Stage
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, figure_option, panels, save
+from attractors.figures.style import COLOURS, Axes, drawing, panels, save
 from attractors.report.words import Table, percent
 from attractors.results.run import Run
 from attractors.tables import read_json
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.collections import QuadMesh
-
 E_MAX = 1.5  # top of the colour scale; above it the landscape is a featureless bowl
 PAPER_BETA = 20  # the inverse temperature of the paper's K -> infinity panel
 ROWS = {
-    "gaussian_prior": "learned, $p_T$ taken as $N(0, \\sigma^2 T I)$ (A.2)",
-    "exact_prior": "learned, exact $p_T$",
+    "gaussian_prior": "learned, $p_T$ taken as $N(0, \\sigma^2 T I)$ (A.2)", "exact_prior": "learned, exact $p_T$",
     "exact": "exact (Eq. 5)",
 }
 
@@ -45,18 +37,14 @@ def findings(run: Run) -> Iterator[Table]:
 
 
 FIGURE = Figure(
-    __name__,
-    "2",
-    "Energy landscape of the toy model",
-    "With 2 points the minima of the energy are the points. At 9 appear minima that are no data; at 1,000 the "
-    "low energies form a continuous circle, as the exact solution for infinite K says (Eq. 15).",
-    stages=("toy_train", "toy_evaluate"),
-    pictures=("toy",),
-    findings=findings,
+    __name__, "2", "Energy landscape of the toy model",
+    "With 2 points the minima of the energy are the points. At 9 appear minima that are no data; at 1,000 the low "
+    "energies form a continuous circle, as the exact solution for infinite K says (Eq. 15).",
+    stages=("toy_train", "toy_evaluate"), pictures=("toy",), findings=findings,
 )
 
 
-def landscape(axis: Axes, x: np.ndarray, energy: np.ndarray, force: np.ndarray) -> QuadMesh:
+def landscape(axis: Axes, x: np.ndarray, energy: np.ndarray, force: np.ndarray) -> Any:
     """Draw an energy in colours and a force in arrows; return the image, for the colour bar.
 
     x: [B, 2] is a square grid; energy: [B] is drawn above its minimum; force = -grad E: [B, 2].
@@ -111,9 +99,8 @@ def profile(axis: Axes, data: dict[str, np.ndarray], beta: float) -> None:
     axis.legend(loc="upper left", fontsize=6.5)
 
 
-@click.command(cls=Stage)
+@drawing
 @click.argument("arrays", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
-@figure_option
 def main(arrays: tuple[str, ...], outs: tuple[str, ...]) -> None:
     """Draw the evaluated toy models in ARRAYS, a column each, by the size of their training sets."""
     from attractors.theory.associative_memory import circle_energy, circle_score, inverse_temperature
@@ -150,7 +137,3 @@ def main(arrays: tuple[str, ...], outs: tuple[str, ...]) -> None:
     figure.colorbar(image, ax=axes, extend="max", shrink=0.4, aspect=30,
                     label="energy E - min E, $E = -2\\sigma^2 t\\,\\log p$")
     click.echo(f"{save(figure, outs)}: energy landscapes of {len(runs)} toy models")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,23 +1,16 @@
 """The toy model's transition: minima of the exact and the learned energy against K, and how flat their valley is."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 import pandas as pd
 
-from attractors.cli.stage import Stage
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, figure_option, panels, save
+from attractors.figures.style import COLOURS, Axes, drawing, panels, save
 from attractors.report.words import Table
 from attractors.results.run import Run
 from attractors.tables import read_csv, read_json
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 def findings(run: Run) -> Iterator[Table]:
@@ -32,14 +25,9 @@ def findings(run: Run) -> Iterator[Table]:
 
 
 FIGURE = Figure(
-    __name__,
-    "Not in the paper",
-    "Where the toy model's spurious minima appear",
+    __name__, "Not in the paper", "Where the toy model's spurious minima appear",
     "The paper shows the toy model at three sizes K and one time.",
-    stages=("toy_minima", "toy_evaluate"),
-    pictures=("toy_minima",),
-    tables=("toy_minima",),
-    findings=findings,
+    stages=("toy_minima", "toy_evaluate"), pictures=("toy_minima",), tables=("toy_minima",), findings=findings,
 )
 
 
@@ -59,10 +47,9 @@ def counts(axis: Axes, table: pd.DataFrame, learned: list[dict], t: float) -> No
     axis.set(xscale="log", xlabel="training set size K", title=f"t = {t:g}", ylim=(-0.3, None))
 
 
-@click.command(cls=Stage)
+@drawing
 @click.argument("table", type=click.Path(exists=True, dir_okay=False))
 @click.argument("learned", nargs=-1, type=click.Path(exists=True, dir_okay=False))
-@figure_option
 def main(table: str, learned: tuple[str, ...], outs: tuple[str, ...]) -> None:
     """Draw TABLE, the exact energy's minima, and the metrics LEARNED of the toy models."""
     table, learned = read_csv(table, "t", "K", "minima", "spurious"), [read_json(path) for path in learned]
@@ -87,7 +74,3 @@ def main(table: str, learned: tuple[str, ...], outs: tuple[str, ...]) -> None:
                  ylabel=r"range of $\beta E$ along the circle")
     axes[-1].legend(fontsize=7)
     click.echo(f"{save(figure, outs)}: minima at {len(times)} times")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,24 +1,17 @@
 """Fig. 4A: fractions of memorized, spurious and generalized samples against K, spurious enlarged below."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import pandas as pd
 
 from attractors.cli.settings import ROOT, read_runs
-from attractors.cli.stage import Stage
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, MARKERS, figure_option, log_axis, panels, save, thin_lines
+from attractors.figures.style import COLOURS, MARKERS, Axes, drawing, log_axis, panels, save, thin_lines
 from attractors.report.words import interval, percent
 from attractors.results.run import Run, halving
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 def findings(run: Run) -> Iterator[str]:
@@ -49,14 +42,10 @@ def findings(run: Run) -> Iterator[str]:
 
 
 FIGURE = Figure(
-    __name__,
-    "4A, 9",
-    "From memorization to generalization",
+    __name__, "4A, 9", "From memorization to generalization",
     "As K grows memorized samples vanish and generalized ones take over; spurious samples rise and fall at the "
     "boundary between the two. The same holds for larger S' (Fig. 9).",
-    stages=("subset", "train", "sample", "neighbours", "classify"),
-    pictures=("transition",),
-    tables=("fractions/{}",),
+    stages=("subset", "train", "sample", "neighbours", "classify"), pictures=("transition",), tables=("fractions/{}",),
     findings=findings,
 )
 
@@ -65,11 +54,7 @@ CONTROLS = {"exact": "memorized", "linear": "generalized"}  # closed forms, and 
 
 
 def draw(
-    table: pd.DataFrame,
-    single: pd.DataFrame,
-    controls: dict[str, pd.DataFrame | None],
-    title: str,
-    top: Axes,
+    table: pd.DataFrame, single: pd.DataFrame, controls: dict[str, pd.DataFrame | None], title: str, top: Axes,
     bottom: Axes,
 ) -> None:
     """Draw the fraction of each type against K, with its interval, for one sweep.
@@ -96,10 +81,9 @@ def draw(
     bottom.set(xlabel="training set size K", ylabel="spurious fraction", ylim=(0, None))
 
 
-@click.command(cls=Stage)
+@drawing
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--sweep", "names", multiple=True, help="Sweeps to draw.  [default: those in runs.yaml]")
-@figure_option
 def main(folder: Path, names: tuple[str, ...], outs: tuple[str, ...]) -> None:
     """Draw the fractions in FOLDER/fractions/SWEEP.csv, one column a sweep, and of each replicate as thin lines.
 
@@ -114,7 +98,3 @@ def main(folder: Path, names: tuple[str, ...], outs: tuple[str, ...]) -> None:
         draw(table, single, controls, name, *column)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", fontsize=7, ncols=2)
     click.echo(f"{save(figure, outs)}: fractions against K of {', '.join(names)}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,42 +1,27 @@
 """Figs. 7 and 8: fractions of networks of several sizes, and how the transition moves with their parameters."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import numpy as np
+import pandas as pd
 
-from attractors.arrays import read_record
-from attractors.cli.settings import ROOT, read_runs, read_yaml
-from attractors.cli.stage import Stage
+from attractors.cli.stage import metrics_option
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, figure_option, log_axis, log_scale, panels, save
+from attractors.figures.style import COLOURS, Axes, drawing, log_axis, log_scale, panels, save
 from attractors.results.run import Run
-from attractors.tables import read_json, write_csv, write_json
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
+from attractors.results.widths import exponent_in_words
+from attractors.tables import read_json
 
 MARKS = {"half_memorized_K": ("memorized", "memorized falls to 1/2"), "spurious_peak_K": ("spurious", "spurious peak")}
 
 
-def in_words(found: dict, name: str) -> str:
-    """Return an exponent with its interval, or that there is none."""
-    values = [found[f"{name}_exponent{end}"] for end in ("", "_low", "_high")]
-    return "no exponent" if None in values else "exponent {:g} ({:g} to {:g})".format(*values)
-
-
 def findings(run: Run) -> Iterator[str]:
-    """Yield how the K of the half and of the peak grow with the number of parameters, for each dataset with several
-    widths.
-    """
+    """Yield how the K of the half and of the peak grow with the parameters, for each dataset with several widths."""
     for path in sorted((run.metrics / "widths").glob("*.json")):
         found = read_json(path)
-        half, peak = (in_words(found, key) for key in ("half_memorized", "spurious_peak"))
+        half, peak = (exponent_in_words(found, key) for key in ("half_memorized", "spurious_peak"))
         yield (
             f"{path.stem}: the K at which memorized samples fall to one half grows with the parameters of the network "
             f"with {half}, that of the spurious peak with {peak}."
@@ -44,26 +29,11 @@ def findings(run: Run) -> Iterator[str]:
 
 
 FIGURE = Figure(
-    __name__,
-    "7, 8",
-    "Wider networks remember more",
-    "Capacity grows with the parameters of the network, so that the transition and the spurious peak move to larger K.",
-    stages=("classify",),
-    pictures=("widths/{}",),
-    tables=("widths/{}",),
-    findings=findings,
+    __name__, "7, 8", "Wider networks remember more",
+    "Capacity grows with the parameters of the network, so that the transition and the spurious peak move to "
+    "larger K.",
+    stages=("classify", "widths"), pictures=("widths/{}",), tables=("widths/{}",), findings=findings,
 )
-
-
-def parameters_of(sweep: dict, image_shape: tuple[int, ...]) -> int:
-    """Return the number of parameters of the network that a sweep's file describes, for images of (C, H, W)."""
-    import torch
-
-    from attractors.denoisers.models import new_model
-
-    with torch.device("meta"):
-        model = new_model(sweep["network"], sweep.get("diffusion") or {}, image_shape, 0, torch.zeros(2, *image_shape))
-        return sum(p.numel() for p in model.parameters())
 
 
 def draw(axes: list[Axes], table: pd.DataFrame, single: dict[str, pd.DataFrame], run: Run) -> None:
@@ -91,33 +61,14 @@ def draw(axes: list[Axes], table: pd.DataFrame, single: dict[str, pd.DataFrame],
     axes[2].legend(fontsize=7)
 
 
-@click.command(cls=Stage)
+@drawing
 @click.argument("dataset")
-@click.option(
-    "--metrics", type=click.Path(file_okay=False, path_type=Path), default="metrics", help="Folder of tables."
-)
-@click.option("--data", type=click.Path(file_okay=False, path_type=Path), default="data", help="Folder of subsets.")
-@figure_option
-def main(dataset: str, metrics: Path, data: Path, outs: tuple[str, ...]) -> None:
-    """Draw the sweeps of DATASET in runs.yaml that are learned, and write METRICS/widths/DATASET.csv and .json."""
-    from attractors.randomness import REPLICATES, generator
-    from attractors.results.widths import widths_table
-
+@metrics_option
+def main(dataset: str, metrics: Path, outs: tuple[str, ...]) -> None:
+    """Draw METRICS/widths/DATASET.csv, and the fractions of each of its sweeps."""
     run = Run(metrics)
-    names = [name for name, sweep in read_runs(ROOT / "runs.yaml")["learned"].items() if sweep["dataset"] == dataset]
-    shape = tuple(read_record(data / "subsets" / f"{dataset}.safetensors")["shape"])
-    parameters = {name: parameters_of(read_yaml(ROOT / "sweeps" / f"{name}.yaml"), shape) for name in names}
-    single = {name: run.replicates("fractions", name) for name in names}
-    if missing := [name for name, table in single.items() if table is None]:
-        raise ValueError(f"{metrics}/fractions/{missing[0]}.csv: no such file")
-    table, found = widths_table(parameters, single, generator(3407, REPLICATES, 2))
+    table = run.needed("widths", dataset, "parameters", *MARKS)
+    single = {name: run.replicates("fractions", name) for name in table.sweep}
     figure, [axes] = panels(1, 3, 11, 3.6)
     draw(list(axes), table, single, run)
-    write_csv(metrics / "widths" / f"{dataset}.csv", table)
-    write_json(metrics / "widths" / f"{dataset}.json", found)
-    half, peak = (in_words(found, name) for name in ("half_memorized", "spurious_peak"))
-    click.echo(f"{save(figure, outs)}: {len(names)} sweeps of {dataset}; half-crossing {half}, peak {peak}")
-
-
-if __name__ == "__main__":
-    main()
+    click.echo(f"{save(figure, outs)}: {len(table)} sweeps of {dataset}")

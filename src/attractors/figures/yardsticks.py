@@ -1,24 +1,18 @@
 """Other definitions of memorization on the same models: where each has its transition, and related measurements."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 import pandas as pd
 
-from attractors.cli.stage import Stage
+from attractors.cli.stage import metrics_option
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, figure_option, log_axis, log_scale, panels, save
+from attractors.figures.style import COLOURS, Axes, drawing, log_axis, log_scale, panels, save
 from attractors.report.words import Table
 from attractors.results.run import Run, half_memorized
 from attractors.results.yardsticks import CURVES
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 PAINT = {
     "ratio": "#0072B2", "adaptive": "#56B4E9", "held_out_gap": "#CC79A7", "flipd": "#009E73",
@@ -52,15 +46,11 @@ def findings(run: Run) -> Iterator[str | Table]:
 
 
 FIGURE = Figure(
-    __name__,
-    "Not in the paper",
-    "One transition by the definitions of others",
-    "The paper defines memorized, spurious and generalized samples by two distances. Others define memorization by "
-    "ratios of distances, by denoising errors, by dimensions, and by whether two networks agree.",
-    stages=("yardsticks", "yardsticks_table"),
-    pictures=("yardsticks/{}",),
-    tables=("yardsticks/{}", "crossings/{}", "gaps/{}"),
-    findings=findings,
+    __name__, "Not in the paper", "One transition by the definitions of others",
+    "The paper defines memorized, spurious and generalized samples by two distances. Others define memorization "
+    "by ratios of distances, by denoising errors, by dimensions, and by whether two networks agree.",
+    stages=("yardsticks", "yardsticks_table"), pictures=("yardsticks/{}",),
+    tables=("yardsticks/{}", "crossings/{}", "gaps/{}"), findings=findings,
 )
 
 
@@ -166,13 +156,12 @@ def draw_agreement(axis: Axes, table: pd.DataFrame) -> bool:
     return True
 
 
-@click.command(cls=Stage)
+@drawing
 @click.argument("name")
-@click.option("--metrics", type=click.Path(file_okay=False), required=True, help="Folder of tables.")
-@figure_option
-def main(name: str, metrics: str, outs: tuple[str, ...]) -> None:
+@metrics_option
+def main(name: str, metrics: Path, outs: tuple[str, ...]) -> None:
     """Draw METRICS/{yardsticks,crossings,gaps}/NAME.csv, and those of NAME-time, where it exists."""
-    run = Run(Path(metrics))
+    run = Run(metrics)
     table, crossed = tables_of(run, "yardsticks", name), tables_of(run, "crossings", name)
     figure, axes = panels(2, 3, 13, 7)
     draw_curves(axes[0, 0], table, run.table("fractions", name))
@@ -184,7 +173,3 @@ def main(name: str, metrics: str, outs: tuple[str, ...]) -> None:
             axis.axis("off")
             axis.text(0.5, 0.5, "needs trainings of its own:\nscale yardsticks", ha="center", va="center", fontsize=8)
     click.echo(f"{save(figure, outs)}: {table.yardstick.nunique()} yardsticks of {name}")
-
-
-if __name__ == "__main__":
-    main()

@@ -22,11 +22,7 @@ COLUMNS = 4  # columns of M for each dimension, as in Algs. 2 and 3
 
 
 def _singular_values(
-    column: Column,
-    patterns: torch.Tensor,
-    indices: Sequence[int] | np.ndarray,
-    seed: int,
-    batch: int,
+    column: Column, patterns: torch.Tensor, indices: Sequence[int] | np.ndarray, seed: int, batch: int,
     progress: Progress,
 ) -> torch.Tensor:
     """Return the singular values of M: [P, N] float64, descending; its 4N columns are column(x_0, noise): [B, ...].
@@ -45,12 +41,8 @@ def _singular_values(
 
 
 def _gram(
-    column: Column,
-    x_0: torch.Tensor,
-    generators: list[np.random.Generator],
-    width: int,
-    state: dict[str, Any] | None = None,
-    save: Callable[[dict[str, Any]], object] | None = None,
+    column: Column, x_0: torch.Tensor, generators: list[np.random.Generator], width: int,
+    state: dict[str, Any] | None = None, save: Callable[[dict[str, Any]], object] | None = None,
     progress: Progress = iter,
 ) -> torch.Tensor:
     """Return M M^T: [G, N, N] float64 for patterns x_0: [G, C, H, W], summed over blocks of `width` columns.
@@ -83,13 +75,8 @@ def _roots(gram: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def central_difference(
-    model: Diffusion,
-    patterns: torch.Tensor,
-    indices: Sequence[int] | np.ndarray,
-    seed: int,
-    t: int = 2,
-    batch: int = 1024,
-    progress: Progress = iter,
+    model: Diffusion, patterns: torch.Tensor, indices: Sequence[int] | np.ndarray, seed: int, t: int = 2,
+    batch: int = 1024, progress: Progress = iter,
 ) -> torch.Tensor:
     """Alg. 2: return the singular values of M with columns (score(x^+) - score(x^-)) / 2: [P, N] float64, descending.
 
@@ -109,13 +96,8 @@ def central_difference(
 
 @torch.inference_mode()
 def one_sided(
-    model: Diffusion,
-    patterns: torch.Tensor,
-    indices: Sequence[int] | np.ndarray,
-    seed: int,
-    t: int = 2,
-    batch: int = 1024,
-    progress: Progress = iter,
+    model: Diffusion, patterns: torch.Tensor, indices: Sequence[int] | np.ndarray, seed: int, t: int = 2,
+    batch: int = 1024, progress: Progress = iter,
 ) -> torch.Tensor:
     """Alg. 3: return the singular values of M, whose columns are score(x^+): [P, N] float64, descending.
 
@@ -127,15 +109,8 @@ def one_sided(
 
 @torch.inference_mode()
 def one_sided_resumable(
-    model: Diffusion,
-    x_0: torch.Tensor,
-    index: int,
-    seed: int,
-    t: int,
-    batch: int,
-    state: dict | None = None,
-    save: Callable[[dict], None] | None = None,
-    progress: Progress = iter,
+    model: Diffusion, x_0: torch.Tensor, index: int, seed: int, t: int, batch: int, state: dict | None = None,
+    save: Callable[[dict], None] | None = None, progress: Progress = iter,
 ) -> torch.Tensor:
     """Alg. 3 for one pattern of many dimensions: return the values of `one_sided`, [N] float64, descending.
 

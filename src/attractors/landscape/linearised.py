@@ -32,12 +32,7 @@ def centre(model: Diffusion, x_0: torch.Tensor, t: int) -> torch.Tensor:
 
 
 def leading_singular_values(
-    model: Diffusion,
-    x_0: torch.Tensor,
-    count: int,
-    seed: int,
-    index: int = 0,
-    t: int = 5,
+    model: Diffusion, x_0: torch.Tensor, count: int, seed: int, index: int = 0, t: int = 5,
     tick: Callable[[], None] = lambda: None,
 ) -> tuple[torch.Tensor, int]:
     """Return the `count` largest singular values of J by Lanczos on J^T J, and the number of products used.
@@ -79,13 +74,7 @@ class Moments(NamedTuple):
 
 
 def hutchinson(
-    model: Diffusion,
-    x_0: torch.Tensor,
-    probes: int,
-    seed: int,
-    index: int = 0,
-    t: int = 5,
-    batch: int = 16,
+    model: Diffusion, x_0: torch.Tensor, probes: int, seed: int, index: int = 0, t: int = 5, batch: int = 16,
     progress: Callable[[range], Iterable[int]] = iter,
 ) -> Moments:
     """Return Hutchinson's estimates of tr J = E[v^T J v] and |J|_F^2 = E|J v|^2 over random signs v.

@@ -100,13 +100,7 @@ def distribution(matrix: torch.Tensor, dimensions: int) -> Spectrum:
 
 
 def spectrum(
-    model: Diffusion,
-    x_0: torch.Tensor,
-    starts: int,
-    steps: int,
-    seed: int,
-    index: int = 0,
-    t: int = 5,
+    model: Diffusion, x_0: torch.Tensor, starts: int, steps: int, seed: int, index: int = 0, t: int = 5,
     tick: Callable[[], None] = lambda: None,
 ) -> Spectrum:
     """Return the `Spectrum` of J at sqrt(alpha_bar_t) x_0 by stochastic Lanczos quadrature (Ubaru, Chen, Saad 2017).

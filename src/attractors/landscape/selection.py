@@ -35,8 +35,7 @@ def rankings(
     (`seed`, SELECTION, `size`). Ties are taken in the order of the samples' numbers.
     """
     return (
-        np.argsort(to_training, kind="stable"),
-        np.argsort(np.asarray(within, np.float64) - to_training, kind="stable"),
+        np.argsort(to_training, kind="stable"), np.argsort(np.asarray(within, np.float64) - to_training, kind="stable"),
         generator(seed, SELECTION, size).permutation(len(to_training)),
     )
 

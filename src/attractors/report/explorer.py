@@ -207,9 +207,7 @@ def embedded_measurements(
 
 
 def examples(
-    chosen: Iterable[int],
-    arrays: dict[str, np.ndarray],
-    tiles: dict[str, dict[int, int]],
+    chosen: Iterable[int], arrays: dict[str, np.ndarray], tiles: dict[str, dict[int, int]],
     quantities: Mapping[int, dict[str, Any]],
 ) -> list[dict[str, Any]]:
     """Return an entry for each chosen sample: its number, distances and picture, and its neighbours in S and in S'."""

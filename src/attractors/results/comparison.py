@@ -20,8 +20,7 @@ from attractors.results.replicates import (
 )
 
 NAMES = {
-    "spurious_peak": "peak of the spurious fraction",
-    "spurious_peak_K": "K of that peak",
+    "spurious_peak": "peak of the spurious fraction", "spurious_peak_K": "K of that peak",
     "half_memorized_K": "K where memorized fall to 1/2",
 }
 

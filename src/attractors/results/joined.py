@@ -9,7 +9,6 @@ The samples of all replicates form one population. Each mean has two standard er
 replicates as the units that are drawn; `with_replicates` makes one of them (`results.replicates`).
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,11 +16,8 @@ import numpy as np
 import pandas as pd
 
 from attractors.distances.detection import TYPES, selection
-from attractors.landscape.summaries import degrees_of_freedom, effective_rank, log_volume, spectral_gap
 from attractors.results.replicates import Dispersion, moderated, pooled
 
-RANKS = 512  # ranks of a mean spectrum in a table, evenly spaced where there are more
-METHODS = ("central", "one_sided", "jacobian")
 Arrays = dict[str, np.ndarray]
 
 
@@ -45,12 +41,7 @@ class Kind(NamedTuple):
 
 
 def kinds(
-    codes: np.ndarray,
-    to_training: np.ndarray,
-    within: np.ndarray,
-    arrays: Arrays,
-    size: int,
-    limit: int = 512,
+    codes: np.ndarray, to_training: np.ndarray, within: np.ndarray, arrays: Arrays, size: int, limit: int = 512,
     rare: float = 0.001,
 ) -> list[Kind]:
     """Return the measured samples of each type, with the training images last.
@@ -126,112 +117,25 @@ def error_of_replicates(values: np.ndarray, weights: np.ndarray, replicate: np.n
     return np.sqrt(count / (count - 1) * np.square(totals).sum(0)) / weights.sum()
 
 
-def columns(name: str, values: np.ndarray, kind: Kind) -> dict[str, float]:
+def columns(name: str, values: np.ndarray, kind: Kind) -> dict[str, Any]:
     """Return the columns of one quantity: NAME, NAME_std, NAME_se, NAME_between, NAME_nearest and NAME_nearest_se.
 
-    NAME_se counts sampling alone, and NAME_between is `error_of_replicates`. values: [n] of the kind's members; values
-    that are not finite are left out. C.2 takes the samples of a type that are nearest by the distance that defines it.
-    NAME_nearest estimates the mean over these from those of them that were measured.
+    values: [n] or [n, m] of the kind's members; those with values that are not finite are left out. The columns are
+    numbers, or [m] each. NAME_se counts sampling alone, and NAME_between is `error_of_replicates`. C.2 takes the
+    samples of a type that are nearest by the distance that defines it: NAME_nearest estimates the mean over these from
+    those of them that were measured.
     """
-    there = np.isfinite(values)
-    mean, deviation, error = estimate(values[there], kind.weights[there])
-    between = error_of_replicates(values[there], kind.weights[there], kind.replicate[there])
-    there &= kind.nearest
-    nearest, _, nearest_error = estimate(values[there], kind.weights[there])
-    found = {
+    known = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+    some = slice(None) if known.all() else known  # a copy has another order in memory, by which sums differ
+    mean, deviation, error = estimate(values[some], kind.weights[some])
+    between = error_of_replicates(values[some], kind.weights[some], kind.replicate[some])
+    known &= kind.nearest
+    nearest, _, nearest_error = estimate(values[known], kind.weights[known])
+    statistics = {
         "": mean, "_std": deviation, "_se": error, "_between": between,
         "_nearest": nearest, "_nearest_se": nearest_error,
     }
-    return {f"{name}{suffix}": float(value) for suffix, value in found.items()}
-
-
-def basin_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) -> pd.DataFrame:
-    """Return one row for each type: t_c (Alg. 1), log_volume (Eq. 34), and the share of trials that were not recovered.
-
-    arrays, record: of data/basin/SWEEP/K.safetensors. A sample's t_c is the mean over its trials, where a trial that
-    was not recovered counts as 0. Its log-volume is the mean over its recovered trials, and samples without any are
-    left out of the mean.
-    """
-    rows = []
-    for kind in found:
-        t_c = arrays[f"{kind.prefix}t_c"][kind.rows]
-        logs = arrays[f"{kind.prefix}log_volume"][kind.rows].astype(np.float64)
-        rows.append({
-            "K": size, **kind.counts, **columns("t_c", t_c.mean(1), kind), **columns("log_volume", logs, kind),
-            "unrecovered": float(estimate((t_c == 0).mean(1), kind.weights)[0]),
-        })
-    table = pd.DataFrame(rows)
-    if record.get("distance") == "l2":  # the ball of a pattern that comes back only from within delta_d
-        table["log_volume_floor"] = float(log_volume(record["delta_d"], math.prod(record["image_shape"])))
-    return table
-
-
-def curvature_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) -> pd.DataFrame:
-    """Return one row for each type and method: summaries of the spectrum of each sample (Algs. 2 and 3, the Jacobian).
-
-    arrays, record: of data/curvature/SWEEP/K.safetensors.
-    """
-    rows = []
-    for kind in found:
-        for method in METHODS:
-            if f"{kind.prefix}{method}" not in arrays:
-                continue
-            values = arrays[f"{kind.prefix}{method}"][kind.rows]
-            dimension, gap = spectral_gap(values)
-            told = {
-                "largest": values[:, 0], "median": np.median(values, 1), "smallest": values[:, -1],
-                "effective_rank": effective_rank(values), "dimension": dimension, "gap": gap,
-            }
-            if method == "jacobian":
-                trace = arrays[f"{kind.prefix}jacobian_trace"][kind.rows]
-                told["degrees_of_freedom"] = degrees_of_freedom(trace, record["sigma"], values.shape[1])
-            row = {"K": size, **kind.counts, "method": method, "t0": record["t0"], "sigma": record["sigma"]}
-            for name, value in told.items():
-                row |= columns(name, value.astype(np.float64), kind)
-            rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def spectra_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) -> pd.DataFrame:
-    """Return the mean spectrum of each type by each method (Figs. 5A and 20-23): a row for each rank, at most RANKS of
-    them.
-
-    arrays: of data/curvature/SWEEP/K.safetensors. The columns are those of `columns` for the quantity `mean`.
-    """
-    parts = []
-    for kind in found:
-        for method in METHODS:
-            if f"{kind.prefix}{method}" not in arrays:
-                continue
-            dimensions = arrays[f"{kind.prefix}{method}"].shape[1]
-            ranks = np.unique(np.linspace(1, dimensions, min(RANKS, dimensions)).round().astype(int))
-            values = arrays[f"{kind.prefix}{method}"][kind.rows][:, ranks - 1]
-            mean, deviation, error = estimate(values, kind.weights)
-            nearest, _, nearest_error = estimate(values[kind.nearest], kind.weights[kind.nearest])
-            parts.append(pd.DataFrame({
-                "K": size, **kind.counts, "method": method, "rank": ranks, "mean": mean, "mean_std": deviation,
-                "mean_se": error, "mean_between": error_of_replicates(values, kind.weights, kind.replicate),
-                "mean_nearest": nearest, "mean_nearest_se": nearest_error,
-            }))
-    return pd.concat(parts, ignore_index=True)
-
-
-def energy_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) -> pd.DataFrame:
-    """Return a row for each type and reference image: the energy u(sample) - u(reference) (Alg. 4) and its gap to S
-    (Eq. 48).
-
-    arrays, record: of data/energy/SWEEP/K.safetensors. The gap is the mean energy less that of the training images.
-    """
-    rows = []
-    above = {"": above_training(arrays), "training_": above_training(arrays, "training_")}
-    for kind in found:
-        values = arrays[f"{kind.prefix}energy"][kind.rows].astype(np.float64)
-        gaps = above[kind.prefix][kind.rows].astype(np.float64)
-        for index, image in enumerate(arrays["references"]):
-            told = columns("energy", values[:, index], kind) | columns("gap", gaps[:, index], kind)
-            row = {"K": size, **kind.counts, "reference": index + 1, "image": int(image), "t0": record["t0"]}
-            rows.append({**row, **told})
-    return pd.DataFrame(rows)
+    return {f"{name}{suffix}": value[()] for suffix, value in statistics.items()}
 
 
 def above_training(arrays: Arrays, prefix: str = "") -> np.ndarray:

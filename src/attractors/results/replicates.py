@@ -121,8 +121,7 @@ def quantities(sizes: np.ndarray, shares: np.ndarray) -> dict[str, np.ndarray]:
     """
     memorized, spurious = shares[..., 0], shares[..., 1]
     return {
-        "spurious_peak": spurious.max(1),
-        "spurious_peak_K": sizes[spurious.argmax(1)].astype(float),
+        "spurious_peak": spurious.max(1), "spurious_peak_K": sizes[spurious.argmax(1)].astype(float),
         "half_memorized_K": crossings(sizes, memorized),
     }
 

@@ -77,3 +77,9 @@ def widths_table(
                 round(float(number), 3) if np.isfinite(number) else None
             )
     return pd.DataFrame(rows), told
+
+
+def exponent_in_words(exponents: dict, name: str) -> str:
+    """Return an exponent with its interval, or that there is none."""
+    values = [exponents[f"{name}_exponent{end}"] for end in ("", "_low", "_high")]
+    return "no exponent" if None in values else "exponent {:g} ({:g} to {:g})".format(*values)

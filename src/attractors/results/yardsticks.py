@@ -78,10 +78,8 @@ def run_values(arrays: Arrays, record: dict[str, Any]) -> dict[str, Estimate]:
     if "samples_flipd" not in arrays:
         return {}
     found = {
-        "flipd": typical(arrays["samples_flipd"]),
-        "flipd_training": typical(arrays["training_flipd"]),
-        "data_dimension": Estimate(record["data_dimension"]),
-        "speciation_time": Estimate(record["speciation_time"]),
+        "flipd": typical(arrays["samples_flipd"]), "flipd_training": typical(arrays["training_flipd"]),
+        "data_dimension": Estimate(record["data_dimension"]), "speciation_time": Estimate(record["speciation_time"]),
         "collapse_time": Estimate(record["collapse_time"]),
     }
     for name in ("path", "training"):
@@ -104,8 +102,7 @@ def along_values(arrays: Arrays) -> list[dict[str, Estimate]]:
     found = [
         {
             "memorization_step": Estimate(memorization_onset(steps, shares)),
-            "quality_step": Estimate(quality_onset(steps, distances)),
-            "last_share": Estimate(float(shares[-1])),
+            "quality_step": Estimate(quality_onset(steps, distances)), "last_share": Estimate(float(shares[-1])),
             "closeness": mean(closeness),
         }
         for shares, distances, closeness in zip(

@@ -1,6 +1,7 @@
 """The basins of attraction of one run: critical times (Alg. 1) and log-volumes (Eqs. 12, 34) of samples and of S."""
 
 import math
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -12,16 +13,18 @@ from attractors.distances.lpips_embedding import read_embedding
 from attractors.landscape.critical_times import critical_times, euclidean, evaluations, search_times
 from attractors.landscape.patterns import Measurement, ModelPatterns, Results
 from attractors.landscape.summaries import log_volume
-from attractors.settings.basin import Basin, Search
+
+if TYPE_CHECKING:
+    from attractors.measurements.basin import Basin, Search
 
 LPIPS = ROOT / "models" / "lpips" / "vgg.safetensors"
 CHUNK = 128  # patterns that are searched between two states from which a killed run goes on
 
 
-@measurement("basin", settings=Basin, search=Search)
+@measurement("basin")
 @click.option("--lpips", type=click.Path(dir_okay=False), default=LPIPS, help="LPIPS weights.",
               show_default="models/lpips/vgg.safetensors")
-def main(patterns: ModelPatterns, settings: Basin, search: Search, lpips: str) -> Measurement:
+def main(patterns: ModelPatterns, settings: "Basin", search: "Search", lpips: str) -> Measurement:
     """Find the critical times of training images, and of samples of S' that are chosen by their distances alone.
 
     --out holds t_c and radius of every trial, and the log-volume of every pattern: the mean over its recovered trials.
@@ -29,10 +32,7 @@ def main(patterns: ModelPatterns, settings: Basin, search: Search, lpips: str) -
     times = len(search_times(patterns.model.steps, search.stride))
     dimensions, measure = math.prod(patterns.images.shape[1:]), euclidean
     if settings.distance == "lpips_vgg":
-        embedding = read_embedding(lpips, patterns.device)
-        if embedding.backbone != "vgg":
-            raise ValueError(f"{lpips}: weights of {embedding.backbone}; --distance lpips_vgg needs those of vgg")
-        measure = embedding.distance
+        measure = read_embedding(lpips, patterns.device, "vgg").distance
 
     def search_basins(numbers: np.ndarray) -> Results:
         basins = critical_times(patterns.model, patterns.tensor(numbers), numbers, patterns.seed, distance=measure,
@@ -53,7 +53,3 @@ def main(patterns: ModelPatterns, settings: Basin, search: Search, lpips: str) -
         search_basins, lambda results: [results["log_volume"][:, None]], CHUNK,
         {"distance": settings.distance, "times": times, **search.model_dump()}, sentence,
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -71,7 +71,3 @@ def main(
         f"{out}: K = {len(s)}, t = {settings.t}: {len(first)} states ({counts}; starts: {mass}), {moving.sum()} of "
         f"{len(starts)} starts still moving, {stayed.mean():.3f} stayed; {stable} of {len(chosen)} states stable"
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -58,7 +58,3 @@ def main(
     table = pd.DataFrame(rows)
     write_csv(out, table)
     click.echo(table.to_string(index=False, float_format="%.3f"))
-
-
-if __name__ == "__main__":
-    main()

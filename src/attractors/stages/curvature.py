@@ -1,6 +1,7 @@
 """The curvature of the energy of one run: spectra around samples and training images (Algs. 2 and 3, the Jacobian)."""
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -8,11 +9,13 @@ import torch
 from attractors.cli.measurement import measurement
 from attractors.landscape.curvature import central_difference, jacobian, one_sided
 from attractors.landscape.patterns import Measurement, ModelPatterns, Results, check_time
-from attractors.settings.curvature import Curvature
+
+if TYPE_CHECKING:
+    from attractors.measurements.curvature import Curvature
 
 
-@measurement("curvature", settings=Curvature)
-def main(patterns: ModelPatterns, settings: Curvature) -> Measurement:
+@measurement("curvature")
+def main(patterns: ModelPatterns, settings: "Curvature") -> Measurement:
     """Find the singular values of the score around training images and around samples of S' chosen by distance alone.
 
     Methods: central is Alg. 2 and one_sided is Alg. 3; jacobian has no noise and is not in the paper. --out holds a
@@ -38,7 +41,3 @@ def main(patterns: ModelPatterns, settings: Curvature) -> Measurement:
         {"methods": list(methods), "t0": t0, "sigma": model.sigma(t0).item(), "batch": batch},
         lambda summary, _: f"spectra of {dimensions} values at t={t0} of {summary}",
     )
-
-
-if __name__ == "__main__":
-    main()

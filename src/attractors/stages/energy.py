@@ -1,5 +1,7 @@
 """The relative energies of one run: samples and training images against reference images (Alg. 4)."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 
@@ -7,13 +9,15 @@ from attractors.cli.measurement import measurement
 from attractors.landscape.patterns import Measurement, ModelPatterns, Results, check_time
 from attractors.landscape.potential import energy
 from attractors.randomness import REFERENCE, generator
-from attractors.settings.energy import Energy
+
+if TYPE_CHECKING:
+    from attractors.measurements.energy import Energy
 
 CHUNK = 1024  # patterns that are measured between two states from which a killed run goes on
 
 
-@measurement("energy", settings=Energy)
-def main(patterns: ModelPatterns, settings: Energy) -> Measurement:
+@measurement("energy")
+def main(patterns: ModelPatterns, settings: "Energy") -> Measurement:
     """Find u(target) - u(reference) of training images and of samples of S' that are chosen by their distances alone.
 
     Lower is more stable. References are the same images of SUBSET at every K.
@@ -35,7 +39,3 @@ def main(patterns: ModelPatterns, settings: Energy) -> Measurement:
         energies, lambda results: [results["energy"]], CHUNK, {"t0": t0, "nodes": nodes, "batch": batch},
         lambda summary, _: f"energies against {references} references at t={t0} of {summary}", {"references": chosen},
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import click
 
-from attractors.cli.code import code_hashes
 from attractors.cli.group import PACKAGE, modules
 from attractors.cli.settings import ROOT, read_runs, read_yaml
 from attractors.cli.stage import stage
-from attractors.settings.sweep import (
+from attractors.cli.sweep import (
     ALONE,
     ALONG,
     STUDY,
@@ -18,9 +17,13 @@ from attractors.settings.sweep import (
     study_settings,
     sweep_settings,
 )
+from attractors.code import code_hashes
 from attractors.tables import write_json
 
-READ_BY_NAME = {"report": ("figures/[!.]*.py", "report/[!.]*.[!p]*")}  # files that a stage reads but does not import
+READ_BY_NAME = {  # files that a stage reads or imports by name
+    "report": ("figures/[!.]*.py", "report/[!.]*.[!p]*"), "join": ("measurements/[!.]*.py",),
+    "claims": ("measurements/[!.]*.py",),
+}
 BY_SETTING = {"released": "denoisers/released.py"}  # code that a stage runs only where this setting is given
 
 
@@ -56,12 +59,6 @@ def main(out: Path) -> None:
     for folder, stages in settings.items():
         for name, values in stages.items():
             chosen = [PACKAGE / path for setting, path in BY_SETTING.items() if values.get(setting)]
-            write_json(
-                out / f"{folder}{name}.json",
-                {"code": code[name] | code_hashes(chosen, PACKAGE.parent), "settings": values},
-            )
+            hashes = code[name] | code_hashes(chosen, PACKAGE.parent)
+            write_json(out / f"{folder}{name}.json", {"code": hashes, "settings": values})
     click.echo(f"{out}: code and settings of {len(code)} stages")
-
-
-if __name__ == "__main__":
-    main()

@@ -105,7 +105,3 @@ def main(backbone: str, out: str) -> None:
         raise ValueError(f"{source}: {len(convolutions)} convolutions; {backbone} has {len(BACKBONES[backbone])}")
     write_arrays(out, arrays, backbone=backbone, source=source, weights_sha256=weights_hash(arrays))
     click.echo(f"{out}: LPIPS weights of {backbone} from {source}")
-
-
-if __name__ == "__main__":
-    main()

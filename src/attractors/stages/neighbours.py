@@ -52,16 +52,8 @@ def budget(memory: int | None, device: torch.device) -> int:
 @device_option
 @out_option
 def main(
-    sweep: dict | None,
-    synthetic: str,
-    training: str,
-    values: str | None,
-    size: int | None,
-    lpips: str | None,
-    replicate: int,
-    device: str,
-    out: str,
-    settings: Neighbours,
+    sweep: dict | None, synthetic: str, training: str, values: str | None, size: int | None, lpips: str | None,
+    replicate: int, device: str, out: str, settings: Neighbours,
 ) -> None:
     """Find the K nearest neighbours of every image of SYNTHETIC in SIZE images of TRAINING and in SYNTHETIC itself.
 
@@ -77,11 +69,7 @@ def main(
     record: dict[str, Any] = {"training_sha256": array_hash(s), "synthetic_sha256": array_hash(s_prime)}
     if backbone := DISTANCES[distance]:
         path = lpips or ROOT / "models" / "lpips" / f"{backbone}.safetensors"
-        embedding, record["lpips_sha256"] = read_embedding(path, device), file_hash(path)
-        if embedding.backbone != backbone:
-            raise ValueError(
-                f"{path}: weights of {embedding.backbone}; --distance {distance} needs those of {backbone}"
-            )
+        embedding, record["lpips_sha256"] = read_embedding(path, device, backbone), file_hash(path)
         folder = Path(out).parent
         folder.mkdir(parents=True, exist_ok=True)
         s, s_prime = (
@@ -119,7 +107,3 @@ def main(
     record |= {"distance": distance, "k": k, "size": len(s), "count": len(s_prime), "replicate": replicate}
     write_arrays(out, arrays, **record)
     click.echo(f"{out}: {k} neighbours of {len(s_prime):,} samples in {len(s):,} training images and in each other")
-
-
-if __name__ == "__main__":
-    main()

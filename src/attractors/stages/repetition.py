@@ -51,7 +51,3 @@ def main(
     shares = ", ".join(f"{(kinds == code).mean():.3f} {name}" for code, name in enumerate(KINDS))
     click.echo(f"{out}: K = {size}: {len(new):,} of {len(s_prime):,} samples are new, C_2 = {chance:.5f} +- {error:.5f}"
                f", {len(counts):,} states, coverage {covered:.3f}; of {len(first)} samples {shares}")
-
-
-if __name__ == "__main__":
-    main()

@@ -22,7 +22,7 @@ from PIL import Image
 
 from attractors.cli.progress import progress
 from attractors.cli.settings import ROOT, read_runs
-from attractors.cli.stage import out_option, stage
+from attractors.cli.stage import data_option, metrics_option, out_option, stage
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure, figures
 from attractors.files import atomic, file_hash
@@ -192,12 +192,9 @@ def embedded(value: Any) -> Markup:
 @stage("report")
 @click.option("--runs", type=click.Path(dir_okay=False, path_type=Path), default=ROOT / "runs.yaml",
               show_default="runs.yaml", help="The sweeps to report.")
-@click.option(
-    "--metrics", type=click.Path(file_okay=False, path_type=Path), default="metrics", help="Folder of tables."
-)
+@metrics_option
 @click.option("--plots", type=click.Path(file_okay=False, path_type=Path), default="plots", help="Folder of figures.")
-@click.option("--data", type=click.Path(file_okay=False, path_type=Path), default="data",
-              help="Folder of subsets, synthetic sets and neighbours: what the explorer needs.")
+@data_option
 @click.option("--settings", type=click.Path(exists=True, path_type=Path), multiple=True,
               default=["params.yaml", "sweeps", "prompts"],
               help="Files to show; folders with a file for each sweep.")
@@ -206,14 +203,8 @@ def embedded(value: Any) -> Markup:
               help="Write Vega here too, for the pages of `dvc plots` without a network.")
 @out_option
 def main(
-    runs: Path,
-    metrics: Path,
-    plots: Path,
-    data: Path,
-    settings: tuple[Path, ...],
-    examples: int | None,
-    library: Path | None,
-    out: str,
+    runs: Path, metrics: Path, plots: Path, data: Path, settings: tuple[Path, ...], examples: int | None,
+    library: Path | None, out: str,
 ) -> None:
     """Write the report of the sweeps in RUNS as one file that needs no other."""
     import vl_convert
@@ -263,7 +254,3 @@ def main(
     click.echo(
         f"{out}: {drawn} of {len(entries)} figures, explorer of {len(explorers)} sweeps, {len(page) / 1e6:.1f} MB"
     )
-
-
-if __name__ == "__main__":
-    main()

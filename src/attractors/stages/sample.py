@@ -81,7 +81,3 @@ def copy(model: str, folder: Path, out: str) -> None:
         raise ValueError(f"{file}: images of {images.array.shape[1:]}; those of {model} are {shape}")
     write_arrays(out, {"images": images.array}, model_sha256=file_hash(model), source=file.name, sha256=file_hash(file))
     click.echo(f"{out}: {file}: {images.said}")
-
-
-if __name__ == "__main__":
-    main()

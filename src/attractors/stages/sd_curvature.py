@@ -52,14 +52,7 @@ def quadrature_columns(found: Spectrum) -> dict[str, float]:
 @click.option("--metrics", type=click.Path(dir_okay=False), required=True, help="The table of summaries to write.")
 @out_option
 def main(
-    study: dict,
-    name: str,
-    latents: str,
-    model: str | None,
-    seed: int,
-    device: str,
-    metrics: str,
-    out: str,
+    study: dict, name: str, latents: str, model: str | None, seed: int, device: str, metrics: str, out: str,
     settings: LatentCurvature,
 ) -> None:
     """Find singular values of the score around image --sample of --latents.
@@ -138,7 +131,3 @@ def main(
              if c in table]
     click.echo(table[shown].to_string(index=False, float_format="%.4g", na_rep="-"))
     click.echo(f"{out}, {metrics}: curvature of {name} at t={t0}, N={dimensions}")
-
-
-if __name__ == "__main__":
-    main()

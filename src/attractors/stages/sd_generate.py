@@ -37,7 +37,3 @@ def main(study: dict, name: str, model: str | None, seed: int, device: str, out:
     arrays = {"latents": torch.cat(latents).cpu().numpy(), "images": pixels.cpu().numpy()}
     write_arrays(out, arrays, name=name, maximum=255, **record)
     click.echo(f"{out}: {noises} images of {name} in {steps} steps, {kind}")
-
-
-if __name__ == "__main__":
-    main()

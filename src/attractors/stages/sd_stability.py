@@ -6,6 +6,7 @@ import click
 import numpy as np
 import pandas as pd
 import torch
+from scipy.spatial.distance import pdist
 
 from attractors.arrays import read_arrays
 from attractors.cli.devices import device_option, find_device
@@ -18,13 +19,6 @@ from attractors.distances.lpips_embedding import Embedding, read_embedding
 from attractors.tables import write_csv
 
 LPIPS = ROOT / "models" / "lpips" / "alex.safetensors"
-
-
-def pair_distances(vectors: np.ndarray) -> np.ndarray:
-    """Return the Euclidean distances of all pairs of rows i < j, by direct difference: [n (n - 1) / 2]. vectors: [n,
-    D].
-    """
-    return np.array([np.linalg.norm(a - b) for i, a in enumerate(vectors) for b in vectors[i + 1 :]])
 
 
 def embeddings(embedding: Embedding, images: np.ndarray, device: torch.device) -> np.ndarray:
@@ -68,7 +62,7 @@ def main(study: dict, folder: Path, lpips: str, device: str, out: str) -> None:
         row = {"prompt": name, "type": entry["type"], "noises": len(found[name]["l2"])}
         for distance, power in (("lpips", 2), ("l2", 1)):  # LPIPS is the square of a distance
             mine = found[name][distance]
-            pairs = pair_distances(mine) ** power
+            pairs = pdist(mine) ** power
             other = [
                 np.linalg.norm(a - b) ** power
                 for peer in entries if peer != name
@@ -83,7 +77,3 @@ def main(study: dict, folder: Path, lpips: str, device: str, out: str) -> None:
     shown = ["prompt", "type", "lpips", "lpips_other", "lpips_repetition", "l2", "l2_other"]
     click.echo(table[shown].to_string(index=False, float_format="%.3f"))
     click.echo(f"{out}: repetition of {len(table)} prompts over {table.noises.min()} noises or more")
-
-
-if __name__ == "__main__":
-    main()

@@ -49,19 +49,8 @@ def main(dataset: str, source: Path | None, values: str | None, seed: int, out: 
     order = nested_order(len(images), seed)
     images = images[order]
     write_arrays(
-        out,
-        {"images": images, "order": order},
-        dataset=dataset,
-        source=source,
-        maximum=maximum,
-        seed=seed,
-        count=len(images),
-        shape=list(images.shape[1:]),
-        images_sha256=array_hash(images),
+        out, {"images": images, "order": order}, dataset=dataset, source=source, maximum=maximum, seed=seed,
+        count=len(images), shape=list(images.shape[1:]), images_sha256=array_hash(images),
         order_sha256=array_hash(order),
     )
     click.echo(f"{out}: {len(images)} images of {dataset}, {'x'.join(map(str, images.shape[1:]))}, in subset order")
-
-
-if __name__ == "__main__":
-    main()

@@ -60,7 +60,3 @@ def main(model: str, seed: int, device: str, metrics: str, out: str, settings: T
     click.echo(
         f"{out}, {metrics}: {samples:,} samples, energy and score on a {settings.side}^2 grid at t = {settings.t:g}"
     )
-
-
-if __name__ == "__main__":
-    main()

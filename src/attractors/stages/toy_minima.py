@@ -39,18 +39,10 @@ def main(seed: int, out: str, data: Circle, settings: Minima) -> None:
         found, shared = exact_attractors(memories, beta, start)
         rows.append(
             {
-                "t": t,
-                "K": K,
-                "minima": len(found),
-                "spurious": int((shared != 1).sum()),
-                "share_of_spurious": shared[shared != 1].sum() / K,
-                "chance": merging_probability(K, beta),
+                "t": t, "K": K, "minima": len(found), "spurious": int((shared != 1).sum()),
+                "share_of_spurious": shared[shared != 1].sum() / K, "chance": merging_probability(K, beta),
                 "ripple": ripple(energy(circle_radius(beta) * ring, memories, beta), beta),
             }
         )
     write_csv(out, pd.DataFrame(rows))
     click.echo(f"{out}: minima of {len(sizes)} training sets at {len(times)} times")
-
-
-if __name__ == "__main__":
-    main()

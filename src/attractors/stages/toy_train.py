@@ -48,7 +48,3 @@ def main(
     checkpoint.remove()
     parameters = sum(p.numel() for p in model.parameters())
     click.echo(f"{out}: {parameters:,} parameters after {settings.iterations:,} steps on {size} points")
-
-
-if __name__ == "__main__":
-    main()

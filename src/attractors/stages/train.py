@@ -72,7 +72,3 @@ def run(
     checkpoint.remove()
     parameters = sum(p.numel() for p in model.parameters())
     click.echo(f"{out}: {parameters:,} parameters after {settings.iterations:,} steps on {size} images")
-
-
-if __name__ == "__main__":
-    main()

@@ -61,7 +61,3 @@ def main(sweep: dict, subset: str, size: int, skip: int, seed: int, device: str,
     write_arrays(out, {"steps": np.array(wanted), "weights": torch.stack(kept).cpu().numpy()}, **record)
     checkpoint.remove()
     click.echo(f"{out}: {len(wanted)} snapshots of {kept[-1].numel():,} parameters, K = {size} after {skip}")
-
-
-if __name__ == "__main__":
-    main()

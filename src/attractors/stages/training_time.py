@@ -80,7 +80,3 @@ def main(
     write_arrays(out, arrays, size=size, seed=seed, samples=settings.samples, subset_sha256=array_hash(whole))
     words = f"agreement {arrays['agreement'].mean():.3f}, closeness {arrays['closeness'].mean():.3f}"
     click.echo(f"{out}: K = {size}, {arrays['memorized'][:, -1].mean():.3f} memorized at the end; {words}")
-
-
-if __name__ == "__main__":
-    main()

@@ -12,95 +12,15 @@ from attractors.cli.devices import device_option, find_device
 from attractors.cli.images import range_option
 from attractors.cli.stage import out_option, seed_of_replicate, stage
 from attractors.data.images import brought_together, open_images
-from attractors.denoisers.diffusion import Diffusion, forward_process, noise_level
 from attractors.denoisers.models import read_model
-from attractors.denoisers.networks import ExactNoise, LinearNoise
-from attractors.denoisers.samplers import sample_noise
 from attractors.distances.neighbours import nearest
-from attractors.distances.twins import TWINS, in_words, one_each, originals
 from attractors.files import file_hash
 from attractors.landscape.patterns import check_time
-from attractors.landscape.summaries import spectral_gap
 from attractors.randomness import YARDSTICKS, generator
 from attractors.settings.yardsticks import Yardsticks
-from attractors.yardsticks.adaptive import adaptive_distance
-from attractors.yardsticks.denoising import denoising_errors, level_times
-from attractors.yardsticks.dimension import NEIGHBOURS, flipd, neighbour_dimension
-from attractors.yardsticks.fit import Constant, departures, path_states
-from attractors.yardsticks.geometry import score_geometry
-from attractors.yardsticks.ratio import distance_ratio, is_memorized
-from attractors.yardsticks.times import collapse_time, largest_variance, posterior, speciation_time
-
-Arrays = dict[str, np.ndarray]
-STRIDE = 10  # steps between the times at which the posterior is evaluated
-
-
-def of_samples(s: np.ndarray, s_prime: np.ndarray, settings: Yardsticks, device: torch.device) -> Arrays:
-    """Return the ratio of distances and the adaptive distance of every sample."""
-    flat, queries = s.reshape(len(s), -1), s_prime.reshape(len(s_prime), -1)
-    count = max(settings.nearest, 2)
-    first = originals(*(part.cpu().numpy() for part in nearest(flat, flat, TWINS + 1, True, device=device)))
-    columns = count * int(np.bincount(first).max())
-    distances, indices = (part.cpu().numpy() for part in nearest(queries, flat, columns, device=device))
-    if columns > count:
-        distances = one_each(distances, indices, first, count)
-        click.echo(f"S: {in_words(first)}")
-    adaptive = adaptive_distance(distances, settings.nearest, settings.factor)
-    return {"ratio": distance_ratio(distances).astype(np.float32), "adaptive": adaptive.astype(np.float32)}
-
-
-def of_data(s: np.ndarray, noise: np.ndarray, alpha_bar: np.ndarray) -> tuple[Arrays, dict[str, float]]:
-    """Return the exact posterior along the diffusion, and the times of speciation and collapse (Biroli et al.).
-
-    s: [K, ...], noise: [n, ...] of its first n images.
-    """
-    flat, z = (part.reshape(len(part), -1).astype(np.float64) for part in (s, noise))
-    own = flat[: len(z)]
-    products, norms = own @ flat.T, np.square(flat).sum(1)
-    squares = np.maximum(norms[: len(z), None] + norms - 2 * products, 0)
-    projections = (z * own).sum(1, keepdims=True) - z @ flat.T
-    times = np.arange(0, len(alpha_bar), STRIDE)
-    entropy, odds = posterior(squares, projections, np.arange(len(z)), alpha_bar[times])
-    arrays = {"posterior_times": times, "posterior_entropy": entropy.mean(1), "log_odds": odds.mean(1)}
-    last = len(alpha_bar) - 1
-    return arrays, {
-        "collapse_time": min(STRIDE * collapse_time(odds), last),
-        "speciation_time": speciation_time(largest_variance(s), alpha_bar),
-    }
-
-
-def of_model(
-    model: Diffusion, sets: dict[str, torch.Tensor], noise: dict[str, torch.Tensor], memories: torch.Tensor,
-    seed: int, settings: Yardsticks,
-) -> Arrays:
-    """Return denoising errors, local dimensions and departures from the exact denoiser.
-
-    sets: images by name, `samples`, `training` and, where there are any, `held_out`; noise: of the last two.
-    """
-    shape, batch, alpha_bar = tuple(memories.shape[1:]), settings.batch, model.alpha_bar
-    times = level_times(alpha_bar, settings.levels)
-    exact = Diffusion(ExactNoise(shape, alpha_bar, memories), model.betas).to(memories.device)
-    linear = Diffusion(LinearNoise(shape, alpha_bar, memories), model.betas).to(memories.device)
-    arrays: Arrays = {"times": np.array(times), "noise_levels": noise_level(alpha_bar[times]).cpu().numpy()}
-    for name, z in noise.items():
-        for label, denoiser in (("model", model), ("exact", exact), ("linear", linear)):
-            arrays[f"{label}_{name}_error"] = denoising_errors(denoiser, sets[name], z, times, batch)
-    for name, images in sets.items():
-        told = score_geometry(model, images, settings.t0, seed, settings.probes, settings.full, batch)
-        sigma = float(model.sigma(settings.t0))
-        arrays[f"{name}_flipd"] = flipd(told["trace"], told["squared_norm"], sigma, math.prod(shape))
-        if "singular_values" in told:
-            arrays[f"{name}_gap_dimension"] = spectral_gap(told["singular_values"])[0]
-    drawn = sample_noise(seed, range(len(sets["samples"])), shape, model.steps, memories.device)
-    states = {
-        "path": path_states(model, drawn, times),
-        "training": [forward_process(sets["training"], noise["training"], t, alpha_bar) for t in times],
-    }
-    mean = Constant(memories.mean(0))
-    for name, where in states.items():
-        arrays[f"{name}_departure"] = departures(model, exact, where, times, batch)
-        arrays[f"{name}_spread"] = departures(mean, exact, where, times, batch)
-    return {key: value.astype(np.float32) if value.dtype == np.float64 else value for key, value in arrays.items()}
+from attractors.yardsticks.dimension import NEIGHBOURS, neighbour_dimension
+from attractors.yardsticks.measuring import of_data, of_model, of_samples
+from attractors.yardsticks.ratio import is_memorized
 
 
 @stage("yardsticks", sweep=True, settings=Yardsticks)
@@ -136,7 +56,9 @@ def main(
             known = f"{trained['size']} images of shape {tuple(trained['image_shape'])}"
             raise ValueError(f"{model}: trained on {known}; S has {size} of shape {s.shape[1:]}")
         check_time(settings.t0, denoiser, model)
-    arrays = of_samples(s, s_prime, settings, device)
+    arrays, twins = of_samples(s, s_prime, settings, device)
+    if twins:
+        click.echo(f"S: {twins}")
     words = [f"{is_memorized(arrays['ratio']).mean():.3f} memorized by the ratio d1 / d2 < 1/3",
              f"{(arrays['adaptive'] < 1).mean():.3f} copies by the adaptive distance"]
     if model:
@@ -163,7 +85,3 @@ def main(
                      f"{record['data_dimension']:.1f} of the data")
     write_arrays(out, arrays, **record)
     click.echo(f"{out}: {len(s_prime):,} samples, K = {size}: {'; '.join(words)}")
-
-
-if __name__ == "__main__":
-    main()

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from attractors.arrays import read_arrays
-from attractors.cli.stage import seed_option, stage
+from attractors.cli.stage import data_option, metrics_option, seed_option, stage
 from attractors.randomness import YARDSTICKS, generator
 from attractors.results.run import Run
 from attractors.results.yardsticks import crossings_table, gaps_table, yardsticks_table
@@ -19,10 +19,8 @@ def sizes_in(folder: Path) -> list[int]:
 
 @stage("yardsticks_table")
 @click.argument("name")
-@click.option(
-    "--data", type=click.Path(file_okay=False, path_type=Path), default="data", help="Folder of measurements."
-)
-@click.option("--metrics", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of tables.")
+@data_option
+@metrics_option
 @seed_option
 def main(name: str, data: Path, metrics: Path, seed: int) -> None:
     """Write METRICS/{yardsticks,crossings,gaps}/NAME.csv from DATA/yardsticks/NAME and DATA/training_time/NAME.
@@ -46,7 +44,3 @@ def main(name: str, data: Path, metrics: Path, seed: int) -> None:
     write_csv(metrics / "gaps" / f"{name}.csv", gaps_table(runs))
     click.echo(crossed.to_string(index=False, float_format="%.3g"))
     click.echo(f"{metrics}: {table.yardstick.nunique()} yardsticks of {name} at {table.K.nunique()} sizes")
-
-
-if __name__ == "__main__":
-    main()

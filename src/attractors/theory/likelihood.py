@@ -20,11 +20,7 @@ RTOL, ATOL = 1e-6, 1e-8
 
 
 def reverse_sde(
-    score: Score,
-    noise: Iterable[torch.Tensor],
-    sigma: float = 1.0,
-    T: float = 1.0,
-    epsilon: float = 1e-5,
+    score: Score, noise: Iterable[torch.Tensor], sigma: float = 1.0, T: float = 1.0, epsilon: float = 1e-5,
     steps: int = 1000,
 ) -> torch.Tensor:
     """Solve the reverse SDE (Eq. 20) by Euler-Maruyama from p_T ~ N(0, sigma^2 T I); return the samples: [B, N].
@@ -56,33 +52,17 @@ def exact_divergence(score: Score) -> Field:
     return field
 
 
-def hutchinson_divergence(score: Score, probes: torch.Tensor) -> Field:
-    """Return the field (x, t) -> (score: [B, N], an estimate of its divergence: [B]), Eq. 33.
-
-    probes: [M, B, N] have zero mean and unit covariance and stay the same throughout one integration. The M estimates
-    are averaged.
-    """
-
-    def field(x: torch.Tensor, t: float) -> tuple[torch.Tensor, torch.Tensor]:
-        value, products = reverse_products(lambda y: score(y, t), x, probes)
-        return value, (products * probes).sum(2).mean(0)
-
-    return field
-
-
 def flow(
-    field: Field,
-    x: torch.Tensor | np.ndarray,
-    t: float,
-    sigma: float = 1.0,
-    T: float = 1.0,
-    rtol: float = RTOL,
+    field: Field, x: torch.Tensor | np.ndarray, t: float, sigma: float = 1.0, T: float = 1.0, rtol: float = RTOL,
     atol: float = ATOL,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Solve the probability-flow ODE (Eq. 21) from x: [B, N] at time t to T.
 
-    Returns (x_T: [B, N], integral: [B]) in float64. The integral is that of the divergence of
-    f = -sigma^2 / 2 grad log p from t to T (Eqs. 24 and 32); `field` gives the score and its divergence.
+    Returns (x_T: [B, N], integral: [B]) in float64. The integral is that of the divergence of f, which is
+    -sigma^2 / 2 grad log p, from t to T; `field` gives the score and its divergence. log p(x, t) is log p_T(x_T) +
+    integral (Eqs. 24 and 32). Eq. 24 starts at time 0 (in practice epsilon); for the energy of Eq. 25 at time t the
+    same integral starts at t. The sign of Eq. 24 is right (d log p / dt = -div f along the flow); Eq. 31 loses the
+    minus at its end.
     scipy's RK45 integrates all B points as one system and chooses its steps by their root mean square error: at the
     default tolerances log p is within 1e-5 of the exact value for the empirical distribution of points on the circle.
     Raises FloatingPointError where the solver fails.
@@ -111,23 +91,3 @@ def prior_log_density(x: np.ndarray, sigma: float = 1.0, T: float = 1.0) -> np.n
     """
     variance = sigma**2 * T
     return -(x**2).sum(1) / (2 * variance) - x.shape[1] / 2 * np.log(2 * np.pi * variance)
-
-
-def log_likelihood(
-    field: Field,
-    x: torch.Tensor | np.ndarray,
-    t: float,
-    sigma: float = 1.0,
-    T: float = 1.0,
-    prior: Callable[[np.ndarray, float, float], np.ndarray] = prior_log_density,
-    rtol: float = RTOL,
-    atol: float = ATOL,
-) -> np.ndarray:
-    """Return log p(x, t) = log p_T(x_T) + the integral of div f from t to T, Eqs. 24 and 32: [B] float64.
-
-    Eq. 24 starts at time 0 (in practice epsilon); for the energy of Eq. 25 at time t the same integral starts
-    at t. The sign of Eq. 24 is right (d log p / dt = -div f along the flow); Eq. 31 loses the minus at its end.
-    prior maps (x_T, sigma, T) to log p_T: [B]; the other arguments are those of `flow`.
-    """
-    x_T, integral = flow(field, x, t, sigma, T, rtol, atol)
-    return prior(x_T, sigma, T) + integral

@@ -41,13 +41,7 @@ class ScoreNetwork(nn.Module):
     frequencies: torch.Tensor
 
     def __init__(
-        self,
-        seed: int,
-        dimension: int = 2,
-        width: int = 256,
-        blocks: int = 4,
-        features: int = 64,
-        scale: float = 4.0,
+        self, seed: int, dimension: int = 2, width: int = 256, blocks: int = 4, features: int = 64, scale: float = 4.0,
         sigma: float = 1.0,
     ) -> None:
         super().__init__()
@@ -71,11 +65,7 @@ class ScoreNetwork(nn.Module):
 
 
 def score_matching_loss(
-    model: ScoreNetwork,
-    x_0: torch.Tensor,
-    settings: Optimisation,
-    random: torch.Generator,
-    epsilon: float = 1e-5,
+    model: ScoreNetwork, x_0: torch.Tensor, settings: Optimisation, random: torch.Generator, epsilon: float = 1e-5,
     T: float = 1.0,
 ) -> torch.Tensor:
     """Return the denoising score matching loss [20] with the weight lambda(t) = sigma^2 t of [18].

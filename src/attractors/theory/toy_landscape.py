@@ -140,22 +140,14 @@ def count_minima(shared: np.ndarray, K: int) -> dict[str, int | list[int]]:
     how many are `lost`, because their descent did not converge.
     """
     return {
-        "minima": len(shared),
-        "spurious": int((shared != 1).sum()),
-        "memories": sorted(shared.tolist(), reverse=True),
+        "minima": len(shared), "spurious": int((shared != 1).sum()), "memories": sorted(shared.tolist(), reverse=True),
         "lost": K - int(shared.sum()),
     }
 
 
 def compare(
-    model: ScoreNetwork,
-    memories: np.ndarray,
-    samples: np.ndarray,
-    x: np.ndarray,
-    t: float,
-    times: Sequence[float],
-    cluster_distance: float,
-    delta: float,
+    model: ScoreNetwork, memories: np.ndarray, samples: np.ndarray, x: np.ndarray, t: float, times: Sequence[float],
+    cluster_distance: float, delta: float,
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """Compute all that Fig. 2 shows of a toy model and of its exact answer at time t: (metrics, arrays).
 
@@ -167,8 +159,7 @@ def compare(
     sigma, beta, ring = model.sigma, inverse_temperature(t, model.sigma), on_circle(np.linspace(0, 2 * np.pi, 721))
     labels = cluster(samples, cluster_distance)
     places = {
-        "grid": x,
-        "centroid": np.stack([samples[labels == c].mean(0) for c in range(labels.max() + 1)]),
+        "grid": x, "centroid": np.stack([samples[labels == c].mean(0) for c in range(labels.max() + 1)]),
         "valley": circle_radius(beta) * ring,
     }
     energy = {name: energies(exact_divergence(model), memories, at, t, sigma) for name, at in places.items()}
@@ -202,10 +193,8 @@ def compare(
         },
         "samples": {
             "near_a_training_point": share_near(samples, memories, delta),
-            "near_by_chance": share_near(ring, memories, delta),
-            "radius": radius.mean(),
-            "radius_deviation": radius.std(),
-            "clusters": len(places["centroid"]),
+            "near_by_chance": share_near(ring, memories, delta), "radius": radius.mean(),
+            "radius_deviation": radius.std(), "clusters": len(places["centroid"]),
         },
     }
     arrays = {

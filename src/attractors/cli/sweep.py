@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from attractors.data.subsets import replicates, sizes
+from attractors.measurements.registry import quantities
 from attractors.settings.acceleration import Computation
-from attractors.settings.basin import Basin, Search
 from attractors.settings.classify import Classification
 from attractors.settings.common import Common
-from attractors.settings.curvature import Curvature
-from attractors.settings.energy import Energy
 from attractors.settings.join import Joining
 from attractors.settings.neighbours import Neighbours
 from attractors.settings.network import diffusion_settings, network_settings
@@ -26,21 +24,14 @@ from attractors.words import suggestion
 
 Sections = dict[str, tuple[type[Section], ...]]
 SWEEP: Sections = {
-    "train": (Training, Release, Computation),
-    "sample": (Sampling, Computation),
-    "neighbours": (Neighbours,),
+    "train": (Training, Release, Computation), "sample": (Sampling, Computation), "neighbours": (Neighbours,),
     "classify": (Classification,),
-    "basin": (Basin, Search),
-    "curvature": (Curvature,),
-    "energy": (Energy,),
-    "yardsticks": (Yardsticks,),
+    **{name: tuple(quantity.settings.values()) for name, quantity in quantities().items()}, "yardsticks": (Yardsticks,),
 }
 ALONG: Sections = {"train_snapshots": (Snapshots,), "training_time": (Drawing,)}  # of sweeps with the first of them
 STUDY: Sections = {"sd_generate": (Generation,), "sd_stability": (), "sd_curvature": (LatentCurvature,)}
 ALONE: Sections = {
-    "join": (Joining,),
-    "toy_train": (Circle, ScoreMLP, ToyOptimisation),
-    "toy_evaluate": (ToyEvaluation,),
+    "join": (Joining,), "toy_train": (Circle, ScoreMLP, ToyOptimisation), "toy_evaluate": (ToyEvaluation,),
     "toy_minima": (Circle, Minima),
 }
 

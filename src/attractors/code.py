@@ -29,11 +29,16 @@ def tree(path: Path) -> ast.Module:
 def imports(path: Path, root: Path) -> set[Path]:
     """Return the files below `root` that the Python file `path` imports, from beside itself or from `root`.
 
-    An import inside a function counts too. Importing a module runs the `__init__.py` of every package around it, so
-    these are among them.
+    An import inside a function counts too; one for type checkers, under `if TYPE_CHECKING`, is never run and does not.
+    Importing a module runs the `__init__.py` of every package around it, so these are among them.
     """
-    names = set()
-    for node in ast.walk(tree(path)):
+    names, nodes = set(), list[ast.AST](tree(path).body)
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            nodes += node.orelse
+            continue
+        nodes += ast.iter_child_nodes(node)
         if isinstance(node, ast.ImportFrom):
             package = ".".join(path.relative_to(root).parent.parts)
             module = resolve_name("." * node.level + (node.module or ""), package) if node.level else str(node.module)
