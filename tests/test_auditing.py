@@ -220,8 +220,9 @@ def test_the_metric_in_batches_equals_the_audit(made):
     assert metric.compute()["memorized"].item() == pytest.approx(0.8)
 
 
-def test_sliders_say_what_classify_says(made, tmp_path):
+def test_sliders_say_what_classify_says_and_axe_finds_nothing(made, tmp_path):
     playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra browser")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs the extra browser").Axe()
     from test_report_browser import CHROMIUM
 
     if not CHROMIUM:
@@ -230,7 +231,7 @@ def test_sliders_say_what_classify_says(made, tmp_path):
     found.write(tmp_path)
     with playwright.sync_playwright() as browsers:
         browser = browsers.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page, problems = browser.new_page(), []
+        page, problems = browser.new_page(viewport={"width": 390, "height": 800}), []
         page.on("console", lambda message: problems.append(message.text))
         page.goto((tmp_path / "index.html").as_uri())
         for row, column in ((40, 40), (75, 40), (80, 80), (0, 77)):
@@ -240,5 +241,7 @@ def test_sliders_say_what_classify_says(made, tmp_path):
             words = page.inner_text("#readout")
             for kind, share in zip(TYPES, shares_over(found.measured.cells(), column)[row], strict=True):
                 assert f"{float(f'{100 * share:.3g}'):g}% {kind}" in words
-        assert problems == []
+        found = axe.run(page).response["violations"]
+        assert not [(part["id"], part["nodes"][0]["html"][:120]) for part in found] + problems
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
         browser.close()
