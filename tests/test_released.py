@@ -213,6 +213,8 @@ def test_scale_makes_the_sizes_of_a_sweep_those_of_the_repository(tmp_path):
     before = path.read_text()
     assert said(unreachable)[0].endswith("held against the repository: no hub")
     assert path.read_text() == before
+    assert said(lambda _: (grid, COMMIT)) == [f"released.yaml: 38 sizes of {NAME} at commit c0ffeec, the grid of B.1"]
+    assert path.read_text() == before
     (line,) = said(lambda _: (present, COMMIT))
     assert line.endswith("at commit c0ffeec, of the grid of B.1 without [500, 2568], and with [2569] besides")
     assert f"sizes: {present}\ntrain" in path.read_text() and path.read_text().startswith("# Top")

@@ -163,11 +163,15 @@ def keep_to_repository(path: Path, held: Callable | None = None) -> Iterator[str
         if absent:
             raise ValueError(f"{path}: {release.released} has no K = {', '.join(map(str, absent))}; it has {present}")
         return
+    said = f"{path.name}: {len(present)} sizes of {release.released} at commit {commit[:7]}"
+    if not absent and not besides:
+        yield f"{said}, the grid of B.1"
+        return
     words = f"of the grid of B.1 without {absent or 'none'}, and with {besides or 'none'} besides"
     text = re.sub("(?m)^sizes:.*$", lambda _: f"# {words}\nsizes: {present}", path.read_text("utf-8"))
     with atomic(path) as partial:
         partial.write_text(text, "utf-8", newline="\n")
-    yield f"{path.name}: {len(present)} sizes of {release.released} at commit {commit[:7]}, {words}"
+    yield f"{said}, {words}"
 
 
 @cache
