@@ -10,22 +10,24 @@ import os
 import pkgutil
 from collections import Counter
 from contextlib import nullcontext
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from click.testing import CliRunner
+from builders import lpips_file, model_file
+from builders import run as run_stage
 from simulated_cuda import simulated_cuda
 from tiny_pipeline import build
 
 from attractors.arrays import read_arrays, write_arrays
 from attractors.denoisers import checkpoints, training
 from attractors.denoisers.latent import generate
-from attractors.denoisers.models import new_model, write_model
+from attractors.denoisers.models import new_model
 from attractors.denoisers.samplers import ancestral, ddim, sample_noise
 from attractors.devices import open_device
-from attractors.distances.lpips_embedding import BACKBONES, weights_hash
+from attractors.distances.lpips_embedding import BACKBONES
 from attractors.distances.neighbours import nearest
 from attractors.landscape.critical_times import critical_times
 from attractors.landscape.curvature import central_difference, jacobian, one_sided_resumable
@@ -36,6 +38,7 @@ from attractors.settings.train import Training
 SIMULATED = os.environ.get("ATTRACTORS_SIMULATED_CUDA") == "1"
 pytestmark = [pytest.mark.skipif(not SIMULATED and not torch.cuda.is_available(), reason="no CUDA device"),
               pytest.mark.filterwarnings("ignore")]
+only_simulated = pytest.mark.skipif(not SIMULATED, reason="a real device does not count")
 SHAPE, K = (1, 8, 8), 4
 NETWORK = {"name": "unet", "width": 32, "multipliers": [1, 1], "blocks": 1, "attention": [], "dropout": 0.1}
 SWEEP = """\
@@ -50,14 +53,6 @@ def cuda(**options):
     return simulated_cuda(**options) if SIMULATED else nullcontext()
 
 
-def invoke(stage, arguments):
-    main = importlib.import_module(f"attractors.stages.{stage}").main
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-
-
 STUDY = """\
 model: {model}
 sd_generate: {{noises: 2, steps: 3}}
@@ -66,20 +61,6 @@ prompts:
   hippo: {{type: memorized, prompt: Mothers influence on her young hippo, source: Webster}}
   none: {{type: generalized, prompt: null, source: no text}}
 """
-
-
-def random_weights(backbone):
-    random, weights, inputs = np.random.default_rng(0), {}, 3
-    widths = {"alex": ((64, 11), (192, 5), (384, 3), (256, 3), (256, 3))}.get(backbone) or tuple(
-        (width, 3) for width in (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
-    )
-    for i, (outputs, side) in enumerate(widths):
-        weight = random.standard_normal((outputs, inputs, side, side)) * (2 / (inputs * side**2)) ** 0.5
-        weights |= {f"convolution_{i}.weight": weight.astype(np.float32)}
-        weights |= {f"convolution_{i}.bias": np.zeros(outputs, np.float32)}
-        inputs = outputs
-    compared = [outputs for (outputs, _), (*_, head) in zip(widths, BACKBONES[backbone], strict=True) if head]
-    return weights | {f"head_{i}": random.random(width).astype(np.float32) for i, width in enumerate(compared)}
 
 
 @pytest.fixture(scope="module")
@@ -92,20 +73,16 @@ def folder(tmp_path_factory):
     close = images[[0, 0, 1, 2, 5, 6, 7, 8]] + random.normal(0, 0.02, (8, *SHAPE)).astype(np.float32)
     write_arrays(path / "synthetic.safetensors", {"images": close.clip(-1, 1)})
     for name, network in (("model", NETWORK), ("exact", {"name": "exact"})):
-        model = new_model(network, {"steps": 6}, SHAPE, 3, torch.from_numpy(images[:K]))
-        for p in model.parameters():
-            torch.nn.init.normal_(p, 0, 0.1, generator=torch.Generator().manual_seed(p.numel()))
-        write_model(path / f"{name}.safetensors", model.state_dict(), network=network, diffusion={"steps": 6},
-                    image_shape=list(SHAPE), size=K, seed=3)
+        model_file(path / f"{name}.safetensors", network, SHAPE, K, {"steps": 6}, images=torch.from_numpy(images[:K]),
+                   change=lambda model: [torch.nn.init.normal_(p, 0, 0.1, torch.Generator().manual_seed(p.numel()))
+                                         for p in model.parameters()])
     for backbone in BACKBONES:
-        weights = random_weights(backbone)
-        record = {"backbone": backbone, "weights_sha256": weights_hash(weights)}
-        write_arrays(path / f"{backbone}.safetensors", weights, **record)
-    invoke("neighbours", [*arguments_of("neighbours", path), "--device", "cpu", "--out", path / "neighbours"])
-    invoke("toy_train", [*arguments_of("toy_train", path), "--device", "cpu", "--out", path / "toy.safetensors"])
+        lpips_file(path / f"{backbone}.safetensors", backbone)
+    run_stage("neighbours", *arguments_of("neighbours", path), "--device", "cpu", "--out", path / "neighbours")
+    run_stage("toy_train", *arguments_of("toy_train", path), "--device", "cpu", "--out", path / "toy.safetensors")
     for skip in (0, K):
         snapshots = [*arguments_of("train_snapshots", path), "--skip", skip, "--device", "cpu"]
-        invoke("train_snapshots", [*snapshots, "--out", path / f"snapshots-{skip}"])
+        run_stage("train_snapshots", *snapshots, "--out", path / f"snapshots-{skip}")
     return path
 
 
@@ -118,7 +95,7 @@ def study(folder):
     (folder / "study.yaml").write_text(STUDY.format(model=folder / "pipeline"))
     for prompt in ("hippo", "none"):
         arguments = ["--study", folder / "study.yaml", "--prompt", prompt, "--device", "cpu"]
-        invoke("sd_generate", [*arguments, "--out", folder / "latents" / f"{prompt}.safetensors"])
+        run_stage("sd_generate", *arguments, "--out", folder / "latents" / f"{prompt}.safetensors")
     return folder
 
 
@@ -177,7 +154,7 @@ def run(case, folder, out, device, *more):
     """Run a case; return (arrays, record) of what it wrote. Of a table, the arrays are its columns of numbers."""
     precision = ["--precision", "float32", "--no-compile"] if case in ("train", "sample") and not more else []
     arguments = [*arguments_of(case, folder), "--device", device, *precision, *more, "--out", out]
-    invoke(case.split()[0], arguments)
+    run_stage(case.split()[0], *arguments)
     if case in ("sd_stability", "controls"):
         return pd.read_csv(out).select_dtypes("number").to_dict("series"), {}
     return read_arrays(out)
@@ -209,7 +186,7 @@ def test_every_stage_with_a_device_has_a_case():
     assert taking == {case.split()[0] for case in CASES}
 
 
-@pytest.mark.skipif(not SIMULATED, reason="a real device does not count")
+@only_simulated
 @pytest.mark.parametrize("case", MEASURING)
 def test_no_convolution_or_product_of_a_measurement_may_use_tf32(case, inputs, tmp_path):
     """torch allows TF32 in convolutions by default, so here it is allowed before the stage starts."""
@@ -268,49 +245,40 @@ class Killed(BaseException):
     """Stands for a kill."""
 
 
-@pytest.mark.parametrize(
-    ("case", "how"),
-    [("train", ["--precision", "float32", "--no-compile"]), ("train", ["--precision", "bfloat16", "--no-compile"]),
-     ("train_snapshots", [])],
-)
+def goes_on_to_the_same_bytes(case, folder, out, how, cls, method, when=lambda given: True):
+    """Whether a run that is killed where `method` of `cls` has kept its state ends as an undisturbed one does."""
+    original = getattr(cls, method)
+
+    def dies(self, given):
+        self.cost = 0.0
+        original(self, given)
+        if when(given):
+            raise Killed
+
+    with cuda():
+        run(case, folder, out / "whole" / "m.safetensors", "cuda", *how)
+        with mock.patch.object(cls, method, dies), pytest.raises(Killed):
+            run(case, folder, out / "m.safetensors", "cuda", *how)
+        run(case, folder, out / "m.safetensors", "cuda:0", *how)
+    return (out / "m.safetensors").read_bytes() == (out / "whole" / "m.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(("case", "how"), [
+    ("train", ["--precision", "float32", "--no-compile"]), ("train", ["--precision", "bfloat16", "--no-compile"]),
+    ("train_snapshots", []),
+])
 def test_a_killed_training_goes_on_to_the_same_bytes(case, how, folder, tmp_path, monkeypatch):
     for module in ("denoisers.training", "stages.train_snapshots"):
         monkeypatch.setattr(f"attractors.{module}.CHECK_EVERY", 2)
     monkeypatch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0)
-    save = checkpoints.Checkpoint.save
-
-    def dies(self, state):
-        self.cost = 0.0
-        save(self, state)
-        if state["step"] == 2:
-            raise Killed
-
-    with cuda():
-        whole, _ = run(case, folder, tmp_path / "whole" / "m.safetensors", "cuda", *how)
-        monkeypatch.setattr(checkpoints.Checkpoint, "save", dies)
-        with pytest.raises(Killed):
-            run(case, folder, tmp_path / "m.safetensors", "cuda", *how)
-        monkeypatch.setattr(checkpoints.Checkpoint, "save", save)
-        found, _ = run(case, folder, tmp_path / "m.safetensors", "cuda:0", *how)
-    compare(found, whole, True)
+    assert goes_on_to_the_same_bytes(case, folder, tmp_path, how, checkpoints.Checkpoint, "save",
+                                     lambda state: state["step"] == 2)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_killed_sampling_goes_on_to_the_same_bytes(precision, folder, tmp_path, monkeypatch):
-    append, how = checkpoints.Rows.append, ["--precision", precision, "--no-compile"]
-
-    def dies(self, rows):
-        append(self, rows)
-        raise Killed
-
-    with cuda():
-        run("sample", folder, tmp_path / "whole" / "s.safetensors", "cuda", *how)
-        monkeypatch.setattr(checkpoints.Rows, "append", dies)
-        with pytest.raises(Killed):
-            run("sample", folder, tmp_path / "s.safetensors", "cuda", *how)
-        monkeypatch.setattr(checkpoints.Rows, "append", append)
-        run("sample", folder, tmp_path / "s.safetensors", "cuda:0", *how)
-    assert (tmp_path / "s.safetensors").read_bytes() == (tmp_path / "whole" / "s.safetensors").read_bytes()
+def test_killed_sampling_goes_on_to_the_same_bytes(precision, folder, tmp_path):
+    how = ["--precision", precision, "--no-compile"]
+    assert goes_on_to_the_same_bytes("sample", folder, tmp_path, how, checkpoints.Rows, "append")
 
 
 @pytest.mark.parametrize("case", ["basin", "curvature", "energy", "sd_curvature"])
@@ -318,28 +286,16 @@ def test_a_killed_measurement_goes_on_to_the_same_bytes(case, inputs, tmp_path, 
     monkeypatch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0)
     for stage in ("basin", "energy"):
         monkeypatch.setattr(f"attractors.stages.{stage}.CHUNK", 2)
-    save, load, resumed = checkpoints.Checkpoint.save, checkpoints.Checkpoint.load, []
+    load, resumed = checkpoints.Checkpoint.load, []
     how = ["--batch", "128", *(["--method", "one_sided"] if case == "sd_curvature" else [])]
 
-    def dies(self, state):
-        save(self, state)
-        raise Killed
-
     def loads(self, device):
-        state = load(self, device)
-        resumed.append(state is not None)
-        return state
+        resumed.append(load(self, device))
+        return resumed[-1]
 
-    with cuda():
-        run(case, inputs, tmp_path / "whole" / "m.safetensors", "cuda", *how)
-        monkeypatch.setattr(checkpoints.Checkpoint, "save", dies)
-        with pytest.raises(Killed):
-            run(case, inputs, tmp_path / "m.safetensors", "cuda", *how)
-        monkeypatch.setattr(checkpoints.Checkpoint, "save", save)
-        monkeypatch.setattr(checkpoints.Checkpoint, "load", loads)
-        run(case, inputs, tmp_path / "m.safetensors", "cuda:0", *how)
-    assert (tmp_path / "m.safetensors").read_bytes() == (tmp_path / "whole" / "m.safetensors").read_bytes()
-    assert resumed[0]
+    monkeypatch.setattr(checkpoints.Checkpoint, "load", loads)
+    assert goes_on_to_the_same_bytes(case, inputs, tmp_path, how, checkpoints.Checkpoint, "save")
+    assert resumed[-1] is not None
 
 
 def test_the_exact_control_is_exact_on_cuda(folder, tmp_path):
@@ -406,7 +362,7 @@ LOOPS = {"sampling": sampling, "ddim": recovery, "training": learning, "energy":
          "jacobian": rows_of_jacobian, "alg 3": alg_3, "hutchinson": probing, "generation": generating}
 
 
-@pytest.mark.skipif(not SIMULATED, reason="a real device does not count")
+@only_simulated
 @pytest.mark.parametrize("loop", LOOPS)
 def test_no_step_of_a_loop_waits_for_the_device(loop):
     counts = []
@@ -417,7 +373,7 @@ def test_no_step_of_a_loop_waits_for_the_device(loop):
     assert counts[0] == counts[1]
 
 
-@pytest.mark.skipif(not SIMULATED, reason="a real device does not count")
+@only_simulated
 def test_a_product_of_lanczos_waits_once_for_its_result():
     counts = []
     for leading in (2, 20):
@@ -432,7 +388,7 @@ def test_a_product_of_lanczos_waits_once_for_its_result():
     assert more - waits == many - few > 0
 
 
-@pytest.mark.skipif(not SIMULATED, reason="a real device does not count")
+@only_simulated
 def test_a_round_of_the_search_for_basins_waits_once():
     counts = []
     for steps in (30, 50):
@@ -444,7 +400,7 @@ def test_a_round_of_the_search_for_basins_waits_once():
     assert more - waits == many - few > 0
 
 
-@pytest.mark.skipif(not SIMULATED, reason="a real device does not count")
+@only_simulated
 def test_no_block_of_references_waits_for_the_device():
     """Only what is found for a row of queries is read, once all references have been seen."""
     random, counts = np.random.default_rng(0), []

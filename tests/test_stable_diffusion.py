@@ -1,12 +1,8 @@
 """The case study on a random Stable Diffusion pipeline of the real classes: against diffusers' own sampler, a literal
 Alg. 3, the full Jacobian and brute force; resuming; the pixel models of this repository; one line for each mistake."""
 
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -17,19 +13,19 @@ from conftest import ROOT
 pytest.importorskip("diffusers", reason="needs diffusers: pip install -e '.[stable-diffusion]'")
 pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[stable-diffusion]'")
 
+from builders import killed, lpips_file, model_file, processed
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 from tiny_pipeline import SIDE, build
 
-from attractors.arrays import read_arrays, write_arrays
+from attractors.arrays import read_arrays
 from attractors.commands.scale import runs_of
 from attractors.data.images import read_images
 from attractors.data.prompts import prompts_of
 from attractors.denoisers import latent
 from attractors.denoisers.diffusion import Diffusion
 from attractors.denoisers.latent import Prompted, generate, read_pipeline, start_noise
-from attractors.denoisers.models import new_model, write_model
-from attractors.distances.lpips_embedding import BACKBONES, read_embedding, weights_hash
+from attractors.distances.lpips_embedding import read_embedding
 from attractors.files import file_hash
 from attractors.landscape.curvature import jacobian, one_sided, one_sided_resumable
 from attractors.landscape.derivatives import forward_products, reverse_products
@@ -223,19 +219,6 @@ def test_lanczos_refuses_as_many_values_as_there_are(conditional, x_0):
 # The stages
 
 
-def start(script, *arguments, **environment):
-    command = [sys.executable, ROOT / "src" / "main.py", script, *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env={**os.environ, **environment})
-
-
-def run(script, *arguments, code=0, **environment):
-    process = start(script, *arguments, **environment)
-    output, errors = process.communicate(timeout=300)
-    assert process.returncode == code, errors
-    return output if code == 0 else errors
-
-
 def study(path, model, **sections):
     content = {
         "model": str(model),
@@ -252,35 +235,20 @@ def study(path, model, **sections):
     return path
 
 
-def random_lpips(path):
-    from lpips import LPIPS
-
-    torch.manual_seed(0)
-    net = LPIPS(net="alex", pnet_rand=True, verbose=False)
-    layers = [layer for layer in net.net.modules() if isinstance(layer, torch.nn.Conv2d)]
-    assert len(layers) == len(BACKBONES["alex"])
-    arrays = {f"head_{i}": head.model[-1].weight.detach().flatten().numpy() for i, head in enumerate(net.lins)}
-    for i, layer in enumerate(layers):
-        arrays |= {f"convolution_{i}.weight": layer.weight.detach().numpy()}
-        arrays |= {f"convolution_{i}.bias": layer.bias.detach().numpy()}
-    write_arrays(path, arrays, backbone="alex", weights_sha256=weights_hash(arrays))
-    return path
-
-
 @pytest.fixture(scope="module")
 def made(folder, tmp_path_factory):
     """A folder with a study and all that its stages wrote."""
     root = tmp_path_factory.mktemp("study")
-    file, lpips = study(root / "study.yaml", folder), random_lpips(root / "alex.safetensors")
+    file, lpips = study(root / "study.yaml", folder), lpips_file(root / "alex.safetensors")
     for name in ("hippo", "boots"):
         latents = root / "latents" / f"{name}.safetensors"
-        run("sd_generate", "--study", file, "--prompt", name, "--out", latents)
+        processed("sd_generate", "--study", file, "--prompt", name, "--out", latents)
         methods = ["--method", "one_sided"] if name == "hippo" else []
-        run("sd_curvature", "--study", file, "--prompt", name, *methods, "--latents", latents, "--metrics",
-            root / "curvature" / f"{name}.csv", "--out", root / "spectra" / f"{name}.safetensors")
-    run("sd_stability", root / "latents", "--study", file, "--lpips", lpips, "--out", root / "stability.csv")
-    run("figure_stable_diffusion", file, "--latents", root / "latents", "--spectra", root / "spectra", "--stability",
-        root / "stability.csv", "--out", root / "figure.png")
+        processed("sd_curvature", "--study", file, "--prompt", name, *methods, "--latents", latents, "--metrics",
+                  root / "curvature" / f"{name}.csv", "--out", root / "spectra" / f"{name}.safetensors")
+    processed("sd_stability", root / "latents", "--study", file, "--lpips", lpips, "--out", root / "stability.csv")
+    processed("figure_stable_diffusion", file, "--latents", root / "latents", "--spectra", root / "spectra",
+              "--stability", root / "stability.csv", "--out", root / "figure.png")
     return root
 
 
@@ -325,16 +293,10 @@ def test_curvature_killed_with_sigkill_resumes_to_the_same_bytes(made, tmp_path)
     arguments = ["--study", made / "study.yaml", "--prompt", "hippo", "--method", "one_sided", "--latents",
                  made / "latents" / "hippo.safetensors", "--metrics", tmp_path / "hippo.csv", "--out",
                  tmp_path / "hippo.safetensors"]
-    process = start("sd_curvature", *arguments, ATTRACTORS_CHECKPOINT_SECONDS="0")
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / ".resume").glob("[!.]*.pt")) and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    state = killed(tmp_path / ".resume", "sd_curvature", *arguments, wait=0)
     assert not (tmp_path / "hippo.safetensors").exists()
-    (state,) = (tmp_path / ".resume").glob("[!.]*.pt")
     assert 0 < torch.load(state, weights_only=True)["columns"] < 4 * N
-    run("sd_curvature", *arguments)
+    processed("sd_curvature", *arguments)
     assert file_hash(tmp_path / "hippo.safetensors") == file_hash(made / "spectra" / "hippo.safetensors")
     assert file_hash(tmp_path / "hippo.csv") == file_hash(made / "curvature" / "hippo.csv")
     assert list((tmp_path / ".resume").iterdir()) == []
@@ -342,46 +304,43 @@ def test_curvature_killed_with_sigkill_resumes_to_the_same_bytes(made, tmp_path)
 
 def test_pixel_models_of_this_repository_go_through_the_same_stages(tmp_path):
     network, diffusion = {"name": "mlp", "width": 16, "blocks": 1}, {"prediction": "velocity"}
-    model = new_model(network, diffusion, (1, 4, 4), SEED, torch.zeros(2, 1, 4, 4))
-    torch.manual_seed(0)
-    torch.nn.init.normal_(model.network.output.weight, std=0.1)
     path = tmp_path / "4.safetensors"
-    record = {"network": network, "diffusion": diffusion, "image_shape": [1, 4, 4], "size": 2, "seed": SEED}
-    write_model(path, model.state_dict(), **record)
+    model = model_file(path, network, (1, 4, 4), 2, diffusion, SEED, change=lambda model: torch.nn.init.normal_(
+        model.network.output.weight, std=0.1, generator=torch.Generator().manual_seed(0)))
     file = study(tmp_path / "pixels.yaml", path,
                  prompts={"digits": {"type": "memorized", "prompt": None, "source": "K = 2"}},
                  sd_curvature={"kinds": ["unconditional"], "methods": ["one_sided", "lanczos"], "leading": 2})
     latents, out = tmp_path / "latents.safetensors", tmp_path / "out.safetensors"
-    run("sd_generate", "--study", file, "--prompt", "digits", "--out", latents)
+    processed("sd_generate", "--study", file, "--prompt", "digits", "--out", latents)
     arguments = ["--study", file, "--prompt", "digits", "--latents", latents, "--metrics", tmp_path / "m.csv"]
-    run("sd_curvature", *arguments, "--out", out)
+    processed("sd_curvature", *arguments, "--out", out)
     x_0 = torch.from_numpy(read_arrays(latents)[0]["latents"][:1])
     model = model.eval().requires_grad_(False)
     found, _ = read_arrays(out)
     expected = one_sided(model, x_0, [0], SEED, T, 64)[0]
     assert np.allclose(found["unconditional_one_sided"], expected, rtol=1e-5)
     assert np.allclose(found["unconditional_lanczos"], jacobian(model, x_0, T)[0][0, :2], rtol=1e-3)
-    errors = run("sd_curvature", *arguments, "--kind", "guided", "--out", out, code=1)
+    errors = processed("sd_curvature", *arguments, "--kind", "guided", "--out", out, code=1)
     assert "it has no text" in errors
 
 
 # Mistakes
 
 
-def one_line(errors):
-    lines = [line for line in errors.splitlines() if line.strip()]
-    assert len(lines) == 1 and lines[0].startswith("Error: "), errors
-    return lines[0]
+def one_line(*arguments, **settings):
+    line, *others = processed(*arguments, code=1, **settings).strip().splitlines()
+    assert not others and line.startswith("Error: "), others
+    return line
 
 
 def test_missing_weights_are_one_line_offline(tmp_path):
     out = ["--prompt", "hippo", "--out", tmp_path / "x.safetensors"]
     real = ROOT / "prompts" / "stable_diffusion.yaml"
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
-    line = one_line(run("sd_generate", "--study", real, *out, code=1, **offline))
+    line = one_line("sd_generate", "--study", real, *out, **offline)
     assert "CompVis/stable-diffusion-v1-4: cannot be downloaded; offline, give a downloaded folder" in line
-    line = one_line(run("sd_generate", "--study", study(tmp_path / "s.yaml", "./nowhere"), *out, code=1))
-    assert "./nowhere: no such folder" in line
+    line = one_line("sd_generate", "--study", study(tmp_path / "s.yaml", "./nowhere"), *out)
+    assert "./nowhere: neither a folder nor an id" in line
     assert not (tmp_path / "x.safetensors").exists()
 
 
