@@ -337,6 +337,8 @@ REFUSED = {
     "arrays of train and test": (lambda p: npz(npz(p / "x.npz", SAMPLES).rename(p / "train.npz").with_name("test.npz"),
                                                SAMPLES).parent, "test.npz and train.npz, which are different sets"),
     "checkpoints": (lambda p: torch_file(p / "2.pt", {"a.weight": torch.zeros(8, 3, 7, 7)}).parent, "weights of a net"),
+    "an optimizer's state": (lambda p: torch_file(p / "x.bin", {"state": {0: {"exp_avg": torch.randn(64, 3, 7, 7)
+                                                                              .clamp(-1, 1)}}}), "weights of a net"),
     "a pickle": (lambda p: file(p / "data_batch_1", b"\x80\x02}."), "no batch of CIFAR"),
     "a pickle of rows that are no images": (lambda p: file(p / "data_batch_1", pickle.dumps(
         {"data": np.zeros((12, 100), np.uint8)}, 3)), "no batch of CIFAR"),

@@ -6,6 +6,7 @@ A reader may refuse a file with ValueError or a click exception of one line. Wha
 are more than 2 GB of memory and more than 30 seconds. Inputs that crashed are kept in fuzz_crashes/.
 """
 
+import gzip
 import io
 import json
 import logging
@@ -83,10 +84,14 @@ def readers():
     from attractors.cli.settings import check_names, read_runs, read_yaml
     from attractors.data import datasets, prompts, subsets, unpickling
     from attractors.data import images as readers
+    from attractors.data.pictures import read_picture
     from attractors.denoisers import foreign, models
 
     images = np.arange(128, dtype=np.uint8).reshape(2, 1, 8, 8)
-    pictures = [saved(Image.fromarray(images[0, 0]).save, kind) for kind in ("png", "jpeg", "webp", "bmp")]
+    kinds = ("png", "jpeg", "webp", "bmp", "gif", "tiff", "ppm")
+    pictures = [saved(Image.fromarray(images[0, 0]).save, kind) for kind in kinds]
+    mnist = struct.pack(">4I", 0x803, 2, 8, 8) + images.tobytes()
+    cifar = pickle.dumps({"data": np.zeros((2, 3072), np.uint8)}, 3)
 
     def idx(path):
         content = path.read_bytes()
@@ -94,7 +99,7 @@ def readers():
         datasets.read_idx(content, path, "x")
 
     def picture(path):
-        readers.read_picture(path, path)
+        read_picture(path, path)
 
     def settings(path):
         from attractors.stages import train
@@ -134,7 +139,10 @@ def readers():
             [pickle.dumps({"data": images}, protocol) for protocol in (2, 4)],
             lambda path: unpickling.numpy_pickle(path.read_bytes(), path, "latin1"), "x",
         ),
-        "read_idx": ([struct.pack(">4I", 0x803, 2, 8, 8) + images.tobytes()], idx, "x"),
+        "read_images by content": (
+            [mnist, gzip.compress(mnist), cifar, saved(np.savez, images=images), *pictures], readers.read_images, "idx",
+        ),
+        "read_idx": ([mnist], idx, "x"),
         "sweep as train reads it": ([(ROOT / "sweeps" / "digits.yaml").read_bytes()], settings, "x.yaml"),
         "sweep as scale reads it": ([(ROOT / "sweeps" / "digits.yaml").read_bytes()], runs, "x.yaml"),
         "runs.yaml": ([(ROOT / "runs.yaml").read_bytes()[:600]], read_runs, "runs.yaml"),

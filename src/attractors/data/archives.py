@@ -144,8 +144,9 @@ def joined(content: object) -> object:
 
 
 def are_weights(names: Iterable[str]) -> bool:
-    """Return whether tensors of these names are the weights of a network."""
-    return any(re.search(r"(^|[._])(weight|bias|running_mean)$|\.(W|b)$", str(name)) for name in names)
+    """Return whether tensors of these names are the weights of a network, or an optimizer's averages of them."""
+    known = re.compile(r"(^|[._])(weight|bias|running_mean|exp_avg|exp_avg_sq|momentum_buffer)$|\.(W|b)$")
+    return any(known.search(str(name)) for name in names)
 
 
 def read_tensors(path: Path, name: str | None = None) -> tuple[np.ndarray, str]:

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from attractors.data.kinds import ARRAYS, PICTURES, refuse_pointer, suffix_of
+from attractors.data.kinds import ARRAYS, PICTURES, kind_of_file, suffix_of
 
 # Samplers of one and the same diffusion: each reads the same betas and prediction from its scheduler_config.json.
 KNOWN = (
@@ -40,10 +40,10 @@ def check_scheduler(config: dict, source: object) -> None:
 
 def read_config(path: Path) -> dict:
     """Return the settings in a JSON file of diffusers. Raises ValueError naming it where it is none."""
+    if path.is_file():
+        kind_of_file(path)  # raises for a pointer of git-lfs
     try:
-        text = path.read_bytes()
-        refuse_pointer(text, path)
-        content = json.loads(text.decode("utf-8-sig"))
+        content = json.loads(path.read_text("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     if not isinstance(content, dict):
