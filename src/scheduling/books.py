@@ -1,4 +1,4 @@
-"""Keep the books of DVC in one process: what a stage needs, whether its result is known, and what it produced.
+"""Do the bookkeeping of DVC in one process: what a stage needs, whether its result is known, and what it produced.
 
 `dvc repro` opens the repository and rewrites a dvc.lock for every stage, which takes tens of seconds at thousands of
 stages. Here the repository stays open, and only the entry of the stage that ended is written as YAML again.

@@ -42,7 +42,7 @@ def snapshot(made: Container[str], repo: Any) -> tuple[bytes, list[str]]:
 
     The tar file has DVC's settings and all files that git tracks or would track and .dvcignore does not name. made
     contains what stages write, which does not count as uncommitted. Raises ValueError for a file that is too large to
-    be source, and with what git says where it refuses, as in a repository that belongs to another user.
+    be source code, and with git's message where git fails, as in a repository that belongs to another user.
     """
 
     def git(*arguments: str) -> str:
@@ -71,7 +71,7 @@ def written(config: Mapping[str, Any]) -> str:
 
 
 def reachable(address: str, seconds: float = 10) -> None:
-    """Raise ValueError where nothing answers at HOST:PORT within `seconds`; Ray itself takes minutes to find out."""
+    """Raise ValueError where nothing answers at HOST:PORT within `seconds`; Ray itself needs minutes to notice that."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if address == "auto":
         return
@@ -84,7 +84,7 @@ def reachable(address: str, seconds: float = 10) -> None:
 
 
 class Cluster:
-    """The connection to a Ray cluster, and what this fan-out stores there."""
+    """The connection to a Ray cluster, with the snapshot and the running stages that this scheduler stores there."""
 
     def __init__(
         self, address: str, own: books.Books, graph: nx.DiGraph, gpus: float | None, cpus: int, jobs: int | None,
@@ -236,7 +236,7 @@ class ClusterLane:
         return self.cluster.jobs or max(1, 2 * self.cluster.workers(self.gpu))
 
     def check(self) -> None:
-        """Say so when no machine of the cluster can run the stages given to it. Raises ValueError where that lasts."""
+        """Print a line when no machine of the cluster can run these stages. Raises ValueError where that lasts."""
         if self.cluster.workers(self.gpu):
             self.missing = None
             return

@@ -22,7 +22,7 @@ class Display:
             self.live.start()
 
     def say(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a line that is not redrawn."""
         self.console.print(text, markup=False)
 
     def show(self, agenda: Agenda, running: Iterable[tuple[str, float, str, str]], workers: int) -> None:
@@ -47,5 +47,5 @@ class Display:
         self.live.update(Group(*lines), refresh=True)
 
     def clear(self) -> None:
-        """Take away what is redrawn."""
+        """Remove the lines that are redrawn."""
         self.live.stop()

@@ -27,7 +27,7 @@ def end(processes: Iterable[psutil.Process]) -> None:
 
 
 def main() -> None:
-    """Remember the processes named on standard input, and end those that are left when it closes."""
+    """Remember the processes named on standard input, and end those that still run when it closes."""
     kept = {}
     for line in sys.stdin:
         number = int(line[1:])

@@ -23,7 +23,7 @@ def visible_gpus() -> list[str]:
 
 
 def shares(gpus: list[str], each: float) -> list[str]:
-    """Return what each stage at a time is given: `each` GPUs, or a part of one.
+    """Return the GPUs for each of the stages that run at a time: `each` GPUs, or a part of one.
 
     Raises ValueError where there are too few.
     """
@@ -82,7 +82,7 @@ class Lane:
             del self.begun[name]
 
     def absorb(self, results: dict[str, tuple[int, float]]) -> dict[str, tuple[int, float]]:
-        """Return the results of a batch, which are in the books already."""
+        """Return the results of a batch, which are already stored."""
         return results
 
     def check(self) -> None:

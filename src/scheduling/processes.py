@@ -23,7 +23,7 @@ import psutil
 from scheduling import keeper
 
 LOGS = Path(".dvc/tmp/fan_out")
-PLAIN = frozenset("|&;<>()$`\\\"'*?[]#~=%!{}\n")  # a command with one of these is the shell's business
+PLAIN = frozenset("|&;<>()$`\\\"'*?[]#~=%!{}\n")  # a command with one of these characters needs a shell
 
 
 def log_of(name: str) -> Path:
@@ -43,8 +43,8 @@ def last_line(path: Path) -> str:
 
 
 def become(script: str, arguments: list[str], folder: str, environment: dict[str, str], log: str) -> None:
-    """Run `python SCRIPT ARGUMENTS` in this process, a fork, as a new interpreter would."""
-    os.setsid()  # an interrupt at the terminal is for the scheduler, which ends its processes
+    """Run `python SCRIPT ARGUMENTS` in this process, which is a fork, as a new interpreter would run it."""
+    os.setsid()  # an interrupt at the terminal reaches the scheduler alone, which ends its processes
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -102,7 +102,7 @@ class Processes:
 
             def wait() -> int:
                 multiprocessing.connection.wait([child.sentinel])
-                with self.lock:  # starting another one looks at this one too, and its exit code can be read once only
+                with self.lock:  # starting a process reads the exit codes of others, and each can be read only once
                     child.join()
                 return child.exitcode
 
@@ -118,7 +118,7 @@ class Processes:
         return child.pid, child.wait
 
     def _tell(self, line: str) -> None:
-        with contextlib.suppress(BrokenPipeError):  # without its keeper the work goes on
+        with contextlib.suppress(BrokenPipeError):  # where the keeper has ended, the stages still run
             if not self.keeper.stdin.closed:
                 self.keeper.stdin.write(line + "\n")
                 self.keeper.stdin.flush()

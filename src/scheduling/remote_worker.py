@@ -89,7 +89,7 @@ def contents(folder: Path, paths: Iterable[str | Path]) -> dict[str, bytes]:
 
 
 def perform(snapshot: bytes, job: dict[str, Any], board: Any) -> dict[str, Any]:
-    """Run a batch of stages on this machine; all that the head needs to go on as if it had run them itself.
+    """Run a batch of stages on this machine; return all that the head needs to continue as if it had run them.
 
     snapshot: the head's checkout as a tar file; job: as `Cluster.submit` writes it; board: where to tell news.
     """

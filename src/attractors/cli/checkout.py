@@ -26,11 +26,11 @@ def check_user() -> None:
 
 
 def check_checkout(root: Path) -> None:
-    """Raise ValueError, in one line that says what to do, where `root` is in no git repository or in a merge.
+    """Raise ValueError, in one line that says what to do, where DVC cannot work in `root`.
 
-    So too where the user has no name, or where the letters of the path cannot be read in a locale without UTF-8.
-
-    A repository that holds `root` as a folder will do, as will DVC's setting core.no_scm.
+    That is so outside a git repository, in the middle of a merge, for a user without a name, and where the letters of
+    the path cannot be read in a locale without UTF-8. `root` may be a folder of a repository, and a folder with DVC's
+    setting core.no_scm needs none.
     """
     from dulwich.errors import NotGitRepository
     from dulwich.repo import Repo as Git
@@ -76,16 +76,16 @@ def locked(text: str, name: object) -> dict[str, Any]:
 
 
 def below_git(folder: Path) -> str:
-    """What leads from the root of the git repository to `folder` inside it, ending in /; empty at the root itself."""
+    """Return the path of `folder` relative to the root of its git repository, ending in /; empty at the root itself."""
     folder = folder.resolve()
     root = next((path for path in (folder, *folder.parents) if (path / ".git").exists()), folder)
     return "".join(f"{part}/" for part in folder.relative_to(root).parts)
 
 
 def cache_of(root: Path) -> Path:
-    """Return the folder of DVC's cache, wherever `dvc cache dir` put it.
+    """Return the folder of DVC's cache, which `dvc cache dir` may have moved.
 
-    Raises ValueError where DVC has none to name.
+    Raises ValueError where DVC cannot name it.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo

@@ -1,4 +1,4 @@
-"""What the commands that read people's images share: the option for what their values cannot tell."""
+"""The option of commands that read images from elsewhere: which values are black and white."""
 
 import click
 

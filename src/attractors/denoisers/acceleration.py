@@ -25,7 +25,7 @@ class Acceleration:
     compile: bool = False
 
     def record(self) -> dict[str, Any]:
-        """Return what to write beside the weights. For the reference, where nothing is accelerated, this is empty."""
+        """Return what to write beside the weights, which is nothing for the reference."""
         return {} if self == Acceleration() else {"acceleration": asdict(self)}
 
 

@@ -41,7 +41,7 @@ def noise_times(count: int, alpha_bar: torch.Tensor, settings: Training, random:
 
     With noise_levels `uniform` they are uniform, as in Ho et al. With `lognormal`, ln(sigma / sqrt(alpha_bar)) ~
     N(noise_mean, noise_deviation^2) as in Karras et al., rounded to the nearest of the T levels. The defaults draw low
-    noise, where attractors get their width, more often than theirs.
+    noise, which determines the width of attractors, more often than theirs.
     """
     if settings.noise_levels == "uniform":
         return torch.randint(len(alpha_bar), (count,), generator=random, device=alpha_bar.device)
