@@ -123,6 +123,13 @@ def repro(folder, *arguments, **settings):
     return ended(start(folder, *arguments, **settings))
 
 
+def done(folder, *arguments, **settings):
+    """The output of a fan-out that ends well."""
+    code, output = repro(folder, *arguments, **settings)
+    assert code == 0, output
+    return output
+
+
 def ended(process):
     """(exit code, output) of a fan-out that must end by itself."""
     try:
@@ -159,8 +166,7 @@ def await_(condition, seconds=60):
 
 
 def test_fan_out_leaves_what_a_serial_run_leaves_and_nothing_to_do(scratch, serial):
-    code, output = repro(scratch, "--jobs", "2")
-    assert code == 0, output
+    output = done(scratch, "--jobs", "2")
     assert "dvc repro then ran none" in output
     assert locked(scratch) == serial
     assert "up to date" in dvc(scratch, "status")
@@ -168,18 +174,16 @@ def test_fan_out_leaves_what_a_serial_run_leaves_and_nothing_to_do(scratch, seri
 
 
 def test_a_parameter_is_set_and_the_results_are_those_of_dvc_exp_run_saved_as_an_experiment(scratch, tmp_path):
-    assert repro(scratch)[0] == 0
+    done(scratch)
     commit(scratch)
     shutil.copytree(scratch, tmp_path / "other")
-    code, printed = repro(scratch, "-S", "seed=2")
-    assert code == 0
+    printed = done(scratch, "-S", "seed=2")
     assert "Experiment has been saved as: " in printed
     assert (scratch / "params.yaml").read_text() == "seed: 2\n"
     dvc(tmp_path / "other", "exp", "run", "-S", "seed=2")
     assert locked(scratch) == locked(tmp_path / "other")
     assert "2" in dvc(scratch, "exp", "show", "--csv").splitlines()[-1]
-    code, printed = repro(scratch, "-S", "seed=2")
-    assert code == 0
+    printed = done(scratch, "-S", "seed=2")
     assert printed.startswith("all is up to date: nothing to do. Experiment has been saved as: ")
 
 
@@ -208,8 +212,7 @@ def test_a_failed_stage_stops_those_that_need_it_and_no_others(scratch):
     assert "no luck with 2.txt" in (scratch / log_of("first@2")).read_text()
     assert set(locked(scratch)) == {"sources", "first@1", "first@3", "table@1", "table@3"}
     (scratch / "params.yaml").write_text("seed: 1\n")
-    code, output = repro(scratch)
-    assert code == 0, output
+    done(scratch)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -225,8 +228,7 @@ def test_an_interrupted_fan_out_leaves_no_process_no_lock_and_the_next_one_finis
     await_(lambda: not inside(scratch), 20)
     pause.with_suffix(".2.txt").unlink()
     dvc(scratch, "status")
-    code, output = repro(scratch)
-    assert code == 0, output
+    done(scratch)
     assert locked(scratch) == serial
 
 
@@ -245,8 +247,7 @@ def test_two_fan_outs_in_one_checkout_are_refused(scratch, tmp_path):
 def test_each_stage_with_a_device_has_a_gpu_of_its_own(scratch, tmp_path):
     seen = tmp_path / "seen"
     seen.mkdir()
-    code, output = repro(scratch, "--jobs", "2", CUDA_VISIBLE_DEVICES="3,5", SEEN=str(seen))
-    assert code == 0, output
+    done(scratch, "--jobs", "2", CUDA_VISIBLE_DEVICES="3,5", SEEN=str(seen))
     assert {(seen / f"{i}.csv").read_text() for i in (1, 2, 3)} == {"3", "5"}
     assert {(seen / f"{i}.txt").read_text() for i in (1, 2, 3)} == {""}
 
@@ -353,13 +354,21 @@ def test_a_worker_with_other_versions_or_without_the_cache_is_refused_in_one_lin
 
 
 @pytest.fixture
-def ray_cluster(tmp_path):
+def ray_cluster(one_cluster):
+    """(address, nodes) of a cluster whose machines hold no results."""
+    for node in one_cluster[1]:
+        shutil.rmtree(node.folder / "cache", ignore_errors=True)
+    return one_cluster
+
+
+@pytest.fixture(scope="module")
+def one_cluster(tmp_path_factory):
     pytest.importorskip("ray")
     sys.path.insert(0, str(ROOT / "tests" / "faults"))
     from two_nodes import cluster
 
-    with cluster(tmp_path) as (address, nodes):
-        yield address, nodes
+    with cluster(tmp_path_factory.mktemp("ray")) as found:
+        yield found
 
 
 @pytest.mark.parametrize("through", ["cache", "folder", "ssh", "s3"])
@@ -377,8 +386,7 @@ def test_a_ray_cluster_leaves_what_a_serial_run_leaves(scratch, serial, ray_clus
             dvc(scratch, "remote", "add", "--local", "elsewhere", remote.pop("url"))
             for name, value in remote.items():
                 dvc(scratch, "remote", "modify", "--local", "elsewhere", name, value)
-        code, output = repro(scratch, "--address", address, *(["--remote", "elsewhere"] if through != "cache" else []))
-    assert code == 0, output
+        output = done(scratch, "--address", address, *(["--remote", "elsewhere"] if through != "cache" else []))
     assert "dvc repro then ran none" in output
     assert locked(scratch) == serial
     assert (scratch / log_of("table@1")).read_text().startswith("on ")
@@ -386,8 +394,7 @@ def test_a_ray_cluster_leaves_what_a_serial_run_leaves(scratch, serial, ray_clus
 
 def test_a_ray_cluster_runs_uncommitted_changes_and_says_so(scratch, ray_cluster):
     (scratch / "params.yaml").write_text("seed: 2\n")
-    code, output = repro(scratch, "--address", ray_cluster[0])
-    assert code == 0, output
+    output = done(scratch, "--address", ray_cluster[0])
     assert "workers get 1 uncommitted changes too: params.yaml" in output
     assert "seed: 2" in (scratch / "tables" / "1.csv").read_text()
     assert "dvc repro then ran none" in output
