@@ -155,6 +155,12 @@ def test_a_batch_that_would_run_code_does_nothing_even_with_the_right_checksum(t
     assert not (tmp_path / "run").exists()
 
 
+def test_a_bytearray_of_a_pickle_gets_no_room():
+    content = b"\x80\x03}\x96" + struct.pack("<Q", 2**20) + b"x"
+    with pytest.raises(ValueError, match="it holds a bytearray"):
+        datasets.read_cifar_batches([("x", content, md5(content))])
+
+
 def test_centre_crop_averages_blocks_of_the_middle():
     """384 x 256 pixels whose red is their column: after two halvings, column 16 + j covers pixels 4 (16 + j) + 0..3."""
     columns = np.arange(384) % 256

@@ -166,6 +166,9 @@ def fuzz(name, seconds):
         from attractors.denoisers import foreign  # noqa: F401
     import click
 
+    from attractors.data.archives import NoImagesError, UndecidedError
+
+    refusals = (ValueError, UndecidedError, NoImagesError, click.BadParameter)
     logging.disable()
     warnings.simplefilter("ignore")
     seeds, read, file = readers()[name]
@@ -180,7 +183,7 @@ def fuzz(name, seconds):
                 read(path)
             except (ValueError, click.ClickException) as error:
                 message = error.format_message() if isinstance(error, click.ClickException) else str(error)
-                if type(error) not in (ValueError, click.BadParameter) or "\n" in message.strip():
+                if type(error) not in refusals or "\n" in message.strip():
                     raise RuntimeError(f"{type(error).__name__}, not one line: {message}") from error
 
         CRASHES.mkdir(exist_ok=True)

@@ -45,6 +45,11 @@ class NumpyUnpickler(pickle._Unpickler):
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only numpy arrays are read")
         return self.ALLOWED[module, name]
 
+    def _refuse_bytearray(self) -> None:  # whose room is made, and filled, before its bytes are read
+        raise pickle.UnpicklingError("it holds a bytearray")
+
+    dispatch: ClassVar = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: _refuse_bytearray}  # type: ignore
+
 
 def numpy_pickle(content: bytes, name: str, encoding: str = "ASCII") -> Any:
     """Return the dicts, lists and arrays in a pickle.
