@@ -13,9 +13,11 @@ from attractors.tables import write_csv
 SIZES = (4, 16, 32, 64, 128, 512)
 TRANSITION = ((1, 0, 0), (0.85, 0.13, 0.02), (0.6, 0.3, 0.1), (0.3, 0.4, 0.3), (0.03, 0.07, 0.9), (0, 0, 1))
 PAPER = {"shares": TRANSITION, "volume": (60, 0, -60), "training": -10, "directions": (6, 4, 0), "median": -1,
-         "gap": (0, -1, 3), "growth": (0.2, -0.2), "valleys": 1.0, "floor": -30, "linear": -40, "beyond": 8}
+         "gap": (0, -1, 3), "growth": (0.2, -0.2), "valleys": 1.0, "floor": -30, "linear": -40, "beyond": 8,
+         "stayed": 0.9, "exponent": 0.1, "blends": (0.9, 0.1)}
 NOTHING = {"shares": [(0.3, 0.2, 0.5)] * 6, "volume": (0, 0, 0), "training": 0, "directions": (0, 0, 0), "median": 0,
-           "gap": (0, 0, 0), "growth": (0, 0), "valleys": 0.05, "floor": 0, "linear": 0, "beyond": 0}
+           "gap": (0, 0, 0), "growth": (0, 0), "valleys": 0.05, "floor": 0, "linear": 0, "beyond": 0,
+           "stayed": 0.5, "exponent": 0.5, "blends": (0.5, 0.5)}
 DESIGNS = {  # how replicates differ: (at each K anew, at all K alike, whether more at some K)
     "not at all": (0, 0, False), "at each K": (1, 0, False), "alike at all K": (0, 1, False),
     "more at some K": (1, 0, True), "both ways": (0.7, 0.7, False),
@@ -37,7 +39,8 @@ def run_of(folder: Path, *, models: int = 5, seed: int = 0, design: str = "both 
     design, spread: how replicates differ and by how much, as a share of 12 nats of log-volume, 2 directions and an
     e-fold of K. volume, directions, gap: means of memorized, spurious and generalized samples. training, median: slopes
     per doubling of K. growth: those of the gap of memorized and generalized samples. valleys: the chance of a valley
-    at a size.
+    at a size. stayed: the share of spurious samples that stay. exponent: of states against samples. blends: the shares
+    of spurious samples near blends of S and of other images.
     """
     truth, random = PAPER | planted, np.random.default_rng(seed)
     rows: dict[str, list] = {"fractions": [], "basin": [], "curvature": [], "energy": []}
@@ -76,6 +79,16 @@ def run_of(folder: Path, *, models: int = 5, seed: int = 0, design: str = "both 
     write_csv(folder / "metrics/basin/x-linear.csv", pd.DataFrame(linear))
     for size in SIZES[1:-1]:
         volumes_at(folder, size, truth["beyond"] + 12 * off[:, SIZES.index(size)], random)
+    keys = [{"K": K, "replicate": number, "off": off[number, i]} for i, K in enumerate(SIZES) for number in range(models)]
+    of_states = {
+        "ends": [key | {"type": "spurious", "stayed": truth["stayed"] + key["off"]} for key in keys],
+        "repetition": [key | {"exponent": truth["exponent"] + key["off"]} for key in keys],
+        "blends": [key | {"type": "spurious", "against": against, "two": 0.7 * value + sign * key["off"],
+                          "three": 0.3 * value}
+                   for key in keys for against, value, sign in zip(("S", "others"), truth["blends"], (1, 0), strict=True)],
+    }
+    for table, part in of_states.items():
+        write_csv(folder / f"metrics/{table}/x.csv", pd.DataFrame(part).drop(columns="off"))
     return Run(folder / "metrics", data=folder / "data")
 
 

@@ -73,6 +73,10 @@ FAILURES = [  # statement, what is planted, the verdict it must get; where nothi
     ("The energy of generalized samples falls with K", {"growth": (0.2, 0.2)}, FAILS),
     ("In the transition spurious samples have a lower energy than memorized ones", {"gap": (-1, 0, 3)}, FAILS),
     ("In the transition spurious samples have a lower energy than generalized ones", {"gap": (0, 3, -1)}, FAILS),
+    ("Spurious samples stay where they are when they are denoised again and again", {"stayed": 0.1}, FAILS),
+    ("Samples that are no copies repeat a limited number of states", {"exponent": 0.9}, FAILS),
+    ("Spurious samples are blends of two or three training images", {"blends": (0.1, 0.9)}, FAILS),
+    ("Spurious samples are blends of two or three training images", {"blends": (0.5, 0.5)}, OPEN),
 ]
 
 

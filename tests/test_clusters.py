@@ -11,10 +11,11 @@ from scipy.spatial.distance import pdist, squareform
 
 from attractors.arrays import array_hash, write_arrays
 from attractors.data.images import read_images
+from attractors.data.training_sets import training_images
 from attractors.distances.clusters import describe, euclidean, groups, perceptual
 from attractors.distances.contrast import contrast, sharpness
 from attractors.distances.detection import classify
-from attractors.stages.clusters import main, training_images
+from attractors.stages.clusters import main
 from attractors.tables import read_json, write_csv
 
 

@@ -76,6 +76,10 @@ def folder(tmp_path_factory):
         model_file(path / f"{name}.safetensors", network, SHAPE, K, {"steps": 6}, images=torch.from_numpy(images[:K]),
                    change=lambda model: [torch.nn.init.normal_(p, 0, 0.1, torch.Generator().manual_seed(p.numel()))
                                          for p in model.parameters()])
+    for name, source in (("models", "model"), ("data/subsets", "subset"), ("data/synthetic/sweep", "synthetic")):
+        (path / name).mkdir(parents=True)
+        file = "digits.safetensors" if source == "subset" else f"{K}.safetensors"
+        (path / name / file).write_bytes((path / f"{source}.safetensors").read_bytes())
     for backbone in BACKBONES:
         lpips_file(path / f"{backbone}.safetensors", backbone)
     run_stage("neighbours", *arguments_of("neighbours", path), "--device", "cpu", "--out", path / "neighbours")
@@ -123,9 +127,10 @@ def arguments_of(case, path):
         "basin lpips": [*basin, "--distance", "lpips_vgg", "--lpips", path / "vgg.safetensors"],
         "curvature": [*measured, *(part for m in ("central", "one_sided", "jacobian") for part in ("--method", m))],
         "energy": [*measured, "--nodes", 3, "--references", 2],
-        "census": [*model, "--synthetic", s_prime, "--subset", s, "--delta", 1, "--t", 3, "--steps", 6, "--trials", 2],
+        "census": [*sweep, path / "models", "--data", path / "data", "--t", 3, "--steps", 6, "--trials", 2],
         "controls": [*sweep, "--subset", s, "--size", K, "--samples", 4, "--steps", 3, "--width", 0.3, "--side", 3],
         "train_snapshots": [*train, "--snapshots", 2],
+        "phase": [path / "snapshots-0", path / f"snapshots-{K}", "--subset", s, "--samples", 5, "--images", 2],
         "training_time": [path / "snapshots-0", path / f"snapshots-{K}", "--subset", s, "--samples", 5],
         "yardsticks": [*sweep, *model, "--synthetic", s_prime, "--training", s, "--size", K, *others],
         "toy_train": ["--size", 9, *toy],
@@ -139,7 +144,7 @@ def arguments_of(case, path):
 
 STABLE_DIFFUSION = ["sd_generate", "sd_curvature", "sd_stability"]
 MEASURING = ["neighbours", "neighbours lpips", "basin", "basin lpips", "curvature", "energy", "sample exact"]
-MEASURING += ["yardsticks", "training_time", "census", "controls", *STABLE_DIFFUSION]
+MEASURING += ["yardsticks", "training_time", "phase", "census", "controls", *STABLE_DIFFUSION]
 CASES = ["train", "sample", "train_snapshots", *MEASURING, "toy_train", "toy_evaluate"]
 
 
@@ -157,7 +162,7 @@ def run(case, folder, out, device, *more):
     run_stage(case.split()[0], *arguments)
     if case in ("sd_stability", "controls"):
         return pd.read_csv(out).select_dtypes("number").to_dict("series"), {}
-    return read_arrays(out)
+    return read_arrays(out / f"{K}.safetensors" if case == "census" else out)
 
 
 def compare(found, expected, exactly, tolerance=1e-4):

@@ -13,7 +13,8 @@ from attractors.cli.group import main
 from attractors.cli.sweep import ALONE, ALONG, STUDY, SWEEP
 
 FOLDERS = {"${runs}": "${item.sweep}/", "${snapshots}": "${item.sweep}/", "${pairs}": "${item.sweep}/",
-           "${prompts}": "${item.study}/", "${sweeps}": "${key}/", "${studies}": "${key}/"}
+           "${prompts}": "${item.study}/",
+           "${sweeps}": "${key}/", "${learned}": "${key}/", "${studies}": "${key}/"}
 
 
 def load(name):
@@ -141,7 +142,8 @@ def test_a_threshold_changes_nothing_that_reads_a_model(graph, scale):
     kinds = {stage.split("@")[0] for stage in reached}
     assert {"classify", "join", "clusters", "figure_transition", "figure_basin", "report"} <= kinds
     others = {kind for kind in kinds if not kind.startswith("figure_")}
-    assert others == {"classify", "join", "clusters", "claims", "report"} | ({"widths"} if scale == "paper" else set())
+    expected = {"classify", "join", "clusters", "states_table", "claims", "report"}
+    assert others == expected | ({"widths"} if scale == "paper" else set())
     for kind in kinds:
         entry = stages[kind].get("do", stages[kind])
         models = [dep for dep in entry["deps"] if dep.startswith("models/") and not dep.startswith("models/lpips/")]

@@ -5,9 +5,14 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from scipy.stats import chi2
 
-from attractors.denoisers.models import new_model
+from attractors.arrays import array_hash, read_arrays, write_arrays
+from attractors.denoisers.models import new_model, write_model
+from attractors.results.states import blends_table, ends_table, repetition_tables, states_row
+from attractors.stages.census import main as census
+from attractors.stages.phase import main as phase
 from attractors.states.fixed_points import descend, largest_eigenvalues, merge, retrieval, return_rates
 from attractors.states.mixtures import KINDS, blend_kinds, simplex_weights
 from attractors.states.repetition import coverage, rarefaction, repetition_chance
@@ -70,6 +75,11 @@ def test_return_rates_fall_where_noise_leads_to_another_memory():
     # Without the third memory, a trial returns where the noise does not lead across the middle.
     expected = 0.5 * (1 + torch.erf(torch.tensor(0.3 / near / 2**0.5)))
     assert rates[2] == 1 and rates[:2].mean() == pytest.approx(float(expected), abs=0.06)
+
+
+def test_what_diverges_still_moves():
+    descent = descend(lambda x: x * x, torch.tensor([[3.0], [0.5]]), 1e-3, 200)
+    assert descent.moving.tolist() == [True, False]
 
 
 def test_states_are_numbered_by_their_frequency():
@@ -147,6 +157,83 @@ def test_kinds_of_blends_are_found_and_random_images_are_none():
     x = np.stack([xi[4] + 0.01, (xi[1] + xi[9]) / 2, xi[[2, 3, 17]].mean(0), random.uniform(-1, 1, 40)])
     assert [KINDS[code] for code in blend_kinds(x, xi, 0.2)] == ["training", "two", "three", "other"]
     assert blend_kinds(x[:0], xi, 0.2).shape == (0,) and simplex_weights(x[:0], xi).weights.shape == (0, 20)
+
+
+def test_kinds_are_those_of_the_nearest_point_of_each_pair_and_triple():
+    random = np.random.default_rng(1)
+    xi = random.uniform(-1, 1, (6, 3))
+    x = np.concatenate([random.dirichlet(np.full(6, 0.3), 60) @ xi, random.uniform(-1, 1, (60, 3))])
+    expected = []
+    for image in x:
+        reached = [min(simplex_weights(image[None], xi[list(part)]).residual[0] for part in combinations(range(6), n))
+                   <= 0.1 for n in (1, 2, 3)]
+        expected.append(reached.index(True) if any(reached) else 3)
+    assert set(expected) == {0, 1, 2, 3}
+    assert blend_kinds(x, xi, 0.1, nearest=12).tolist() == expected
+
+
+def test_tables_of_planted_samples():
+    """Four samples of each type: memorized ones stay, a spurious one stays, the others end at training images."""
+    s = np.array([[0.0, 0], [10, 0], [0, 10], [50, 50]])[:, None, :, None]  # S is the first three
+    x = np.array([[0.0, 0], [10, 0], [0, 10], [0, 0], [5, 0], [5, 0], [5, 0], [5, 0], [3, 3], [4, 3], [30, 9], [9, 40]])
+    ends, codes = x.copy(), np.repeat([0, 1, 2], 4).astype(np.int8)
+    ends[5:8], ends[8:] = 0, np.nan
+    arrays = {"ends": ends[:, None, :, None], "moving": np.arange(12) >= 8, "mass": np.array([5, 1]),
+              "states": np.array([[0.0, 0], [5, 0]])[:, None, :, None], "eigenvalues": np.array([0.2, 1.5]),
+              "returns": np.array([1.0, 0.4])}
+    x = x[:, None, :, None]
+    table = ends_table(arrays, x, codes, s[:3], 0.5).set_index("type")
+    assert table.stayed.tolist() == [1, 0.25, 0] and table.at_training.tolist() == [1, 0.75, 0]
+    assert table.moving.tolist() == [0, 0, 1] and table.n.tolist() == [4, 4, 4]
+    row = states_row(arrays, s[:3], 0.5, 9)
+    assert [row[f"states_{kind}"] for kind in KINDS] == [1, 1, 0, 0]
+    assert (row["starts_training"], row["starts_two"], row["stable_new"], row["returns_new"]) == (5, 1, 0, 0.4)
+    row, curve = repetition_tables(x, codes, 0.5)
+    assert (row["new"], row["states"], row["spurious"], row["spurious_quarter"]) == (8, 5, 1 / 3, 0)
+    assert row["C_2"] == pytest.approx(6 / 28) and row["coverage"] == pytest.approx(0.5)
+    half = np.mean([len({*part} - {1, 2, 3}) for part in combinations(range(8), 4)])  # 0..3 are one state: count 0 once
+    half += np.mean([bool({1, 2, 3} & {*part}) and 0 not in part for part in combinations(range(8), 4)])
+    assert row["exponent"] == pytest.approx(np.log2(5 / half)) and curve.states.iloc[-1] == pytest.approx(5)
+    table = blends_table(x, codes, np.concatenate([s, s[3:]]), 3, 0.5, 9).set_index("type")
+    assert table.two["spurious"] == 1 and table.three["generalized"] == 0.5 and table.other["held_out"] == 1
+
+
+def test_the_census_of_a_folder_of_models(tmp_path):
+    s = np.random.default_rng(0).uniform(-1, 1, (5, *SHAPE)).astype(np.float32)
+    write_arrays(tmp_path / "data/subsets/d.safetensors", {"images": s})
+    write_arrays(tmp_path / "data/synthetic/x/4.safetensors", {"images": np.repeat(s[:4], 3, 0)})
+    record = {"network": {"name": "exact"}, "diffusion": {}, "image_shape": list(SHAPE), "size": 4, "seed": 0}
+    write_model(tmp_path / "models/4.safetensors", exact(torch.from_numpy(s[:4])).float().state_dict(), **record)
+    (tmp_path / "x.yaml").write_text("dataset: d\nnetwork: {name: exact}\n")
+    options = [tmp_path / "models", "--sweep", tmp_path / "x.yaml", "--data", tmp_path / "data", "--t", 5]
+    result = CliRunner().invoke(census, [*map(str, options), "--out", str(tmp_path / "census")])
+    assert result.exit_code == 0, result.output
+    arrays, _ = read_arrays(tmp_path / "census/4.safetensors")
+    assert arrays["mass"].tolist() == [3] * 4 and (arrays["returns"] == 1).all() and (arrays["eigenvalues"] < 1).all()
+    np.testing.assert_allclose(arrays["ends"], np.repeat(s[:4], 3, 0), atol=1e-3)
+    (tmp_path / "data/synthetic/x/4.safetensors").unlink()
+    result = CliRunner().invoke(census, [*map(str, options), "--out", str(tmp_path / "census")])
+    assert result.exit_code == 1 and "no samples" in result.output
+
+
+def test_the_types_along_a_training(tmp_path):
+    """Two snapshots with the same weights draw the same samples; images that were trained on are not held out."""
+    s = np.random.default_rng(0).uniform(-1, 1, (9, *SHAPE)).astype(np.float32)
+    write_arrays(tmp_path / "s.safetensors", {"images": s})
+    record = {"network": {"name": "mlp", "width": 8, "blocks": 1}, "diffusion": {"steps": 40}, "image_shape": SHAPE,
+              "size": 4, "skip": 2, "seed": 0, "subset_sha256": array_hash(s[2:6])}
+    model = new_model(record["network"], record["diffusion"], SHAPE, 0, torch.from_numpy(s[2:6]))
+    weights = torch.nn.utils.parameters_to_vector(model.parameters()).detach().numpy()
+    write_arrays(tmp_path / "a.safetensors", {"steps": np.array([1, 2]), "weights": np.stack([weights] * 2)}, **record)
+    options = [tmp_path / "a.safetensors", "--subset", tmp_path / "s.safetensors", "--samples", 20, "--images", 3]
+    result = CliRunner().invoke(phase, [*map(str, options), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    arrays, found = read_arrays(tmp_path / "out")
+    assert arrays["memorized"].shape == (1, 2) and arrays["memorized"][0, 0] == arrays["memorized"][0, 1]
+    total = arrays["memorized"] + arrays["spurious"] + arrays["generalized"]
+    assert total == pytest.approx(1) and found["parameters"] == len(weights)
+    result = CliRunner().invoke(phase, [*map(str, options), "--images", "4", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 1 and "too few are left" in result.output
 
 
 def test_the_law_is_recovered_and_its_intervals_cover():

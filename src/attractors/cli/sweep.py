@@ -16,6 +16,7 @@ from attractors.settings.neighbours import Neighbours
 from attractors.settings.network import diffusion_settings, network_settings
 from attractors.settings.sample import Sampling
 from attractors.settings.section import Section, check
+from attractors.settings.states import Census, Controls, Phase, StatesTable
 from attractors.settings.study import Generation, LatentCurvature
 from attractors.settings.toy import Circle, Minima, ScoreMLP, ToyEvaluation, ToyOptimisation
 from attractors.settings.train import Release, Training
@@ -25,14 +26,15 @@ from attractors.words import suggestion
 Sections = dict[str, tuple[type[Section], ...]]
 SWEEP: Sections = {
     "train": (Training, Release, Computation), "sample": (Sampling, Computation), "neighbours": (Neighbours,),
-    "classify": (Classification,),
+    "classify": (Classification,), "census": (Census,), "controls": (Controls,),
     **{name: tuple(quantity.settings.values()) for name, quantity in quantities().items()}, "yardsticks": (Yardsticks,),
 }
-ALONG: Sections = {"train_snapshots": (Snapshots,), "training_time": (Drawing,)}  # of sweeps with the first of them
+# of sweeps with the first of them
+ALONG: Sections = {"train_snapshots": (Snapshots,), "training_time": (Drawing,), "phase": (Phase,)}
 STUDY: Sections = {"sd_generate": (Generation,), "sd_stability": (), "sd_curvature": (LatentCurvature,)}
 ALONE: Sections = {
-    "join": (Joining,), "toy_train": (Circle, ScoreMLP, ToyOptimisation), "toy_evaluate": (ToyEvaluation,),
-    "toy_minima": (Circle, Minima),
+    "join": (Joining,), "states_table": (StatesTable,), "toy_train": (Circle, ScoreMLP, ToyOptimisation),
+    "toy_evaluate": (ToyEvaluation,), "toy_minima": (Circle, Minima),
 }
 
 

@@ -22,6 +22,7 @@ from attractors.settings.train import Release
 SCALES = {
     "laptop": ["digits", "digits-exact", "digits-linear"],
     "yardsticks": ["digits", "digits-exact", "digits-linear", "digits-time"],
+    "phase": ["digits-phase"],
     "widths": ["digits-narrow", "digits", "digits-wide", "digits-wider"],
     "desk": [
         "mnist-desk", "mnist-desk-exact", "mnist-desk-linear", "fashion_mnist-desk", "fashion_mnist-desk-exact",

@@ -107,6 +107,37 @@ def of_samples(run: Run, name: str, random: np.random.Generator) -> Iterator[Cla
         )
 
 
+def of_states(run: Run, name: str) -> Iterator[Claim]:
+    """Yield what the samples at the spurious peak say of states: whether they stay, recur, and are blends of S."""
+    peak = peak_of(run, name)
+
+    def at_peak(kind: str, **rows: str) -> pd.DataFrame | None:
+        table = run.table(kind, name)
+        table = None if table is None else table[peak == table.K]
+        for column, value in rows.items():
+            table = None if table is None else table[table[column] == value]
+        return table if table is not None and len(table) else None
+
+    if (ends := at_peak("ends", type="spurious")) is not None:
+        yield over_replicates(
+            "Spurious samples stay where they are when they are denoised again and again", "Fig. 1A",
+            f"share of spurious samples that stay within delta_m, less one half, at K = {peak}", ends.stayed - 0.5,
+        )
+    if (table := at_peak("repetition")) is not None:
+        yield over_replicates(
+            "Samples that are no copies repeat a limited number of states", "Sec. 4.1",
+            f"one half less the exponent with which states grow with samples, at K = {peak}", 0.5 - table.exponent,
+        )
+    blends, others = (at_peak("blends", type="spurious", against=against) for against in ("S", "others"))
+    if blends is not None and others is not None and len(blends) == len(others):
+        shares = [(part.two + part.three).to_numpy() for part in (blends, others)]
+        yield over_replicates(
+            "Spurious samples are blends of two or three training images", "Not in the paper",
+            f"share within delta_m of such a blend, less that with other images in place of S, at K = {peak}",
+            shares[0] - shares[1],
+        )
+
+
 def claims(
     run: Run, name: str, random: np.random.Generator, others: Iterable[Callable[[Run, str], Iterator[Claim]]]
 ) -> pd.DataFrame:
@@ -114,5 +145,5 @@ def claims(
 
     random: a numpy generator that draws halves of S'. others: yield the claims on measured quantities.
     """
-    parts = [of_fractions(run, name), of_histograms(run, name), of_samples(run, name, random)]
+    parts = [of_fractions(run, name), of_histograms(run, name), of_samples(run, name, random), of_states(run, name)]
     return verdicts([claim for part in (*parts, *(other(run, name) for other in others)) for claim in part])

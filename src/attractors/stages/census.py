@@ -1,73 +1,80 @@
-"""The census of attractors of one run: fixed points of denoising, reached from its samples."""
+"""The census of attractors of a sweep: the fixed points of denoising that are reached from its samples."""
+
+from pathlib import Path
 
 import click
 import numpy as np
 import torch
 
-from attractors.arrays import array_hash, write_arrays
+from attractors.arrays import read_record, write_arrays
 from attractors.cli.devices import device_option, find_device
 from attractors.cli.progress import progress
-from attractors.cli.stage import out_option, seed_of_replicate, stage
+from attractors.cli.stage import seed_option, stage
 from attractors.data.images import read_images
+from attractors.data.training_sets import training_images
 from attractors.denoisers.models import read_model
-from attractors.files import file_hash
+from attractors.distances.neighbours import nearest
+from attractors.distances.thresholds import copy_bound
 from attractors.landscape.patterns import check_time
+from attractors.results.run import Run
 from attractors.settings.states import Census
 from attractors.states.fixed_points import descend, largest_eigenvalues, merge, retrieval, return_rates
-from attractors.states.mixtures import KINDS, blend_kinds
 
 
-@stage("census", sweep=True, settings=Census)
-@click.option("--model", type=click.Path(dir_okay=False), required=True, help="The trained model.")
-@click.option("--synthetic", type=click.Path(), required=True, help="The synthetic set S'.")
-@click.option("--subset", type=click.Path(), required=True, help="Images in subset order: S is the first K.")
-@click.option("--delta", type=float, required=True, help="Distance within which two points are one state.")
-@seed_of_replicate
-@device_option
-@out_option
-def main(
-    sweep: dict | None, model: str, synthetic: str, subset: str, delta: float, seed: int, device: str, out: str,
-    settings: Census,
-) -> None:
-    """Iterate x <- E[x_0 | sqrt(alpha_bar_t) x] from the first samples of S' to fixed points, and describe these.
-
-    --out holds of each start: the `ends`, the `taken` steps, whether it is `moving` still, its `state` (-1: moving),
-    and whether it `stayed` within --delta of the start. Of each state: its `states` image, the number of starts in its
-    `mass`, its kind (`kinds`, codes of training image, blend of two, of three, other), and of the most frequent the
-    largest `eigenvalues` of the symmetrized Jacobian, stable below 1, and the `returns` after noise.
-    """
-    network, record = read_model(model, find_device(device))
+def census(model: str, starts: np.ndarray, s: np.ndarray, seed: int, device: torch.device, settings: Census) -> dict:
+    """Return the arrays of one model that DATA/census holds. starts: [n, C, H, W] of S'. s: [K, C, H, W]."""
+    network, _ = read_model(model, device)
     check_time(settings.t, network, model)
-    s, starts = read_images(subset, record["size"]), read_images(synthetic)[: settings.starts]
-    step, place, parts = retrieval(network, settings.t), network.alpha_bar.device, []
-    blocks = range(0, len(starts), settings.batch)
-    for start in progress(blocks, f"census {sweep['name'] if sweep else ''} K={len(s)}", "block"):
-        x = torch.from_numpy(np.ascontiguousarray(starts[start : start + settings.batch])).to(place)
-        parts.append(descend(step, x, settings.tolerance, settings.steps))
+    step, place = retrieval(network, settings.t), network.alpha_bar.device
+    x = torch.from_numpy(np.ascontiguousarray(starts)).to(place)
+    parts = [descend(step, part, settings.tolerance, settings.steps) for part in x.split(settings.batch)]
     ends, taken, moving = (torch.cat(values).cpu().numpy() for values in zip(*parts, strict=True))
+    flat = s.reshape(len(s), -1)
+    radius = copy_bound(nearest(flat, flat, 1, True)[0][:, 0].cpu().numpy())
     state = np.full(len(ends), -1)
-    state[~moving] = merge(ends[~moving], delta) if (~moving).any() else state[~moving]
-    first = [int(np.flatnonzero(state == i)[0]) for i in range(state.max() + 1)]
+    state[~moving] = merge(ends[~moving], radius)
+    first = np.unique(state, return_index=True)[1][int((state < 0).any()) :]
     chosen = torch.from_numpy(ends[first[: settings.states]]).to(place)
     group = max(1, settings.batch // s[0].size)
-    values = [largest_eigenvalues(step, x, settings.batch).cpu().numpy() for x in chosen.split(group) if len(x)]
-    kinds = blend_kinds(ends[first], s, delta)
-    stayed = np.linalg.norm((ends - starts).reshape(len(starts), -1), axis=1) <= delta
-    arrays = {
-        "ends": ends, "taken": taken, "moving": moving, "state": state, "stayed": stayed, "states": ends[first],
-        "mass": np.bincount(state[state >= 0], minlength=len(first)), "kinds": kinds,
-        "eigenvalues": np.concatenate(values) if values else np.empty(0),
-        "returns": return_rates(
-            network, chosen, settings.t, seed, delta, settings.trials, settings.tolerance, settings.steps
-        ).cpu().numpy(),
+    values = [largest_eigenvalues(step, part, settings.batch).cpu().numpy() for part in chosen.split(group)]
+    limits = settings.trials, settings.tolerance, settings.steps
+    returns = return_rates(network, chosen, settings.t, seed, radius, *limits)
+    return {
+        "ends": ends, "taken": taken, "moving": moving, "state": state, "states": ends[first],
+        "mass": np.bincount(state[state >= 0], minlength=len(first)),
+        "eigenvalues": np.concatenate(values) if len(chosen) else np.empty(0), "returns": returns.cpu().numpy(),
     }
-    described = {"size": len(s), "seed": seed, "delta": delta, "settings": settings.model_dump()}
-    hashes = {"model_sha256": file_hash(model), "synthetic_sha256": array_hash(starts)}
-    write_arrays(out, arrays, **described, **hashes)
-    counts = ", ".join(f"{(kinds == code).sum()} {name}" for code, name in enumerate(KINDS))
-    mass = ", ".join(f"{arrays['mass'][kinds == code].sum()} {name}" for code, name in enumerate(KINDS))
-    stable = (arrays["eigenvalues"] < 1).sum()
-    click.echo(
-        f"{out}: K = {len(s)}, t = {settings.t}: {len(first)} states ({counts}; starts: {mass}), {moving.sum()} of "
-        f"{len(starts)} starts still moving, {stayed.mean():.3f} stayed; {stable} of {len(chosen)} states stable"
-    )
+
+
+@stage("census", sweep="required", settings=Census)
+@click.argument("models", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--data", type=click.Path(file_okay=False, path_type=Path), default="data",
+              help="Folder of synthetic sets and subsets.")
+@seed_option
+@device_option
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The folder to write.")
+def main(sweep: dict, models: Path, data: Path, seed: int, device: str, out: Path, settings: Census) -> None:
+    """Iterate x <- E[x_0 | sqrt(alpha_bar_t) x] from the first samples of each S' to fixed points of each of MODELS.
+
+    MODELS is the folder of a sweep. OUT/K.safetensors, K-R.safetensors for replicate R, hold of each start: the `ends`,
+    the `taken` steps, whether it is `moving` still, and its `state` (-1: moving), one where steps of a quarter of the
+    spacing of S lead from end to end. Of each state: its `states` image, the number of starts in its `mass`, and of the
+    most frequent the largest `eigenvalues` of the symmetrized Jacobian, stable below 1, and the share of `returns`
+    after noise.
+    """
+    name, run, place = sweep["name"], Run(Path(), data=data), find_device(device)
+    paths = (data / "synthetic" / name).glob("[0-9]*.safetensors")
+    sizes = sorted({int(path.stem.partition("-")[0]) for path in paths})
+    files = [(size, *file) for size in sizes for file in run.files("synthetic", name, size).items()]
+    if not files:
+        raise ValueError(f"{data / 'synthetic' / name}: no samples; python src/main.py sample draws them")
+    for size, number, path in progress(files, f"census {name}", "model"):
+        model = models / path.name
+        s = training_images(data / "subsets", sweep["dataset"], number, size, read_record(model).get("subset_sha256"))
+        starts = read_images(path)[: settings.starts]
+        arrays = census(str(model), starts, s, seed + number, place, settings)
+        write_arrays(out / path.name, arrays, size=size, seed=seed + number,
+                     settings=settings.model_dump())
+        states, moving, stable = len(arrays["mass"]), arrays["moving"].sum(), (arrays["eigenvalues"] < 1).sum()
+        click.echo(f"K = {size}, replicate {number}: {states} states of {len(starts)} starts, {moving} still moving; "
+                   f"{stable} of the {len(arrays['eigenvalues'])} most frequent states are stable")

@@ -4,29 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import pandas as pd
 
-from attractors.arrays import array_hash, read_record
+from attractors.arrays import read_record
 from attractors.cli.stage import data_option, metrics_option, out_option, stage
 from attractors.data.images import read_images
+from attractors.data.training_sets import training_images
 from attractors.distances.clusters import compare_groups, euclidean, perceptual
 from attractors.distances.detection import DISTANCES
 from attractors.results.run import Run
 from attractors.tables import write_json
-
-
-def training_images(folder: Path, dataset: str, replicate: int, size: int, expected: str | None) -> np.ndarray:
-    """Return S of one replicate from the orders of a dataset, DATASET-R of its own or else DATASET: [K, C, H, W].
-
-    expected: the hash of S in the file of neighbours, or None. Raises ValueError where no order has it.
-    """
-    paths = [folder / f"{dataset}-{replicate}.safetensors", folder / f"{dataset}.safetensors"]
-    for path in (path for path in paths if path.is_file()):
-        images = read_images(path, size)
-        if expected in (None, array_hash(images)):
-            return images
-    raise ValueError(f"{folder}: no order of {dataset} begins with the training set of replicate {replicate}")
 
 
 @stage("clusters")

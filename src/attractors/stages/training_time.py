@@ -5,15 +5,13 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from torch import nn
 
 from attractors.arrays import array_hash, read_arrays, write_arrays
 from attractors.cli.devices import device_option, find_device
 from attractors.cli.progress import progress
 from attractors.cli.stage import out_option, seed_option, stage
 from attractors.data.images import read_images
-from attractors.denoisers.models import new_model
-from attractors.denoisers.samplers import ancestral, sample_noise
+from attractors.denoisers.snapshots import drawn, models_along
 from attractors.distances.neighbours import nearest
 from attractors.settings.yardsticks import Drawing
 from attractors.yardsticks.agreement import cosines, nearest_cosines
@@ -21,20 +19,14 @@ from attractors.yardsticks.ratio import distance_ratio, is_memorized
 from attractors.yardsticks.training_time import frechet_distance
 
 
-def drawn(path: str, images: np.ndarray, seed: int, settings: Drawing, device: torch.device) -> tuple[np.ndarray, dict]:
+def samples_along(
+    path: str, images: np.ndarray, seed: int, settings: Drawing, device: torch.device
+) -> tuple[np.ndarray, dict]:
     """Return the samples of every snapshot in a file, [m, n, C, H, W], and its record with the steps among it."""
-    arrays, record = read_arrays(path, "steps", "weights")
-    shape, memories = tuple(record["image_shape"]), torch.from_numpy(images)
-    model = new_model(record["network"], record["diffusion"], shape, record["seed"], memories).to(device).eval()
-    parameters = [p.requires_grad_(False) for p in model.parameters()]
-    found = np.empty((len(arrays["steps"]), settings.samples, *shape), np.float32)
-    for row, weights in enumerate(progress(arrays["weights"], f"samples along {path}", "snapshot")):
-        nn.utils.vector_to_parameters(torch.from_numpy(weights).to(device), parameters)
-        for start in range(0, settings.samples, settings.batch):
-            indices = range(start, min(start + settings.batch, settings.samples))
-            noise = sample_noise(seed, indices, shape, model.steps, device)
-            found[row, indices.start : indices.stop] = ancestral(model, noise).cpu().numpy()
-    return found, {**record, "steps": arrays["steps"]}
+    steps, record = read_arrays(path, "steps")
+    models = progress(models_along(path, images, device), f"samples along {path}", "snapshot")
+    shape = tuple(record["image_shape"])
+    return np.stack([drawn(model, settings.samples, seed, shape, settings.batch) for model in models]), record | steps
 
 
 @stage("training_time", sweep=True, settings=Drawing)
@@ -55,7 +47,7 @@ def main(
     """
     device = find_device(device)
     whole = read_images(subset)
-    parts = [drawn(path, whole[:1], seed, settings, device) for path in (first, second)]
+    parts = [samples_along(path, whole[:1], seed, settings, device) for path in (first, second)]
     spans = [(record["skip"], record["skip"] + record["size"]) for _, record in parts]
     sets = [whole[start:stop] for start, stop in spans]
     for path, (_, record), images in zip((first, second), parts, sets, strict=True):

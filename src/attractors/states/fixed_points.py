@@ -43,7 +43,7 @@ def descend(step: Map, x: torch.Tensor, tolerance: float = 1e-3, steps: int = 30
         y = step(x[active])
         length = (y - x[active]).flatten(1).norm(dim=1)
         x[active], taken[active] = y, taken[active] + 1
-        active = active[length >= tolerance]
+        active = active[~(length < tolerance)]  # what diverges moves, too
     moving = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     moving[active] = True
     return Descent(x, taken, moving)
@@ -83,11 +83,12 @@ def return_rates(
     within `radius` of the state. Noised again and again, a state with the return rate q is left after 1 / (1 - q)
     rounds on average. Trial j of state i is drawn from (`seed`, CENSUS, i).
     """
-    step, rates = retrieval(model, t), []
-    for i, state in enumerate(states):
-        draws = generator(seed, CENSUS, i).standard_normal((trials, *state.shape), np.float32)
-        noise = torch.from_numpy(draws).to(state.device, state.dtype)
-        x = model.denoised(forward_process(state.expand_as(noise), noise, t, model.alpha_bar), t)
-        ends = descend(step, x, tolerance, steps).x
-        rates.append(((ends - state).flatten(1).norm(dim=1) <= radius).double().mean())
-    return torch.stack(rates) if rates else torch.zeros(0, dtype=torch.float64)
+    if not len(states):
+        return torch.zeros(0, dtype=torch.float64)
+    draws = [generator(seed, CENSUS, i).standard_normal((trials, *states.shape[1:]), np.float32)
+             for i in range(len(states))]
+    noise = torch.from_numpy(np.concatenate(draws)).to(states)
+    repeated = states.repeat_interleave(trials, 0)
+    x = model.denoised(forward_process(repeated, noise, t, model.alpha_bar), t)
+    ends = descend(retrieval(model, t), x, tolerance, steps).x
+    return ((ends - repeated).flatten(1).norm(dim=1) <= radius).double().reshape(-1, trials).mean(1)

@@ -44,6 +44,23 @@ def simplex_weights(samples: np.ndarray, memories: np.ndarray) -> Blends:
     return Blends(weights, np.linalg.norm(weights @ xi - x, axis=1))
 
 
+def _within(square: np.ndarray, delta: float) -> int:
+    """Return 1 where 0 lies within delta of a segment between two of m points, 2 of a triangle of three, and else 3.
+
+    square: [m, m], the inner products of the points. A triangle's nearest point that is not inside lies on a segment.
+    """
+    i, j = np.triu_indices(len(square), 1)
+    length = np.maximum(square[i, i] + square[j, j] - 2 * square[i, j], 1e-300)
+    w = np.clip((square[j, j] - square[i, j]) / length, 0, 1)
+    if (w**2 * square[i, i] + 2 * w * (1 - w) * square[i, j] + (1 - w) ** 2 * square[j, j] <= delta**2).any():
+        return 1
+    triples = np.array([*combinations(range(len(square)), 3)], int).reshape(-1, 3)
+    parts = square[triples[:, :, None], triples[:, None]] + 1e-12 * np.trace(square) * np.eye(3)
+    w = np.linalg.solve(parts, np.ones((len(parts), 3, 1)))[..., 0]  # in proportion to the weights; |.|^2 = 1 / sum
+    inside = (w > 0).all(1)
+    return 2 if (1 / w[inside].sum(1) <= delta**2).any() else 3
+
+
 def blend_kinds(samples: np.ndarray, memories: np.ndarray, delta: float, nearest: int = 8) -> np.ndarray:
     """Return which of KINDS each sample is, as codes: [n] int8. samples: [n, ...], memories: [K, ...].
 
@@ -52,21 +69,13 @@ def blend_kinds(samples: np.ndarray, memories: np.ndarray, delta: float, nearest
     the `nearest` largest weights of `simplex_weights` and of the nearest images, which makes the search short.
     """
     x, xi = _rows(samples), _rows(memories)
-    codes = np.full(len(x), KINDS.index("other"), np.int8)
+    codes = np.zeros(len(x), np.int8)
     weights = simplex_weights(x, xi).weights
     for row, image in enumerate(x):
         distances = np.linalg.norm(xi - image, axis=1)
-        if distances.min() <= delta:
-            codes[row] = 0
-            continue
-        heavy = np.argsort(-weights[row], kind="stable")[:nearest]
-        heavy = heavy[weights[row, heavy] > 0]
-        chosen = np.union1d(heavy, np.argsort(distances, kind="stable")[: max(2, nearest // 2)])
-        for code, parts in ((1, 2), (2, 3)):
-            if len(chosen) >= parts and any(
-                simplex_weights(image[None], xi[list(part)]).residual[0] <= delta
-                for part in combinations(chosen, parts)
-            ):
-                codes[row] = code
-                break
+        if distances.min() > delta:
+            heavy = np.argsort(-weights[row], kind="stable")[:nearest]
+            heavy = heavy[weights[row, heavy] > 0]
+            chosen = xi[np.union1d(heavy, np.argsort(distances, kind="stable")[: max(2, nearest // 2)])] - image
+            codes[row] = _within(chosen @ chosen.T, delta)
     return codes
