@@ -79,13 +79,14 @@ def run_of(folder: Path, *, models: int = 5, seed: int = 0, design: str = "both 
     write_csv(folder / "metrics/basin/x-linear.csv", pd.DataFrame(linear))
     for size in SIZES[1:-1]:
         volumes_at(folder, size, truth["beyond"] + 12 * off[:, SIZES.index(size)], random)
-    keys = [{"K": K, "replicate": number, "off": off[number, i]} for i, K in enumerate(SIZES) for number in range(models)]
+    keys = [{"K": K, "replicate": number, "off": off[number, i]}
+            for i, K in enumerate(SIZES) for number in range(models)]
+    against = (("S", truth["blends"][0], 1), ("others", truth["blends"][1], 0))
     of_states = {
         "ends": [key | {"type": "spurious", "stayed": truth["stayed"] + key["off"]} for key in keys],
         "repetition": [key | {"exponent": truth["exponent"] + key["off"]} for key in keys],
-        "blends": [key | {"type": "spurious", "against": against, "two": 0.7 * value + sign * key["off"],
-                          "three": 0.3 * value}
-                   for key in keys for against, value, sign in zip(("S", "others"), truth["blends"], (1, 0), strict=True)],
+        "blends": [key | {"type": "spurious", "against": of, "two": 0.7 * value + sign * key["off"],
+                          "three": 0.3 * value} for key in keys for of, value, sign in against],
     }
     for table, part in of_states.items():
         write_csv(folder / f"metrics/{table}/x.csv", pd.DataFrame(part).drop(columns="off"))

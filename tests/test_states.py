@@ -10,6 +10,7 @@ from scipy.stats import chi2
 
 from attractors.arrays import array_hash, read_arrays, write_arrays
 from attractors.denoisers.models import new_model, write_model
+from attractors.figures.phase import main as figure_phase
 from attractors.results.states import blends_table, ends_table, repetition_tables, states_row
 from attractors.stages.census import main as census
 from attractors.stages.phase import main as phase
@@ -17,6 +18,7 @@ from attractors.states.fixed_points import descend, largest_eigenvalues, merge, 
 from attractors.states.mixtures import KINDS, blend_kinds, simplex_weights
 from attractors.states.repetition import coverage, rarefaction, repetition_chance
 from attractors.states.scaling import fit_law
+from attractors.tables import read_csv
 
 SHAPE = (1, 2, 3)
 
@@ -232,6 +234,14 @@ def test_the_types_along_a_training(tmp_path):
     assert arrays["memorized"].shape == (1, 2) and arrays["memorized"][0, 0] == arrays["memorized"][0, 1]
     total = arrays["memorized"] + arrays["spurious"] + arrays["generalized"]
     assert total == pytest.approx(1) and found["parameters"] == len(weights)
+    (tmp_path / "data/phase/x").mkdir(parents=True)
+    (tmp_path / "out").rename(tmp_path / "data/phase/x/4.safetensors")
+    folders = ["--data", tmp_path / "data", "--metrics", tmp_path, "--out", tmp_path / "x.png"]
+    drawn = CliRunner().invoke(figure_phase, ["x", *map(str, folders)])
+    assert drawn.exit_code == 0, drawn.output
+    table = read_csv(tmp_path / "phase/x.csv")
+    assert table.K.tolist() == [4, 4] and table.steps.tolist() == [1, 2]
+    assert table.memorized[0] == pytest.approx(arrays["memorized"][0, 0], abs=1e-5)
     result = CliRunner().invoke(phase, [*map(str, options), "--images", "4", "--out", str(tmp_path / "out")])
     assert result.exit_code == 1 and "too few are left" in result.output
 
