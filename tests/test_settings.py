@@ -158,7 +158,8 @@ def test_what_is_tracked_of_a_stage_is_what_its_command_reads(name):
     files = {"data", "values", "params", "sweep", "study", "device",
               "out", "metrics", "spectra", "model", "selection", "synthetic",
              "subset", "training", "size", "lpips", "neighbours", "selections", "name", "latents", "types",
-             "folder", "replicate", "dataset", "first", "second", "skip"}
+             "folder", "replicate", "dataset", "first", "second", "skip",
+             "models", "snapshots"}
     assert options - files - set(Common.model_fields) == fields
 
 
@@ -166,7 +167,7 @@ def test_a_command_reads_what_is_tracked_from_the_same_files(tmp_path):
     """The resolved settings of the default sweep, by the command line and by the stage settings."""
     sweep, params = ROOT / "sweeps" / "digits.yaml", ROOT / "params.yaml"
     settings = sweep_settings(read_yaml(sweep), read_yaml(params), "x")
-    given = {"classify": ["x", "--out", "x"]}
+    given = {"classify": ["x", "--out", "x"], "census": [str(ROOT / "sweeps"), "--out", "x"]}
     for name, kinds in SWEEP.items():
         command = importlib.import_module(f"attractors.stages.{name}").main
         required = [p for p in command.params

@@ -16,7 +16,7 @@ from attractors.settings.neighbours import Neighbours
 from attractors.settings.network import diffusion_settings, network_settings
 from attractors.settings.sample import Sampling
 from attractors.settings.section import Section, check
-from attractors.settings.states import Census, Controls, Phase, StatesTable
+from attractors.settings.states import Census, Phase, StatesTable
 from attractors.settings.study import Generation, LatentCurvature
 from attractors.settings.toy import Circle, Minima, ScoreMLP, ToyEvaluation, ToyOptimisation
 from attractors.settings.train import Release, Training
@@ -26,7 +26,7 @@ from attractors.words import suggestion
 Sections = dict[str, tuple[type[Section], ...]]
 SWEEP: Sections = {
     "train": (Training, Release, Computation), "sample": (Sampling, Computation), "neighbours": (Neighbours,),
-    "classify": (Classification,), "census": (Census,), "controls": (Controls,),
+    "classify": (Classification,), "census": (Census,),
     **{name: tuple(quantity.settings.values()) for name, quantity in quantities().items()}, "yardsticks": (Yardsticks,),
 }
 # of sweeps with the first of them

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from attractors.arrays import read_arrays
-from attractors.cli.stage import Stage
+from attractors.cli.stage import data_option, metrics_option
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, MARKERS, figure_option, log_axis, panels, save
+from attractors.figures.style import COLOURS, MARKERS, drawing, log_axis, panels, save
 from attractors.tables import write_csv
 
 COLUMNS = (*TYPES, "C_2", "error", "held_out")
@@ -41,12 +41,10 @@ def phase_table(folder: Path) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True)
 
 
-@click.command(cls=Stage)
+@drawing
 @click.argument("name")
-@click.option("--data", type=click.Path(file_okay=False, path_type=Path), default="data", help="Folder of phase/NAME.")
-@click.option("--metrics", type=click.Path(file_okay=False, path_type=Path), default="metrics",
-              help="Folder of tables.")
-@figure_option
+@data_option
+@metrics_option
 def main(name: str, data: Path, metrics: Path, outs: tuple[str, ...]) -> None:
     """Draw the files in DATA/phase/NAME, and write them as METRICS/phase/NAME.csv."""
     table = phase_table(data / "phase" / name)
@@ -69,7 +67,3 @@ def main(name: str, data: Path, metrics: Path, outs: tuple[str, ...]) -> None:
     figure.suptitle(FIGURE.title)
     write_csv(metrics / "phase" / f"{name}.csv", table)
     click.echo(f"{save(figure, outs)}: types along training of {name} at {len(sizes)} sizes")
-
-
-if __name__ == "__main__":
-    main()
