@@ -159,7 +159,7 @@ def test_what_is_tracked_of_a_stage_is_what_its_command_reads(name):
               "out", "metrics", "spectra", "model", "selection", "synthetic",
              "subset", "training", "size", "lpips", "neighbours", "selections", "name", "latents", "types",
              "folder", "replicate", "dataset", "first", "second", "skip",
-             "models", "snapshots"}
+             "models", "trainings"}
     assert options - files - set(Common.model_fields) == fields
 
 

@@ -22,15 +22,15 @@ from attractors.yardsticks.denoising import denoising_errors, level_times
 
 
 @stage("phase", sweep=True, settings=Phase)
-@click.argument("snapshots", nargs=-1, required=True, type=click.Path(dir_okay=False))
+@click.argument("trainings", nargs=-1, required=True, type=click.Path(dir_okay=False))
 @click.option("--subset", type=click.Path(dir_okay=False), required=True, help="The images that all were trained on.")
 @seed_option
 @device_option
 @out_option
 def main(
-    sweep: dict | None, snapshots: tuple[str, ...], subset: str, seed: int, device: Any, out: str, settings: Phase
+    sweep: dict | None, trainings: tuple[str, ...], subset: str, seed: int, device: Any, out: str, settings: Phase
 ) -> None:
-    """Draw samples from each of SNAPSHOTS of trainings on images of SUBSET, and find their types and errors.
+    """Draw samples from the snapshots of each of TRAININGS on images of SUBSET, and find their types and errors.
 
     --out holds for each training and step the shares `memorized`, `spurious` and `generalized`, with a quarter of the
     median spacing of S for both thresholds, `C_2` of those that are not memorized with its standard error, and the mean
@@ -38,7 +38,7 @@ def main(
     levels. `parameters` is the number of those of the network.
     """
     device, whole, rows = find_device(device), read_images(subset), []
-    for path in snapshots:
+    for path in trainings:
         record = read_record(path)
         s = np.ascontiguousarray(whole[record["skip"] : record["skip"] + record["size"]])
         others = np.ascontiguousarray(whole[-settings.images :])
@@ -57,7 +57,7 @@ def main(
                 for key, x in groups.items()
             })
         rows.append(row)
-    steps, record = read_arrays(snapshots[0], "steps")
+    steps, record = read_arrays(trainings[0], "steps")
     arrays = {key: np.array([[found[key] for found in row] for row in rows]) for key in rows[0][0]}
     parameters = sum(p.numel() for p in model.parameters())
     write_arrays(out, arrays | steps, size=record["size"], seed=seed, delta=delta, parameters=parameters,
