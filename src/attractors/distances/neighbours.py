@@ -21,7 +21,7 @@ def plain_defaults(function: Callable) -> Callable:
         dtype = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
         try:
-            if torch.get_default_device().type == "cpu":
+            if torch.empty(0).device.type == "cpu":
                 return function(*arguments, **options)
             with torch.device("cpu"):
                 return function(*arguments, **options)
