@@ -5,7 +5,7 @@ from typing import Any
 import click
 import numpy as np
 
-from attractors.arrays import array_hash, read_arrays, read_record, write_arrays
+from attractors.arrays import array_hash, array_shape, read_arrays, read_record, write_arrays
 from attractors.cli.devices import device_option, find_device
 from attractors.cli.progress import progress
 from attractors.cli.stage import out_option, seed_option, stage
@@ -49,7 +49,8 @@ def main(
         draws = [generator(seed, PROBES, i).standard_normal(s.shape[1:], np.float32) for i in range(settings.images)]
         noise = to_device(np.stack(draws), device)
         row: list[dict[str, float]] = []
-        for model in progress(models_along(path, s, device), f"phase of {path}", "snapshot"):
+        total = array_shape(path, "steps")[0]
+        for model in progress(models_along(path, s, device), f"phase of {path}", "snapshot", total=total):
             times = level_times(model.alpha_bar, settings.levels)
             samples = drawn(model, settings.samples, seed, s.shape[1:], settings.batch)
             row.append(described(samples, s, delta) | {

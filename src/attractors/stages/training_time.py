@@ -24,8 +24,8 @@ def samples_along(
 ) -> tuple[np.ndarray, dict]:
     """Return the samples of every snapshot in a file, [m, n, C, H, W], and its record with the steps among it."""
     steps, record = read_arrays(path, "steps")
-    models = progress(models_along(path, images, device), f"samples along {path}", "snapshot")
-    shape = tuple(record["image_shape"])
+    shape, total = tuple(record["image_shape"]), len(steps["steps"])
+    models = progress(models_along(path, images, device), f"samples along {path}", "snapshot", total=total)
     return np.stack([drawn(model, settings.samples, seed, shape, settings.batch) for model in models]), record | steps
 
 
