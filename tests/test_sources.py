@@ -142,7 +142,7 @@ def test_a_file_for_every_stage_has_its_settings_and_names_what_it_imports(tmp_p
     needed = {dep for stage in pipeline().values() for dep in stage.get("do", stage)["deps"] if "/inputs/" in dep}
     needed = {re.sub(r"\$\{[\w.]+\}/", "digits/", dep).removeprefix("data/inputs/") for dep in needed}
     absent = {name for name in needed if not (tmp_path / name).is_file()}
-    along = {f"digits/{name}.json" for name in ("train_snapshots", "training_time")}
+    along = {f"digits/{name}.json" for name in ("train_snapshots", "training_time", "phase")}
     assert absent == along | {f"digits/sd_{name}.json" for name in ("generate", "stability", "curvature")}
     files = json.loads((tmp_path / "digits/classify.json").read_text())
     assert files["settings"]["delta_m"] == "auto"

@@ -36,13 +36,14 @@ def census(model: str, starts: np.ndarray, s: np.ndarray, seed: int, device: tor
     first = np.unique(state, return_index=True)[1][int((state < 0).any()) :]
     chosen = torch.from_numpy(ends[first[: settings.states]]).to(place)
     group = max(1, settings.batch // s[0].size)
-    values = [largest_eigenvalues(step, part, settings.batch).cpu().numpy() for part in chosen.split(group)]
+    groups = chosen.split(group) if len(chosen) else ()  # no state where all starts still move
+    values = [largest_eigenvalues(step, part, settings.batch).cpu().numpy() for part in groups]
     limits = settings.trials, settings.tolerance, settings.steps
     returns = return_rates(network, chosen, settings.t, seed, radius, *limits)
     return {
         "ends": ends, "taken": taken, "moving": moving, "state": state, "states": ends[first],
         "mass": np.bincount(state[state >= 0], minlength=len(first)),
-        "eigenvalues": np.concatenate(values) if len(chosen) else np.empty(0), "returns": returns.cpu().numpy(),
+        "eigenvalues": np.concatenate(values) if values else np.empty(0), "returns": returns.cpu().numpy(),
     }
 
 
