@@ -104,3 +104,13 @@ def test_the_ratio_needs_two_neighbours(run):
         "needs the distances to two different images of S (neighbours --k 2)"
     )
     assert run("delta_s: ratio\n").exit_code == 2
+
+
+@pytest.mark.parametrize(("value", "said"), [("0.01", True), ("50", True), ("0.4", False), ("auto", False)])
+def test_a_threshold_for_another_kind_of_distance_is_named_with_the_distances_that_there_are(run, value, said):
+    result = run(f"delta_m: {value}\ndelta_s: {{digits: {{4: 0.01, 16: 0.4}}}}\n")  # one of two sizes: no line
+    assert result.exit_code == 0, result.output
+    assert (f"delta_m={value} is of another scale than the distances of digits: 1%, half" in result.stderr) == said
+    assert "delta_s" not in result.stderr
+    middle = np.median(np.concatenate([pair[0] for pair in run.distances.values()]))
+    assert not said or f", {middle:.2g} and " in result.stderr

@@ -433,7 +433,7 @@ def means(numbers):
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_figures_have_a_thin_line_for_each_replicate_where_there_are_several(count):
+def test_figures_have_points_for_each_replicate_where_there_are_several(count):
     from attractors.figures import transition
     from attractors.figures.style import means_by_type, panels
 
@@ -444,5 +444,5 @@ def test_figures_have_a_thin_line_for_each_replicate_where_there_are_several(cou
     shares = table(CURVE, [np.array([[500, 300, 200]] * count) for _ in CURVE])
     whole = shares[shares.replicate == 0].assign(**{f"{kind}_{end}": 0.1 for kind in TYPES for end in ("low", "high")})
     transition.draw(whole, shares, {}, "", top, bottom)
-    thin = [sum(line.get_linewidth() == 0.5 for line in axis.get_lines()) for axis in (volume, gap, rank, top, bottom)]
-    assert thin == ([12, 12, 12, 9, 3] if count > 1 else [0] * 5)
+    points = [sum(line.get_marker() == "." for line in axis.get_lines()) for axis in (volume, gap, rank, top, bottom)]
+    assert points == ([12, 12, 12, 9, 3] if count > 1 else [0] * 5)

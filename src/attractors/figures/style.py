@@ -112,15 +112,15 @@ def log_axis(axis: Axes, label: str | None = "training set size K") -> None:
         axis.set_xlabel(label)
 
 
-def thin_lines(axis: Axes, single: pd.DataFrame | None, kind: str, column: str) -> None:
-    """Draw a column as a thin line for each replicate, if there are several.
+def small_points(axis: Axes, single: pd.DataFrame | None, kind: str, column: str) -> None:
+    """Draw a column as a small point for each replicate, if there are several.
 
     single: a table with a row for each K and replicate, and for each type if it has a column `type`. kind: the type.
     """
     if single is not None and single.replicate.nunique() > 1:
         rows = single[single.type == kind] if "type" in single else single
         for _, part in rows.groupby("replicate"):
-            axis.plot(part.K, part[column], "-", lw=0.5, alpha=0.6, color=COLOURS[kind])
+            axis.plot(part.K, part[column], ".", ms=2.5, alpha=0.6, color=COLOURS[kind])
 
 
 def pixels(image: np.ndarray) -> np.ndarray:
@@ -134,7 +134,7 @@ def means_by_type(
 ) -> None:
     """Draw the mean of a column of each type against K with its 95% interval.
 
-    single: the same of each replicate, drawn as thin lines. control: the same of a control, drawn dashed. band: the
+    single: the same of each replicate, drawn as points. control: the same of a control, drawn dashed. band: the
     opacity of a band of one standard deviation, NAME_std; 0: none. marker: of all types, or '' for MARKERS.
     """
     for kind, own in MARKERS.items():
@@ -142,7 +142,7 @@ def means_by_type(
         error = (part["quantile"] * part[f"{column}_se"]).fillna(0)
         axis.errorbar(part.K, part[column], error, fmt=f"{marker or own}-", ms=size, lw=1.2, color=COLOURS[kind],
                       label=kind)
-        thin_lines(axis, single, kind, column)
+        small_points(axis, single, kind, column)
         if band:
             mean, deviation = part[column], part[f"{column}_std"].fillna(0)
             axis.fill_between(part.K, mean - deviation, mean + deviation, color=COLOURS[kind], alpha=band, lw=0)

@@ -9,7 +9,7 @@ import pandas as pd
 from attractors.cli.settings import ROOT, read_runs
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, MARKERS, Axes, drawing, log_axis, panels, save, thin_lines
+from attractors.figures.style import COLOURS, MARKERS, Axes, drawing, log_axis, panels, save, small_points
 from attractors.report.words import interval, percent
 from attractors.results.run import Run, halving
 
@@ -59,7 +59,7 @@ def draw(
 ) -> None:
     """Draw the fraction of each type against K, with its interval, for one sweep.
 
-    single: the fractions of each replicate, drawn as thin lines where there are several. controls: {form: table} of the
+    single: the fractions of each replicate, drawn as points where there are several. controls: {form: table} of the
     closed forms: above the type that all their samples should be of, and their spurious samples below.
     """
     for axis, names in ((top, TYPES), (bottom, TYPES[1:2])):
@@ -68,7 +68,7 @@ def draw(
             axis.fill_between(
                 table.K, table[f"{name}_low"], table[f"{name}_high"], color=COLOURS[name], alpha=0.2, lw=0
             )
-            thin_lines(axis, single, name, name)
+            small_points(axis, single, name, name)
     for form, style in (("exact", "s--"), ("linear", "^:")):
         if (control := controls.get(form)) is not None:
             options = {"ms": 3, "lw": 0.8, "mfc": "none"}
@@ -85,7 +85,7 @@ def draw(
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--sweep", "names", multiple=True, help="Sweeps to draw.  [default: those in runs.yaml]")
 def main(folder: Path, names: tuple[str, ...], outs: tuple[str, ...]) -> None:
-    """Draw the fractions in FOLDER/fractions/SWEEP.csv, one column a sweep, and of each replicate as thin lines.
+    """Draw the fractions in FOLDER/fractions/SWEEP.csv, one column a sweep, and of each replicate as points.
 
     Dashed and dotted are the controls in closed form, SWEEP-exact and SWEEP-linear.
     """

@@ -63,6 +63,25 @@ def thresholds(
     return found
 
 
+def out_of_scale(option: str, chosen: list[Threshold], distances: list[np.ndarray], name: str) -> str | None:
+    """Return a line on a threshold that was given for another kind of distance, or None.
+
+    It is one that at most sizes lies below a tenth of the automatic bound, where only exact copies are, or above the
+    spacing of training images (four times the bound), where any two images are alike. distances: [N'] of each size.
+    """
+    odd = [each for each in chosen
+           if each.source == "given" and each.bound > 0 and not 0.1 <= each.value / each.bound <= 4]
+    if 2 * len(odd) <= len(chosen):
+        return None
+    low, middle, high = np.quantile(np.concatenate(distances), [0.01, 0.5, 0.99])
+    value = odd[0].value
+    return (
+        f"{option}={value:g} is of another scale than the distances of {name}: 1%, half and 99% of them lie below "
+        f"{low:.2g}, {middle:.2g} and {high:.2g}, and a training image has its nearest neighbour at about "
+        f"{4 * odd[0].bound:.2g}; for another sweep alone: {option}={{cifar10-128: {value:g}}}"
+    )
+
+
 def threshold_columns(name: str, threshold: Threshold) -> dict[str, Any]:
     """Return the columns of one threshold in the table of thresholds."""
     valley = asdict(threshold.valley) if threshold.valley else {}

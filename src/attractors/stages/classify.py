@@ -10,7 +10,7 @@ from attractors.cli.stage import seed_option, stage
 from attractors.distances.detection import TYPES
 from attractors.distances.thresholds import given_thresholds
 from attractors.randomness import REPLICATES, generator
-from attractors.results.classification import classified, thresholds
+from attractors.results.classification import classified, out_of_scale, thresholds
 from attractors.results.neighbours import find_runs
 from attractors.settings.classify import Classification
 from attractors.tables import write_csv, write_json
@@ -45,6 +45,10 @@ def main(
         raise click.BadParameter(str(error)) from None
     chosen_m = thresholds(given[0], [run.to_training for run in runs], runs, seed, 0)
     chosen_s = thresholds(given[1], [run.within for run in runs], runs, seed, 1)
+    for option, chosen, distances in (("delta_m", chosen_m, [run.to_training for run in runs]),
+                                      ("delta_s", chosen_s, [run.within for run in runs])):
+        if line := out_of_scale(option, chosen, distances, name):
+            click.echo(line, err=True)
     found = classified(runs, chosen_m, chosen_s, name, (sweep or {}).get("dataset"), generator(seed, REPLICATES))
     for run, codes, m, s in zip(runs, found.codes, chosen_m, chosen_s, strict=True):
         record = {"size": run.size, "count": len(codes), "delta_m": m.value, "delta_s": s.value}
