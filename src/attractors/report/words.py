@@ -45,7 +45,7 @@ def answer(run: Run) -> list[str]:
     return [
         f"Each model of {name} is trained on a set S of K images and draws a set S' of samples; those within delta_m "
         f"of an image of S are memorized: {both('memorized')}.",
-        f"Of the others, those within delta_s of another sample are spurious, states that the model made itself: at "
+        f"Of the others, those within delta_s of another sample are spurious: at "
         f"most {percent(peak.spurious)}, at K = {peak.K:.0f}.",
         f"All others are generalized: {both('generalized')}.",
     ]
