@@ -8,7 +8,7 @@ import click
 from attractors.cli.stage import metrics_option
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, MARKERS, drawing, means_by_type, panels, save
+from attractors.figures.style import COLUMN, drawing, means_by_type, panels, save
 from attractors.report.words import Table, by_type, means, order
 from attractors.results.run import Run, wide
 from attractors.tables import write_csv
@@ -28,7 +28,7 @@ def findings(run: Run) -> Iterator[str | Table]:
 
 
 FIGURE = Figure(
-    __name__, "4B, 16-19", "Volumes of basins of attraction, and critical times",
+    __name__, "4B, 16-19", "Which type of sample has the largest basin of attraction?",
     "Memorized samples have the largest basins, spurious ones follow, and those of generalized samples are much "
     "smaller.",
     stages=("basin",), pictures=("basin/{}",), tables=("basin/{}",), findings=findings,
@@ -40,25 +40,17 @@ FIGURE = Figure(
 @metrics_option
 @click.option("--table", "plotted", required=True, help="The table to write: what is drawn, one row for each K.")
 def main(name: str, metrics: Path, plotted: str, outs: tuple[str, ...]) -> None:
-    """Draw METRICS/basin/SWEEP.csv and METRICS/fractions/SWEEP.csv; dashed, the exact control SWEEP-exact."""
+    """Draw METRICS/basin/SWEEP.csv; dashed, the exact control SWEEP-exact."""
     run = Run(metrics)
     table, control = run.needed("basin", name, "K", "log_volume", "t_c"), run.control("basin", name)
-    fractions = run.needed("fractions", name, "K", *TYPES)
-    figure, [[volume, time, share]] = panels(1, 3, 11, 3.4, sharex=True)
-    single = run.replicates("basin", name)
-    means_by_type(volume, table, single, control, "log_volume", band=0.15)
-    means_by_type(time, table, single, control, "t_c", band=0.15)
-    volume.set(title=f"{name}: basins of attraction", ylabel="log-volume, ln V (Eq. 34)")
-    time.set(title="critical time (Alg. 1)", ylabel="$t_c$, steps of diffusion", ylim=(0, None))
+    figure, [[volume], [time]] = panels(2, 1, COLUMN, 4.6, sharex=True)
+    means_by_type(volume, table, control, "log_volume")
+    means_by_type(time, table, control, "t_c")
+    volume.set(xlabel="", ylabel="log-volume of the basin (Eq. 34)")
+    time.set(ylabel="critical time $t_c$, steps (Alg. 1)", ylim=(0, None))
     if "log_volume_floor" in table:
-        floor = table.log_volume_floor[0]
-        volume.axhline(floor, color="black", lw=0.8, ls=":", label="ball of radius $\\delta_d$")
-    for kind in TYPES:
-        share.plot(fractions.K, fractions[kind], f"{MARKERS[kind]}-", ms=3.5, lw=1.2, color=COLOURS[kind])
-    share.set(title="transition", xlabel="training set size K", ylabel="fraction of S'", ylim=(-0.02, 1.04))
-    if control is not None:
-        volume.plot([], [], "s--", ms=3, lw=0.8, mfc="none", color="black", label="exact denoiser")
-    bands = "bars: 95% interval of the mean; bands: one standard deviation"
-    figure.legend(*volume.get_legend_handles_labels(), loc="outside lower center", ncols=6, title=bands)
+        volume.axhline(table.log_volume_floor[0], color="black", lw=0.8, ls="-.", label="ball of radius $\\delta_d$")
+    figure.legend(*volume.get_legend_handles_labels(), loc="outside lower center", ncols=3,
+                  title="bars: 95% interval of the mean")
     write_csv(plotted, wide(table, ["log_volume", "log_volume_se", "t_c", "t_c_se"]))
     click.echo(f"{save(figure, outs)}: basins of {table.n.sum()} patterns at {table.K.nunique()} sizes")

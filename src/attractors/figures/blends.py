@@ -9,7 +9,7 @@ import click
 
 from attractors.cli.stage import metrics_option
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, drawing, log_axis, panels, save
+from attractors.figures.style import COLOURS, COLUMN, drawing, log_axis, panels, save
 from attractors.report.words import Table
 from attractors.results.run import Run
 from attractors.tables import read_csv
@@ -34,7 +34,7 @@ def findings(run: Run) -> Iterator[Table]:
 FIGURE = Figure(
     __name__, "Not in the paper", "Are spurious samples blends of training images?",
     "Spurious states may or may not be mixtures of memories; they arise where the mixing of training data begins.",
-    stages=("states_table",), pictures=("blends/{}",), tables=("blends/{}",), findings=findings,
+    stages=("states_table",), pictures=("blends/{}",), tables=("blends/{}",), findings=findings, supplement=True,
 )
 
 
@@ -45,7 +45,8 @@ def main(name: str, metrics: Path, outs: tuple[str, ...]) -> None:
     """Draw METRICS/blends/NAME.csv: shares near blends of two or three images of S, and of as many other images."""
     table = read_csv(f"{metrics}/blends/{name}.csv", "K", "two", "three")
     table["blend"] = table.two + table.three
-    figure, [axes] = panels(1, 3, 10, 3.2, sharey="row")
+    figure, axes = panels(3, 1, COLUMN, 6)
+    axes = axes[:, 0]
     for axis, (kind, words) in zip(axes, GROUPS.items(), strict=True):
         for against, style, label in (("S", "o-", "images of S"), ("others", "s:", "as many other images")):
             part = table[(table.type == kind) & (table.against == against) & (table.n >= 5)]
@@ -54,8 +55,6 @@ def main(name: str, metrics: Path, outs: tuple[str, ...]) -> None:
                 mean = part.groupby("K").blend.mean()
                 axis.plot(mean.index, mean, style[1:], color=COLOURS.get(kind, "black"), label=f"of {label}")
         log_axis(axis)
-        axis.set(title=words, ylim=(-0.03, 1.03))
-        axis.legend(fontsize=7, title="within delta_m of a blend of two or three", title_fontsize=7)
-    axes[0].set(ylabel="share")
-    figure.suptitle(FIGURE.title)
+        axis.set(title=words, ylabel="share of samples", ylim=(-0.03, 1.03))
+        axis.legend(title="within delta_m of a blend of two or three")
     click.echo(f"{save(figure, outs)}: blends of {name} at {table.K.nunique()} sizes")

@@ -1,17 +1,16 @@
-"""Fig. 5A: spectra of each type where spurious samples are most frequent, those of training images as K grows."""
+"""Fig. 5A: how the spectra of the types differ where spurious samples are most frequent, and their summaries against K."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import numpy as np
 import pandas as pd
 
 from attractors.cli.stage import metrics_option
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
 from attractors.figures.spectra import TITLES, curves
-from attractors.figures.style import Axes, drawing, means_by_type, panels, save
+from attractors.figures.style import COLUMN, drawing, means_by_type, panels, save
 from attractors.report.words import Table, by_type, means, order
 from attractors.results.run import Run, wide
 from attractors.tables import write_csv
@@ -44,29 +43,11 @@ def findings(run: Run) -> Iterator[str | Table]:
 
 
 FIGURE = Figure(
-    __name__, "5A", "Curvature of the energy at the transition",
+    __name__, "5A", "Around which type is the energy curved in the most directions?",
     "Around memorized and spurious samples the energy is curved in more directions (fewer singular values near "
     "zero) than around generalized ones; at training images the singular values fall as K grows.",
     stages=("curvature",), pictures=("curvature/{}",), tables=("curvature/{}",), findings=findings,
 )
-
-
-def rainbow(axis: Axes, table: pd.DataFrame, control: pd.DataFrame | None) -> None:
-    """Draw mean spectra of training images, one curve for each K from purple to red.
-
-    The spectrum of the control's largest K is dashed.
-    """
-    from matplotlib import colormaps
-
-    sizes = table["K"].unique()
-    colours = colormaps["rainbow"](np.linspace(0, 1, len(sizes)))
-    for (size, part), colour in zip(table.groupby("K"), colours, strict=True):
-        axis.plot(part["rank"], part["mean"], lw=1, color=colour, label=f"{size}")
-    if control is not None and len(control):
-        part = control[control["K"] == control["K"].max()]
-        axis.plot(part["rank"], part["mean"], "k--", lw=0.8, label=f"{part['K'].max()}, exact")
-    axis.set(title="training images", xlabel="rank", ylabel="singular value", ylim=(0, None))
-    axis.legend(title="K", fontsize=6, title_fontsize=7, ncols=2)
 
 
 @drawing
@@ -77,25 +58,21 @@ def rainbow(axis: Axes, table: pd.DataFrame, control: pd.DataFrame | None) -> No
 def main(name: str, metrics: Path, skip: int, plotted: str, outs: tuple[str, ...]) -> None:
     """Draw METRICS/spectra/SWEEP.csv and METRICS/curvature/SWEEP.csv; dashed, the exact control SWEEP-exact."""
     run = Run(metrics)
-    spectra, control = run.needed("spectra", name, "K", "rank", "mean"), run.control("spectra", name)
+    spectra = run.needed("spectra", name, "K", "rank", "mean")
     summaries, exact = run.needed("curvature", name, "K", "t0"), run.control("curvature", name)
     spectra = spectra[spectra["rank"] > skip]
-    control = None if control is None else control[control["rank"] > skip]
-    single = run.replicates("curvature", name)
     peak = int(run.peak(name).K)
     methods = [method for method in TITLES if method in set(spectra.method)]
-    figure, axes = panels(len(methods), 3, 11, 3.2 * len(methods))
-    for method, (left, middle, right) in zip(methods, axes, strict=True):
-        found, summary = (table[table.method == method] for table in (spectra, summaries))
-        known, exact_of = (None if table is None else table[table.method == method] for table in (control, exact))
-        curves(left, found[found["K"] == peak])
-        left.set_title(f"{name}, K = {peak}: {TITLES[method]}, t = {summaries.t0[0]}")
-        left.set(xlabel="rank", ylabel="singular value", ylim=(0, None))
-        left.legend(fontsize=7)
-        rainbow(middle, found[found.type == "training"], None if known is None else known[known.type == "training"])
-        alone = None if single is None else single[single.method == method]
-        means_by_type(right, summary, alone, exact_of, SUMMARIES[method], marker="o", size=3)
-        right.set_ylabel(SUMMARIES[method].replace("_", " "))
+    figure, axes = panels(len(methods), 2, COLUMN, 1.9 * len(methods) + 0.8)
+    for method, (left, right) in zip(methods, axes, strict=True):
+        curves(left, spectra[(spectra.method == method) & (spectra["K"] == peak)])
+        left.set(title=f"K = {peak}, {TITLES[method]}, t = {summaries.t0[0]}", xlabel="rank",
+                 ylabel="singular value,\nless that of training")
+        known = None if exact is None else exact[exact.method == method]
+        means_by_type(right, summaries[summaries.method == method], known, SUMMARIES[method])
+        right.set(ylabel=SUMMARIES[method].replace("_", " "), xlabel="K")
+    figure.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside lower center", ncols=3,
+                  title="bands and bars: 95% interval of the mean")
     dimension = summaries[summaries.method == methods[-1]]
     write_csv(plotted, wide(dimension, [SUMMARIES[methods[-1]], f"{SUMMARIES[methods[-1]]}_se"]))
-    click.echo(f"{save(figure, outs)}: spectra at K={peak}, and of training images at {summaries.K.nunique()} sizes")
+    click.echo(f"{save(figure, outs)}: spectra at K={peak}, and summaries at {summaries.K.nunique()} sizes")

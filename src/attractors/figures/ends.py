@@ -9,7 +9,7 @@ import click
 
 from attractors.cli.stage import metrics_option
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, MARKERS, drawing, log_axis, panels, save
+from attractors.figures.style import COLOURS, COLUMN, MARKERS, drawing, log_axis, panels, save
 from attractors.report.words import Table
 from attractors.results.run import Run
 from attractors.tables import read_csv
@@ -44,15 +44,14 @@ FIGURE = Figure(
 def main(name: str, metrics: Path, outs: tuple[str, ...]) -> None:
     """Draw METRICS/ends/NAME.csv: the mean over replicates of each share, with a point for each replicate."""
     table = read_csv(f"{metrics}/ends/{name}.csv", "K", *TITLES)
-    figure, [axes] = panels(1, 3, 10, 3.2, sharey="row")
+    figure, axes = panels(3, 1, COLUMN, 6)
+    axes = axes[:, 0]
     for axis, (column, words) in zip(axes, TITLES.items(), strict=True):
         for kind, part in table[table.n >= 5].groupby("type"):
             axis.plot(part.K, part[column], MARKERS[kind], ms=3, mfc="none", alpha=0.6, color=COLOURS[kind])
             mean = part.groupby("K")[column].mean()
             axis.plot(mean.index, mean, "-", lw=1.5, color=COLOURS[kind], label=f"{kind} samples")
         log_axis(axis)
-        axis.set(title=words, ylim=(-0.03, 1.03))
-    axes[0].set(ylabel="share of the samples of a type")
-    axes[0].legend(fontsize=7)
-    figure.suptitle(FIGURE.title)
+        axis.set(title=words, ylabel="share of samples", ylim=(-0.03, 1.03))
+    axes[0].legend()
     click.echo(f"{save(figure, outs)}: ends of denoising of {name} at {table.K.nunique()} sizes")

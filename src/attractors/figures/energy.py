@@ -10,7 +10,7 @@ import pandas as pd
 from attractors.cli.stage import metrics_option
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import drawing, means_by_type, panels, save
+from attractors.figures.style import COLUMN, drawing, means_by_type, panels, save
 from attractors.report.words import Table, by_type, means
 from attractors.results.run import Run, wide
 from attractors.tables import write_csv
@@ -51,7 +51,7 @@ def findings(run: Run) -> Iterator[str | Table]:
 
 
 FIGURE = Figure(
-    __name__, "6, 26-30", "Energy relative to training images",
+    __name__, "6, 26-30", "Which type of sample lies lowest in energy?",
     "Memorized samples start as low as training images and rise with K; generalized ones start high and come "
     "down; in the transition spurious samples are the lowest of the three, for every reference image.",
     stages=("energy",), pictures=("energy/{}",), tables=("energy/{}",), findings=findings,
@@ -66,21 +66,21 @@ def main(name: str, metrics: Path, plotted: str, outs: tuple[str, ...]) -> None:
     """Draw METRICS/energy/SWEEP.csv, one panel for each reference; dashed, the exact control SWEEP-exact."""
     run = Run(metrics)
     table, control = run.needed("energy", name, "K", "reference", "gap"), run.control("energy", name)
-    single = run.replicates("energy", name)
     references = sorted(table.reference.unique())
-    figure, axes = panels(1, len(references), 3 * len(references), 3.7, sharey=True)
-    for axis, reference in zip(axes[0], references, strict=True):
+    rows = -(-len(references) // 2)
+    table.loc[table.type == "training", "gap_se"] = 0  # zero by definition
+    figure, axes = panels(rows, 2, COLUMN, 1.6 * rows + 0.8, sharex=True, sharey=True)
+    for axis, reference in zip(axes.flat, references, strict=False):
         found = None if control is None else control[control.reference == reference]
-        alone = None if single is None else single[single.reference == reference]
-        means_by_type(axis, table[table.reference == reference], alone, found, "gap", band=0.12)
-        axis.set_title(f"{name}, reference {reference}")
-    if control is not None:
-        axes[0, 0].plot([], [], "s--", ms=3, lw=0.8, mfc="none", color="black", label="exact denoiser")
-    bands = "bars: 95% interval of the mean; bands: one standard deviation, cut where they are wider than all bars"
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, title=bands)
-    reach = (table.gap.abs() + (table["quantile"] * table.gap_se).fillna(0)).max()
+        means_by_type(axis, table[table.reference == reference], found, "gap")
+        axis.set(title=f"reference {reference}", xlabel="training set size K" if axis in axes[-1] else "")
+    for axis in axes.flat[len(references) :]:
+        axis.axis("off")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3,
+                  title="bars: 95% interval of the mean, the widest tenth cut")
+    reach = (table.gap.abs() + (table["quantile"] * table.gap_se).fillna(0)).quantile(0.9)
     if reach > 0:
         axes[0, 0].set_ylim(-1.1 * reach, 1.1 * reach)
-    axes[0, 0].set_ylabel(f"energy u above training images, t = {table.t0[0]}\nlower is more stable")
+    figure.supylabel(f"energy u above training images at t = {table.t0[0]}; lower is more stable", fontsize=8)
     write_csv(plotted, wide(table[table.reference == references[0]], ["gap", "gap_std", "gap_se"]))
     click.echo(f"{save(figure, outs)}: energy gaps at {table.K.nunique()} sizes with {len(references)} references")

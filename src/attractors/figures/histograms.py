@@ -1,4 +1,4 @@
-"""Figs. 3 and 10-12: distances to S and within S', one panel for each K, with thresholds and an inset of fractions."""
+"""Figs. 3 and 10-12: distances to S and within S', one panel for each K, mirrored, with thresholds."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,6 @@ import click
 import numpy as np
 import pandas as pd
 
-from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
 from attractors.figures.style import COLOURS, SYNTHETIC, TRAINING, Axes, drawing, grid, log_scale, save, share
 from attractors.report.words import Table
@@ -36,27 +35,31 @@ def findings(run: Run) -> Iterator[Table]:
 
 
 FIGURE = Figure(
-    __name__, "3, 10-12", "Distances to S and within S', and the thresholds",
+    __name__, "3, 10-12", "Do distances fall into two groups, with the thresholds between them?",
     "Both histograms have two peaks, and the thresholds delta_m and delta_s, chosen by eye for every K, lie in "
     "the valley between them.",
     stages=("classify",), pictures=("histograms/{}",), tables=("histograms/{}", "thresholds/{}"), findings=findings,
 )
 
 
-def panel(axis: Axes, rows: pd.DataFrame, limits: Any) -> None:
-    """Draw the two log-distance histograms of one K as densities, with delta_m and delta_s."""
-    width = np.log10(rows.distance.iloc[1] / rows.distance.iloc[0])
-    for column, colour, label in (
-        ("within_synthetic", SYNTHETIC, "to nearest other sample in S'"),
-        ("to_training", TRAINING, "to nearest training image in S"),
+def panel(axis: Axes, rows: pd.DataFrame, limits: Any) -> float:
+    """Draw the log-distance histograms of one K as densities, to S upwards with delta_m, within S' downwards with
+    delta_s. Return the largest density of the two.
+    """
+    width, top = np.log10(rows.distance.iloc[1] / rows.distance.iloc[0]), 0.0
+    for sign, column, colour, label, kind, delta in (
+        (1, "to_training", TRAINING, "up: to nearest in S", "memorized", "m"),
+        (-1, "within_synthetic", SYNTHETIC, "down: to nearest in S'", "spurious", "s"),
     ):
         density = rows[column] / (rows[column].sum() * width)
-        axis.fill_between(rows.distance, density, step="mid", color=colour, alpha=0.55, lw=0, label=label)
+        axis.fill_between(rows.distance, sign * density, step="mid", color=colour, alpha=0.7, lw=0, label=label)
+        ends = (0.5, 1) if sign > 0 else (0, 0.5)
+        axis.axvline(getattr(limits, f"delta_{delta}"), *ends, color=COLOURS[kind], lw=1.5, label=rf"$\delta_{delta}$")
+        top = max(top, density.max())
     spacing = rows.training_spacing / (rows.training_spacing.sum() * width)
-    axis.step(rows.distance, spacing, where="mid", color="black", lw=0.6, label="between training images")
-    axis.axvline(limits.delta_m, color=COLOURS["memorized"], lw=1.2, label=r"$\delta_m$")
-    axis.axvline(limits.delta_s, color=COLOURS["spurious"], lw=1.2, ls="--", label=r"$\delta_s$")
-    axis.set(title=f"K = {limits.K}", yticks=[])
+    axis.step(rows.distance, spacing, where="mid", color="black", lw=0.6, label="between images of S, cut")
+    axis.set_title(f"K = {limits.K}")
+    return top
 
 
 @drawing
@@ -64,24 +67,17 @@ def panel(axis: Axes, rows: pd.DataFrame, limits: Any) -> None:
 @click.argument("name")
 def main(folder: str, name: str, outs: tuple[str, ...]) -> None:
     """Draw the histograms of the sweep NAME from the tables that classify.py wrote in FOLDER."""
-    tables = {kind: read_csv(f"{folder}/{kind}/{name}.csv", "K") for kind in ("histograms", "thresholds", "fractions")}
-    histograms = tables["histograms"]
+    histograms, thresholds = (read_csv(f"{folder}/{kind}/{name}.csv", "K") for kind in ("histograms", "thresholds"))
     occupied = histograms[(histograms.to_training > 0) | (histograms.within_synthetic > 0)]
-    count = len(tables["thresholds"])
-    figure, axes = grid(count + 1, 2.5, 1.4, top=0.6)
-    drawn, inset = axes.flat[:count], axes.flat[count]
-    share(drawn, axes.shape[1], y=False)
-    for axis, limits in zip(drawn, tables["thresholds"].itertuples(), strict=True):
-        panel(axis, histograms[limits.K == histograms.K], limits)
+    figure, axes = grid(len(thresholds), 0.82, 0.85, top=0.75, between=0.12, below=0.25, columns=3)
+    drawn = axes.flat[: len(thresholds)]
+    share(drawn, axes.shape[1])
+    top = max(panel(axis, histograms[limits.K == histograms.K], limits)
+              for axis, limits in zip(drawn, thresholds.itertuples(), strict=True))
     log_scale(drawn[0], xscale="log")
-    drawn[0].set_xlim(occupied.distance.min() / 1.2, occupied.distance.max() * 1.5)
-    for axis in drawn[-axes.shape[1] :]:
-        axis.set_xlabel("distance")
-    for kind in TYPES:
-        inset.plot(tables["fractions"].K, tables["fractions"][kind], "o-", ms=2, lw=1, color=COLOURS[kind], label=kind)
-    inset.set(ylim=(0, 1.02), title="fractions of S'", xlabel="K")
-    log_scale(inset, xscale="log")
-    inset.legend(fontsize=7)
-    handles, labels = drawn[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper center", ncols=5, fontsize=8)
-    click.echo(f"{save(figure, outs)}: distance histograms of {name} at {count} sizes")
+    drawn[0].set(xlim=(occupied.distance.min() / 1.2, occupied.distance.max() * 1.5), ylim=(-1.05 * top, 1.05 * top))
+    drawn[0].yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+    figure.supxlabel("distance", fontsize=8)
+    figure.supylabel("samples per decade of distance, as a share", fontsize=8)
+    figure.legend(*drawn[0].get_legend_handles_labels(), loc="upper center", ncols=2, columnspacing=1)
+    click.echo(f"{save(figure, outs)}: distance histograms of {name} at {len(thresholds)} sizes")

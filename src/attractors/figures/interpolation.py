@@ -7,12 +7,12 @@ import numpy as np
 
 from attractors.data.images import read_images
 from attractors.figures.registry import Figure
-from attractors.figures.style import drawing, panels, pixels, save
+from attractors.figures.style import COLUMN, drawing, panels, pixels, save
 
 FIGURE = Figure(
-    __name__, "25", "Circular interpolation",
+    __name__, "25", "Along which path are energies compared?",
     "The path between a target and a reference image along which energies are compared (Eq. 45).",
-    stages=("subset",), pictures=("interpolation/{}",),
+    stages=("subset",), pictures=("interpolation/{}",), supplement=True,
 )
 
 
@@ -28,7 +28,7 @@ def main(subsets: tuple[str, ...], nodes: int, pairs: int, outs: tuple[str, ...]
         for pair in zip(*np.split(read_images(path, 2 * pairs), 2), strict=True)
     ]
     alphas = np.linspace(0, np.pi / 2, nodes)
-    figure, axes = panels(len(rows), nodes, 0.8 * nodes, 0.85 * len(rows) + 0.3)
+    figure, axes = panels(len(rows), nodes, COLUMN, 0.4 * len(rows) + 0.6)
     for line, (dataset, x_1, x_2) in zip(axes, rows, strict=True):
         for axis, alpha in zip(line, alphas, strict=True):
             image = pixels(np.cos(alpha) * x_1 + np.sin(alpha) * x_2)
@@ -38,7 +38,7 @@ def main(subsets: tuple[str, ...], nodes: int, pairs: int, outs: tuple[str, ...]
         line[0].set_ylabel(dataset)
     for axis, alpha in zip(axes[-1], alphas, strict=True):
         axis.set_xlabel(f"{np.degrees(alpha):.0f}°")
-    axes[0, 0].set_title("target $x_1$")
-    axes[0, -1].set_title("reference $x_2$")
+    axes[0, 0].set_title("target $x_1$", loc="left")
+    axes[0, -1].set_title("reference $x_2$", loc="right")
     figure.supxlabel("$\\alpha$")
     click.echo(f"{save(figure, outs)}: {len(rows)} circular paths")

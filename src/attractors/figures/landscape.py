@@ -8,7 +8,7 @@ import numpy as np
 
 from attractors.cli.stage import data_option
 from attractors.figures.registry import Figure
-from attractors.figures.style import Axes, drawing, grid, log_scale, save
+from attractors.figures.style import COLUMN, Axes, drawing, log_scale, panels, save
 from attractors.report.words import Table
 from attractors.results.joined import estimate
 from attractors.results.measured import Measured, measured, measured_sizes
@@ -55,37 +55,28 @@ def findings(run: Run) -> Iterator[str | Table]:
 
 
 FIGURE = Figure(
-    __name__, "Not in the paper", "The landscape against both distances, without thresholds",
+    __name__, "Not in the paper", "Do basins and energies change with distance, without any threshold?",
     "The paper compares types of samples (Figs. 4B and 6), which depend on its thresholds.",
-    stages=("neighbours", "basin", "energy"), pictures=("landscape/{}",), findings=findings,
+    stages=("neighbours", "basin", "energy"), pictures=("landscape/{}",), findings=findings, supplement=True,
 )
 
 
 def draw(line: list[Axes], quantity: str, runs: dict[int, tuple[Measured, tuple[np.ndarray, np.ndarray]]]) -> None:
-    """One quantity: every sample in the plane of its distances, and a curve for each K against either distance.
+    """One quantity: every sample, and a curve for each K, against either distance.
 
     runs: {K: (the quantity, the two distances of the samples that have it, [n] each)}.
     """
     from matplotlib import colormaps
 
-    plane, *curves = line
-    together = [np.concatenate(parts) for parts in zip(*((*d, part.values) for part, d in runs.values()), strict=True)]
-    order = np.random.default_rng(0).permutation(len(together[0]))  # so that no K hides another
-    low, high = np.quantile(together[2], [0.02, 0.98])
-    image = plane.scatter(
-        *(values[order] for values in together[:2]), c=together[2][order], s=4, lw=0, cmap="viridis", vmin=low,
-        vmax=high, rasterized=True,
-    )
-    plane.figure.colorbar(image, ax=plane, extend="both")
-    plane.set(xlabel=AXES[0], ylabel=AXES[1], title=WORDS[quantity])
-    log_scale(plane, xscale="log", yscale="log")
+    low, high = np.quantile(np.concatenate([part.values for part, _ in runs.values()]), [0.005, 0.995])
     colours = colormaps["plasma"](np.linspace(0, 0.85, len(runs)))
-    for number, (axis, label) in enumerate(zip(curves, AXES, strict=True)):
+    for number, (axis, label) in enumerate(zip(line, AXES, strict=True)):
         for colour, (size, (part, distances)) in zip(colours, runs.items(), strict=True):
             axis.plot(distances[number], part.values, ".", ms=3, mew=0, alpha=0.3, color=colour, rasterized=True)
-            axis.plot(*curve(distances[number], part.values, part.weights), lw=1.4, color=colour, label=f"{size}")
-        axis.set(xlabel=label, ylabel=WORDS[quantity])
+            axis.plot(*curve(distances[number], part.values, part.weights), lw=1.4, color=colour, zorder=3, label=f"{size}")
+        axis.set(xlabel=label, ylim=(low - 0.05 * (high - low), high + 0.05 * (high - low)))
         log_scale(axis, xscale="log")
+    line[0].set_ylabel(WORDS[quantity])
 
 
 @drawing
@@ -108,10 +99,10 @@ def main(name: str, data: Path, outs: tuple[str, ...]) -> None:
     found = {quantity: runs for quantity, runs in found.items() if runs}
     if not found:
         raise ValueError(f"{data}/basin/{name}, {data}/energy/{name}: no measurements")
-    figure, axes = grid(3 * len(found), 3.1, 2.3, between=0.95, columns=3)
+    figure, axes = panels(len(found), 2, COLUMN, 1.7 * len(found) + 0.9, sharey="row")
     for line, (quantity, runs) in zip(axes, found.items(), strict=True):
         draw(list(line), quantity, runs)
-    axes[0, 1].set_title(f"{name}: every measured sample, and means over bins of distance")
-    axes[0, 1].legend(title="K", fontsize=6, title_fontsize=7, ncols=2)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, columnspacing=1,
+                  title="K; points: samples, lines: means over bins")
     count = sum(len(part.values) for part, _ in next(iter(found.values())).values())
     click.echo(f"{save(figure, outs)}: {', '.join(found)} of {count} samples without thresholds")

@@ -19,7 +19,7 @@ COLUMNS = (*TYPES, "C_2", "error", "held_out")
 FIGURE = Figure(
     __name__, "Not in the paper", "Do spurious samples vanish with more training?",
     "The transition is found at a fixed number of steps (B.4); theory speaks of the limit of long training.",
-    stages=("phase",), pictures=("phase/{}",), tables=("phase/{}",),
+    stages=("phase",), pictures=("phase/{}",), tables=("phase/{}",), supplement=True,
 )
 
 

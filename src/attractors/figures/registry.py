@@ -25,11 +25,13 @@ class Figure:
     """One figure: where it stands in the paper, what the paper says of it, and what a run shows.
 
     module: the `__name__` of the module that draws it, in this package.
+    title: the one question that it answers.
     number: in the paper, as in "4B, 16-19"; "Not in the paper" for a figure of our own.
     stages: the stages of dvc.yaml that compute what it shows.
     pictures: its files below plots/, without suffix; {} stands for the name of a sweep, a dataset or a study.
     tables: the tables below metrics/ that the report offers beneath it, likewise.
     findings: yields sentences and tables on what it shows in a run.
+    supplement: whether the report has it in its folded supplement; at most 12 figures are not there.
     """
 
     module: str
@@ -40,6 +42,7 @@ class Figure:
     pictures: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
     findings: Callable[[Run], Iterable[str | Table]] = nothing
+    supplement: bool = False
 
     @property
     def stage(self) -> str:

@@ -9,7 +9,7 @@ import click
 
 from attractors.cli.stage import metrics_option
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, drawing, log_axis, log_scale, panels, save
+from attractors.figures.style import COLOURS, COLUMN, drawing, log_axis, log_scale, panels, save
 from attractors.report.words import Table
 from attractors.results.run import Run
 from attractors.tables import read_csv
@@ -48,12 +48,13 @@ def main(name: str, metrics: Path, outs: tuple[str, ...]) -> None:
 
     table = read_csv(f"{metrics}/repetition/{name}.csv", "K", "spurious", "spurious_quarter", "C_2", "exponent")
     curves = read_csv(f"{metrics}/rarefaction/{name}.csv", "K", "replicate", "drawn", "states")
-    figure, [axes] = panels(1, 3, 10.5, 3.3)
+    figure, axes = panels(3, 1, COLUMN, 6)
+    axes = axes[:, 0]
     for column, style, words in (("spurious", "-", "all samples"), ("spurious_quarter", "--", "a quarter of them")):
         mean = table.groupby("K")[column].mean()
         axes[0].plot(mean.index, mean, f"^{style}", ms=3, color=COLOURS["spurious"], label=words)
     axes[0].set(title="the spurious fraction depends on |S'|", ylabel="spurious fraction", ylim=(0, None))
-    axes[0].legend(fontsize=7)
+    axes[0].legend()
     axes[1].plot(table.K, table.C_2.where(table.C_2 > 0), "o", ms=3, mfc="none", color="black")
     mean = table.groupby("K").C_2.mean()
     axes[1].plot(mean.index, mean.where(mean > 0), "k-", lw=1)
@@ -69,6 +70,5 @@ def main(name: str, metrics: Path, outs: tuple[str, ...]) -> None:
     axes[2].plot([1, end], [1, end], ":", color="grey", label="no repetition")
     axes[2].set(title="states seen against samples drawn", xlabel="samples that are no copies", ylabel="states")
     log_scale(axes[2], xscale="log", yscale="log")
-    axes[2].legend(fontsize=7)
-    figure.suptitle(FIGURE.title)
+    axes[2].legend()
     click.echo(f"{save(figure, outs)}: repetition of {name} at {table.K.nunique()} sizes")

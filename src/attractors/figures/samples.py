@@ -38,7 +38,7 @@ def findings(run: Run) -> Iterator[Table]:
 
 
 FIGURE = Figure(
-    __name__, "1B, 13-15", "Samples of each type and their nearest neighbours",
+    __name__, "1B, 13-15", "What do samples of each type look like, beside their nearest neighbours?",
     "Memorized samples have copies in both the training set S and the synthetic set S'; spurious samples repeat "
     "within S' but have no copy in S; generalized ones have a copy in neither.",
     stages=("classify", "clusters"), pictures=("samples/{}",), tables=("clusters/{}",), findings=findings,
@@ -53,7 +53,7 @@ def tile(axis: Axes, x: float, y: float, side: float, image: np.ndarray, distanc
         extent=(x, x + side, y + side * image.shape[0] / image.shape[1], y),
     )
     if distance is not None:
-        axis.text(x + side / 2, y + side + 0.03, f"{distance:.2f}", fontsize=6, ha="center", va="top")
+        axis.text(x + side / 2, y + side + 0.03, f"{distance:.2f}", fontsize=7, ha="center", va="top")
 
 
 @drawing
@@ -73,8 +73,8 @@ def main(name: str, subset: str, metrics: Path, data: Path, examples: int, outs:
     sizes = dict.fromkeys(TYPES[:2], int(run.peak(name).K))
     sizes["generalized"] = int(run.needed("fractions", name, "K").K.iloc[-1])
     height, width = 2 * STEP * examples + 0.3, 3 * BLOCK
-    figure = canvas(10, 10 * height / width, constrained=False)
-    axis = figure.add_axes((0, 0, 1, 1), xlim=(-0.05, width), ylim=(height, -0.3), aspect="equal")
+    figure = canvas(7, 7 * height / width, constrained=False)
+    axis = figure.add_axes((0, 0, 1, 1), xlim=(-0.05, width), ylim=(height, -0.45), aspect="equal")
     axis.set_autoscale_on(False)
     axis.axis("off")
     for block, (kind, size) in enumerate(sizes.items()):

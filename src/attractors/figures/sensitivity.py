@@ -31,7 +31,7 @@ def findings(run: Run) -> Iterator[Table]:
 
 
 FIGURE = Figure(
-    __name__, "Not in the paper", "How the conclusions depend on the thresholds",
+    __name__, "Not in the paper", "Do the conclusions depend on the thresholds?",
     "The paper gives the ranges of its thresholds (Table 2) and no sensitivity.",
     stages=("classify",), pictures=("sensitivity/{}",), findings=findings,
 )
@@ -46,7 +46,7 @@ def main(folder: str, name: str, outs: tuple[str, ...]) -> None:
     thresholds = read_csv(f"{folder}/thresholds/{name}.csv", "K", "delta_m", "delta_s")
     edges = 10 ** arrays["log10_edges"]
     shown = (edges >= 0.03 * thresholds.delta_m.median()) & (edges <= 10 * thresholds.delta_m.median())
-    figure, axes = grid(len(thresholds) + 1, 2.3, 1.8, right=0.1)
+    figure, axes = grid(len(thresholds) + 1, 1.3, 1.05, right=0.1, below=0.6)
     drawn, peak, columns = axes.flat[: len(thresholds)], axes.flat[len(thresholds)], axes.shape[1]
     share(drawn, columns)
     spurious = [fractions_below(counts)[1][np.ix_(shown, shown)] for counts in arrays["counts"]]
@@ -66,5 +66,5 @@ def main(folder: str, name: str, outs: tuple[str, ...]) -> None:
         peak.plot(thresholds.K, shares, style, color=COLOURS["spurious"], lw=1.2, label=f"both x {scale:g}")
     peak.set(xlabel="K", title="spurious fraction")
     log_scale(peak, xscale="log")
-    peak.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
+    peak.legend(loc="upper left", bbox_to_anchor=(1, 1))
     click.echo(f"{save(figure, outs)}: the spurious fraction over delta_m and delta_s at {len(thresholds)} sizes")

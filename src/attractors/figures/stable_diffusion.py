@@ -47,7 +47,7 @@ def findings(run: Run) -> Iterator[str | Table]:
 
 
 FIGURE = Figure(
-    __name__, "5B, 24", "Curvature in Stable Diffusion",
+    __name__, "5B, 24", "Is the energy of Stable Diffusion curved most at memorized images?",
     "Hand-picked candidates: singular values are largest for a memorized image, smaller for spurious ones, "
     "smallest for generalized ones.",
     stages=("sd_generate", "sd_stability", "sd_curvature"), pictures=("stable_diffusion/{}",),

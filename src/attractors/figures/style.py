@@ -27,6 +27,7 @@ else:
 # Okabe and Ito's palette: distinct for every kind of colour vision, in print and on screen.
 COLOURS = {"memorized": "#0072B2", "spurious": "#D55E00", "generalized": "#009E73", "training": "#000000"}
 MARKERS = {"memorized": "o", "spurious": "^", "generalized": "s", "training": "D"}
+COLUMN = 3.4  # inches: a column of a paper, and a phone; no letter there is smaller than 7 points
 TRAINING, SYNTHETIC = "#8A8D0F", "#888888"  # distances to S (the paper's olive) and within S' (its grey)
 # Formats of figures by suffix, each with the metadata that would say when and by which program a file was written.
 FORMATS = {
@@ -34,8 +35,9 @@ FORMATS = {
     ".svg": {"Date": None, "Creator": None},
 }
 LOOK = {
-    "figure.dpi": 120, "savefig.dpi": 120, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.titlesize": 9, "legend.frameon": False, "pdf.fonttype": 42, "svg.hashsalt": "attractors",
+    "figure.dpi": 200, "savefig.dpi": 200, "font.size": 8, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.titlesize": 8, "legend.frameon": False, "legend.fontsize": 7, "legend.title_fontsize": 7,
+    "xtick.labelsize": 7, "ytick.labelsize": 7, "pdf.fonttype": 42, "svg.hashsalt": "attractors",
 }
 
 
@@ -61,17 +63,17 @@ def panels(rows: int, columns: int, width: float, height: float, **options: obje
 
 def grid(
     count: int, width: float, height: float, right: float = 0.1, top: float = 0.3, between: float = 0.25,
-    columns: int = 4, **options: object,
+    columns: int = 4, below: float = 0.6, **options: object,
 ) -> tuple[Figure, np.ndarray]:
     """Return a figure of `count` equal panels in rows of `columns`, and its axes: [rows, columns]; spare axes are
     hidden.
 
-    width, height: of each panel in inches. right, top: margins of the figure, between: from column to column, in
-    inches. Fixed places spare matplotlib from measuring all labels several times, which takes seconds for a dozen
+    width, height: of each panel in inches. right, top: margins of the figure, between, below: from column to column
+    and from row to row, in inches. Fixed places spare matplotlib from measuring all labels several times, which takes seconds for a dozen
     panels.
     """
     columns = min(columns, count)
-    rows, below, (left, bottom) = -(-count // columns), 0.6, (0.6, 0.45)
+    rows, (left, bottom) = -(-count // columns), (0.6, 0.45)
     whole = columns * (width + between) - between + left + right, rows * (height + below) - below + bottom + top
     figure = canvas(*whole, constrained=False)
     edges = {"left": left / whole[0], "right": 1 - right / whole[0], "bottom": bottom / whole[1]}
@@ -128,26 +130,20 @@ def pixels(image: np.ndarray) -> np.ndarray:
     return np.clip(image.transpose(1, 2, 0) / 2 + 0.5, 0, 1).squeeze()
 
 
-def means_by_type(
-    axis: Axes, table: pd.DataFrame, single: pd.DataFrame | None, control: pd.DataFrame | None, column: str,
-    band: float = 0.0, marker: str = "", size: float = 3.5,
-) -> None:
-    """Draw the mean of a column of each type against K with its 95% interval.
+def means_by_type(axis: Axes, table: pd.DataFrame, control: pd.DataFrame | None, column: str) -> None:
+    """Draw the mean of a column of each type against K with a bar of its 95% interval, the types side by side.
 
-    single: the same of each replicate, drawn as points. control: the same of a control, drawn dashed. band: the
-    opacity of a band of one standard deviation, NAME_std; 0: none. marker: of all types, or '' for MARKERS.
+    control: the same of the exact denoiser, as dashed lines with crosses. Training images are hollow and dotted.
     """
-    for kind, own in MARKERS.items():
-        part = table[table.type == kind]
+    for place, (kind, marker) in enumerate(MARKERS.items()):
+        part, known = table[table.type == kind], kind == "training"
         error = (part["quantile"] * part[f"{column}_se"]).fillna(0)
-        axis.errorbar(part.K, part[column], error, fmt=f"{marker or own}-", ms=size, lw=1.2, color=COLOURS[kind],
-                      label=kind)
-        small_points(axis, single, kind, column)
-        if band:
-            mean, deviation = part[column], part[f"{column}_std"].fillna(0)
-            axis.fill_between(part.K, mean - deviation, mean + deviation, color=COLOURS[kind], alpha=band, lw=0)
+        axis.errorbar(part.K * 2 ** (0.14 * place - 0.21), part[column], error, fmt=marker, ms=3.5, lw=1,
+                      ls=":" if known else "-", mfc="white" if known else None, color=COLOURS[kind], label=kind)
         if control is not None and len(part := control[control.type == kind]):
-            axis.plot(part.K, part[column], "s--", ms=3, lw=0.8, mfc="none", color=COLOURS[kind])
+            axis.plot(part.K, part[column], "x--", ms=4, lw=0.8, color=COLOURS[kind])
+    if control is not None:
+        axis.plot([], [], "x--", ms=4, lw=0.8, color="black", label="exact denoiser")
     log_axis(axis)
 
 

@@ -14,9 +14,10 @@ from attractors.results.run import Run
 from attractors.tables import read_json
 
 E_MAX = 1.5  # top of the colour scale; above it the landscape is a featureless bowl
+SAMPLES = "#FF9EDB"  # light, unlike all of the colour scale
 PAPER_BETA = 20  # the inverse temperature of the paper's K -> infinity panel
 ROWS = {
-    "gaussian_prior": "learned, $p_T$ taken as $N(0, \\sigma^2 T I)$ (A.2)", "exact_prior": "learned, exact $p_T$",
+    "gaussian_prior": "learned,\n$p_T$ as $N(0, \\sigma^2 T I)$", "exact_prior": "learned,\nexact $p_T$",
     "exact": "exact (Eq. 5)",
 }
 
@@ -37,7 +38,7 @@ def findings(run: Run) -> Iterator[Table]:
 
 
 FIGURE = Figure(
-    __name__, "2", "Energy landscape of the toy model",
+    __name__, "2", "Where does the energy of the toy model have its minima?",
     "With 2 points the minima of the energy are the points. At 9 appear minima that are no data; at 1,000 the low "
     "energies form a continuous circle, as the exact solution for infinite K says (Eq. 15).",
     stages=("toy_train", "toy_evaluate"), pictures=("toy",), findings=findings,
@@ -75,13 +76,13 @@ def minima(axis: Axes, places: np.ndarray, shared: np.ndarray) -> None:
 
 def clusters(axis: Axes, data: dict[str, np.ndarray], prior: str) -> None:
     """Draw the samples and the centroids of their clusters, labelled with their energies above the grid's minimum."""
-    axis.scatter(*data["samples"].T, s=3, color=COLOURS["generalized"], lw=0, rasterized=True, zorder=2,
+    axis.scatter(*data["samples"].T, s=4, color=SAMPLES, lw=0, rasterized=True, zorder=2,
                  label="samples")
     energies = data[f"centroid_energy_{prior}"] - data[f"energy_{prior}"].min()
     axis.scatter(*data["centroids"].T, s=26, marker="x", color="red", lw=1.3, zorder=4, label="cluster centroids, E")
-    for place, energy in zip(data["centroids"], energies, strict=True):
+    for place, energy in zip(data["centroids"], energies, strict=True) if len(energies) < 10 else ():
         axis.annotate(f"{energy + 0.0:.2f}".replace("-0.00", "0.00"), 1.24 * place / np.linalg.norm(place),
-                      color="white", ha="center", va="center", fontsize=6, zorder=6)
+                      color="white", ha="center", va="center", fontsize=7, zorder=6)
 
 
 def profile(axis: Axes, data: dict[str, np.ndarray], beta: float) -> None:
@@ -92,11 +93,11 @@ def profile(axis: Axes, data: dict[str, np.ndarray], beta: float) -> None:
     for name, colour in (("gaussian_prior", COLOURS["spurious"]), ("exact_prior", COLOURS["memorized"])):
         energy = data[f"energy_{name}"]
         axis.plot(np.linalg.norm(data["x"], axis=1), energy - energy.min(), ".", ms=3, color=colour,
-                  label=ROWS[name].split(" (")[0])
-    axis.plot(R, circle_energy(R, beta) - circle_energy(R, beta).min(), "k-", lw=1.2, label="$K\\to\\infty$, Eq. 15")
-    axis.set(xlim=(0, 2), ylim=(0, 1.9), xlabel="distance from the centre R", ylabel="energy E - min E")
+                  label=ROWS[name].partition("\n")[2])
+    axis.plot(R, circle_energy(R, beta) - circle_energy(R, beta).min(), "k-", lw=1.2, label="Eq. 15")
+    axis.set(xlim=(0, 2), ylim=(0, 3.4), xlabel="distance from the centre R", ylabel="energy E - min E")
     axis.set_box_aspect(1)
-    axis.legend(loc="upper left", fontsize=6.5)
+    axis.legend(loc="upper left")
 
 
 @drawing
@@ -107,7 +108,7 @@ def main(arrays: tuple[str, ...], outs: tuple[str, ...]) -> None:
     # here: it takes SciPy, which the report, whose registry imports this module, can spare
 
     runs = sorted((read_arrays(path) for path in arrays), key=lambda run: len(run[0]["memories"]))
-    figure, axes = panels(len(ROWS), len(runs) + 1, 2.6 * (len(runs) + 1), 8)
+    figure, axes = panels(len(ROWS), len(runs) + 1, 1.75 * (len(runs) + 1), 5.2)
     for column, (data, record) in zip(axes.T[:-1], runs, strict=True):
         beta = inverse_temperature(record["t"], record["sigma"])
         for axis, name in zip(column, ROWS, strict=True):
@@ -123,17 +124,17 @@ def main(arrays: tuple[str, ...], outs: tuple[str, ...]) -> None:
         column[-1].set_xlabel("$x_1$")
     for axis, label in zip(axes[:, 0], ROWS.values(), strict=True):
         axis.set_ylabel(f"{label}\n$x_2$")
-    for axis, b, name in ((axes[0, -1], PAPER_BETA, "the paper's"), (axes[2, -1], beta, "the same t")):
+    for axis, b, name in ((axes[0, -1], PAPER_BETA, "the paper's"), (axes[2, -1], beta, "of the same t")):
         R = np.linalg.norm(data["x"], axis=1)
         landscape(axis, data["x"], circle_energy(R, b), circle_score(data["x"], b) / b)
-        axis.set_title(f"$K\\to\\infty$, Eq. 15, $\\beta$ = {b:.3g} ({name})")
+        axis.set_title(f"Eq. 15, {name}\n$\\beta$ = {b:.3g}")
     profile(axes[1, -1], data, beta)
     axes[1, -1].set_title(f"K = {len(data['memories'])}: every grid point")
     labelled: dict[str, Any] = {}
     for axis in axes[:2, 0]:
         handles, labels = axis.get_legend_handles_labels()
         labelled |= dict(zip(labels, handles, strict=True))
-    figure.legend(labelled.values(), labelled, loc="outside lower center", ncols=5, frameon=True, facecolor="#BBBBBB")
+    figure.legend(labelled.values(), labelled, loc="outside lower center", ncols=3, frameon=True, facecolor="#BBBBBB")
     figure.colorbar(image, ax=axes, extend="max", shrink=0.4, aspect=30,
                     label="energy E - min E, $E = -2\\sigma^2 t\\,\\log p$")
     click.echo(f"{save(figure, outs)}: energy landscapes of {len(runs)} toy models")

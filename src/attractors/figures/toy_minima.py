@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, Axes, drawing, panels, save
+from attractors.figures.style import COLOURS, COLUMN, Axes, drawing, panels, save
 from attractors.report.words import Table
 from attractors.results.run import Run
 from attractors.tables import read_csv, read_json
@@ -25,9 +25,9 @@ def findings(run: Run) -> Iterator[Table]:
 
 
 FIGURE = Figure(
-    __name__, "Not in the paper", "Where the toy model's spurious minima appear",
+    __name__, "Not in the paper", "At which K do the toy model's spurious minima appear?",
     "The paper shows the toy model at three sizes K and one time.",
-    stages=("toy_minima", "toy_evaluate"), pictures=("toy_minima",), tables=("toy_minima",), findings=findings,
+    stages=("toy_minima", "toy_evaluate"), pictures=("toy_minima",), tables=("toy_minima",), findings=findings, supplement=True,
 )
 
 
@@ -56,11 +56,12 @@ def main(table: str, learned: tuple[str, ...], outs: tuple[str, ...]) -> None:
     times = sorted(table.t.unique())
     from matplotlib import colormaps
 
-    figure, [axes] = panels(1, len(times) + 1, 2.7 * (len(times) + 1), 2.7)
+    figure, axes = panels(-(-(len(times) + 1) // 2), 2, COLUMN, 0.95 * (len(times) + 2))
+    axes = axes.flat[: len(times) + 1]
     for axis, t in zip(axes, times, strict=False):
         counts(axis, table[table.t == t], learned, t)
     axes[0].set_ylabel("minima of the energy")
-    axes[0].legend(fontsize=7)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, title="minima")
     shades = colormaps["cividis"](np.linspace(0.1, 0.8, len(times)))
     for t, shade in zip(times, shades, strict=True):
         rows = table[(table.t == t) & (table.K > 1)]
@@ -72,5 +73,6 @@ def main(table: str, learned: tuple[str, ...], outs: tuple[str, ...]) -> None:
     axes[-1].axhline(1, color=COLOURS["training"], lw=0.8, ls=":")
     axes[-1].set(xscale="log", yscale="log", xlabel="training set size K", title="flatness of the valley",
                  ylabel=r"range of $\beta E$ along the circle")
-    axes[-1].legend(fontsize=7)
+    axes[-1].set_ylim(bottom=1e-3)
+    axes[-1].legend(loc="lower left")
     click.echo(f"{save(figure, outs)}: minima at {len(times)} times")

@@ -9,7 +9,7 @@ import pandas as pd
 from attractors.cli.settings import ROOT, read_runs
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, MARKERS, Axes, drawing, log_axis, panels, save, small_points
+from attractors.figures.style import COLOURS, COLUMN, MARKERS, Axes, drawing, log_axis, panels, save, small_points
 from attractors.report.words import interval, percent
 from attractors.results.run import Run, halving
 
@@ -42,7 +42,7 @@ def findings(run: Run) -> Iterator[str]:
 
 
 FIGURE = Figure(
-    __name__, "4A, 9", "From memorization to generalization",
+    __name__, "4A, 9", "Where does memorization turn into generalization?",
     "As K grows memorized samples vanish and generalized ones take over; spurious samples rise and fall at the "
     "boundary between the two. The same holds for larger S' (Fig. 9).",
     stages=("subset", "train", "sample", "neighbours", "classify"), pictures=("transition",), tables=("fractions/{}",),
@@ -69,7 +69,7 @@ def draw(
                 table.K, table[f"{name}_low"], table[f"{name}_high"], color=COLOURS[name], alpha=0.2, lw=0
             )
             small_points(axis, single, name, name)
-    for form, style in (("exact", "s--"), ("linear", "^:")):
+    for form, style in (("exact", "x--"), ("linear", "+:")):
         if (control := controls.get(form)) is not None:
             options = {"ms": 3, "lw": 0.8, "mfc": "none"}
             kind = CONTROLS[form]
@@ -91,10 +91,11 @@ def main(folder: Path, names: tuple[str, ...], outs: tuple[str, ...]) -> None:
     """
     names = names or list(read_runs(ROOT / "runs.yaml")["learned"])
     run = Run(folder)
-    figure, axes = panels(2, len(names), 4.2 * len(names), 5.0, sharex="col", sharey="row", height_ratios=[2, 1])
+    figure, axes = panels(2, len(names), COLUMN * len(names), 4.6, sharex="col", sharey="row", height_ratios=[2, 1])
     for column, name in zip(axes.T, names, strict=True):
         controls = {form: run.control("fractions", name, form) for form in CONTROLS}
         table, single = run.needed("fractions", name, "K", *TYPES), run.replicates("fractions", name)
         draw(table, single, controls, name, *column)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", fontsize=7, ncols=2)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, columnspacing=1,
+                  title="bands: 95% interval over replicates; points: each replicate")
     click.echo(f"{save(figure, outs)}: fractions against K of {', '.join(names)}")

@@ -29,7 +29,7 @@ def findings(run: Run) -> Iterator[str]:
 
 
 FIGURE = Figure(
-    __name__, "7, 8", "Wider networks remember more",
+    __name__, "7, 8", "Do wider networks remember more?",
     "Capacity grows with the parameters of the network, so that the transition and the spurious peak move to "
     "larger K.",
     stages=("classify", "widths"), pictures=("widths/{}",), tables=("widths/{}",), findings=findings,

@@ -9,7 +9,7 @@ import pandas as pd
 
 from attractors.cli.stage import metrics_option
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, Axes, drawing, log_axis, log_scale, panels, save
+from attractors.figures.style import COLUMN, Axes, drawing, log_axis, log_scale, panels, save
 from attractors.report.words import Table
 from attractors.results.run import Run, half_memorized
 from attractors.results.yardsticks import CURVES
@@ -46,11 +46,11 @@ def findings(run: Run) -> Iterator[str | Table]:
 
 
 FIGURE = Figure(
-    __name__, "Not in the paper", "One transition by the definitions of others",
+    __name__, "Not in the paper", "Do other definitions place the transition at the same K?",
     "The paper defines memorized, spurious and generalized samples by two distances. Others define memorization "
     "by ratios of distances, by denoising errors, by dimensions, and by whether two networks agree.",
     stages=("yardsticks", "yardsticks_table"), pictures=("yardsticks/{}",),
-    tables=("yardsticks/{}", "crossings/{}", "gaps/{}"), findings=findings,
+    tables=("yardsticks/{}", "crossings/{}", "gaps/{}"), findings=findings, supplement=True,
 )
 
 
@@ -83,14 +83,12 @@ def draw_crossings(axis: Axes, crossed: pd.DataFrame, fractions: pd.DataFrame | 
             for row in crossed.itertuples() if row.yardstick in CURVES]
     if fractions is not None:
         rows.append((EQ_9, "#555555", half_memorized(fractions), np.nan, np.nan))
-    for number, (_, colour, size, low, high) in enumerate(rows):
+    for number, (name, colour, size, low, high) in enumerate(rows):
         axis.plot([low, high], [number, number], lw=3, color=colour, alpha=0.4)
         axis.plot(size, number, "o", ms=5, color=colour)
-    axis.set(title="K at which each crosses its half", yticks=range(len(rows)))
-    names = [name if np.isfinite(size) else f"{name}: nowhere" for name, _, size, *_ in rows]
-    for label, row in zip(axis.set_yticklabels(names, fontsize=8), rows, strict=True):
-        label.set_color(row[1])
-    axis.invert_yaxis()
+        axis.text(0.01, number - 0.3, name if np.isfinite(size) else f"{name}: nowhere", color=colour, fontsize=7,
+                  transform=axis.get_yaxis_transform())
+    axis.set(title="K at which each crosses its half", yticks=[], ylim=(len(rows) - 0.5, -0.9))
     if any(np.isfinite(row[2:]).any() for row in rows):
         log_axis(axis)
     else:
@@ -102,58 +100,48 @@ def draw_gaps(axis: Axes, gaps: pd.DataFrame) -> None:
     sizes = gaps.K.unique()
     chosen = sizes[np.unique(np.linspace(0, len(sizes) - 1, SHOWN).round().astype(int))] if len(sizes) else []
     for number, size in enumerate(chosen):
-        part, shade = gaps[size == gaps.K], 0.15 + 0.85 * (number + 1) / len(chosen)
-        axis.plot(part.noise_level, part.model, "o-", ms=2, lw=1.2, color=COLOURS["memorized"], alpha=shade,
-                  label=f"K = {size}")
+        part, shade = gaps[size == gaps.K], f"{0.75 * (1 - number / len(chosen)):.2f}"
+        axis.plot(part.noise_level, part.model, "o-", ms=2, lw=1.2, color=shade, label=f"K = {size}")
         if number == len(chosen) // 2:
-            axis.plot(part.noise_level, part.exact, "--", lw=1, color="black", label=f"exact, K = {size}")
-            axis.plot(part.noise_level, part.linear, ":", lw=1.2, color="black", label=f"linear, K = {size}")
+            axis.plot(part.noise_level, part.exact, "--", lw=1.2, color=PAINT["held_out_gap"], label=f"exact, K = {size}")
+            axis.plot(part.noise_level, part.linear, ":", lw=1.5, color=PAINT["held_out_gap"], label=f"linear, K = {size}")
     axis.set(title="held-out denoising: relative gap", xlabel=r"noise level $\sigma_t / \sqrt{\bar\alpha_t}$",
-             ylabel="(held-out - training) / held-out")
+             ylabel="(held-out - training) / held-out", ylim=(-0.05, 1.75))
     if len(chosen):
         log_scale(axis, xscale="log")
-        axis.legend(fontsize=6)
+        axis.legend(ncols=2)
 
 
 def draw_times(axis: Axes, table: pd.DataFrame, basins: pd.DataFrame | None) -> None:
     """Draw the times of speciation and collapse of the data, beside the critical times of training images (Alg. 1)."""
-    for name, colour in (("speciation", "#D55E00"), ("collapse", "#0072B2")):
+    for name, colour in (("speciation", "#E69F00"), ("collapse", "#CC79A7")):
         if len(part := of(table, f"{name}_time")):
             draw_band(axis, part, colour, f"{name} (Biroli et al.)")
     if basins is not None and len(part := basins[basins.type == "training"]):
         axis.plot(part.K, part.t_c, "s:", ms=3, lw=1, color="#555555", label="$t_c$ of training images (Alg. 1)")
     axis.set(title="times along the diffusion", ylabel="steps", ylim=(0, None))
     log_axis(axis)
-    axis.legend(fontsize=6)
+    axis.legend()
 
 
-def draw_training(axis: Axes, table: pd.DataFrame) -> bool:
-    """Draw the steps of training at which samples come to resemble the data and become copies; False without them."""
-    drawn = False
-    for name, colour, label in (("quality_step", "#009E73", "samples near the data"),
-                                ("memorization_step", "#0072B2", "half of the memorization")):
+def draw_training(axis: Axes, table: pd.DataFrame) -> None:
+    """Draw the steps of training at which samples come to resemble the data and become copies."""
+    for name, colour, label in (("quality_step", "#56B4E9", "samples near the data"),
+                                ("memorization_step", "#E69F00", "half of the memorization")):
         if len(part := of(table, name)):
             draw_band(axis, part, colour, label)
-            drawn = True
-    if drawn:
-        axis.set(title="training time", ylabel="steps of training")
-        log_axis(axis)
-        axis.set_yscale("log")
-        axis.legend(fontsize=6)
-    return drawn
+    axis.set(title="training time", ylabel="steps of training", yscale="log")
+    log_axis(axis)
+    axis.legend()
 
 
-def draw_agreement(axis: Axes, table: pd.DataFrame) -> bool:
-    """Draw how alike two networks' samples are, and how near those are to images trained on; False without them."""
-    agreement, closeness = of(table, "agreement"), of(table, "closeness")
-    if not len(agreement):
-        return False
-    draw_band(axis, agreement, "black", "between two networks")
-    draw_band(axis, closeness, "#0072B2", "to the nearest image of S")
+def draw_agreement(axis: Axes, table: pd.DataFrame) -> None:
+    """Draw how alike two networks' samples are, and how near those are to images trained on."""
+    draw_band(axis, of(table, "agreement"), "black", "between two networks")
+    draw_band(axis, of(table, "closeness"), "#E69F00", "to the nearest image of S")
     axis.set(title="two networks, disjoint images", ylabel="cosine similarity", ylim=(-0.1, 1.05))
     log_axis(axis)
-    axis.legend(fontsize=6)
-    return True
+    axis.legend()
 
 
 @drawing
@@ -163,13 +151,13 @@ def main(name: str, metrics: Path, outs: tuple[str, ...]) -> None:
     """Draw METRICS/{yardsticks,crossings,gaps}/NAME.csv, and those of NAME-time, where it exists."""
     run = Run(metrics)
     table, crossed = tables_of(run, "yardsticks", name), tables_of(run, "crossings", name)
-    figure, axes = panels(2, 3, 13, 7)
+    along = [draw for draw, needs in ((draw_training, "memorization_step"), (draw_agreement, "agreement"))
+             if len(of(table, needs))]  # these need trainings of their own: scale yardsticks
+    figure, axes = panels(4 + len(along), 1, COLUMN, 2.2 * (4 + len(along)))
     draw_curves(axes[0, 0], table, run.table("fractions", name))
-    draw_crossings(axes[0, 1], crossed, run.table("fractions", name))
-    draw_gaps(axes[0, 2], run.needed("gaps", name))
-    draw_times(axes[1, 0], table, run.table("basin", name))
-    for axis, draw in ((axes[1, 1], draw_training), (axes[1, 2], draw_agreement)):
-        if not draw(axis, table):
-            axis.axis("off")
-            axis.text(0.5, 0.5, "needs trainings of its own:\nscale yardsticks", ha="center", va="center", fontsize=8)
+    draw_crossings(axes[1, 0], crossed, run.table("fractions", name))
+    draw_gaps(axes[2, 0], run.needed("gaps", name))
+    draw_times(axes[3, 0], table, run.table("basin", name))
+    for axis, draw in zip(axes[4:, 0], along, strict=True):
+        draw(axis, table)
     click.echo(f"{save(figure, outs)}: {table.yardstick.nunique()} yardsticks of {name}")

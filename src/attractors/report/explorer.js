@@ -1,15 +1,22 @@
 // The explorer of the report: Vega draws, this file counts. Counts and their edges are explained in explorer.py.
 const TYPES = ["memorized", "spurious", "generalized"];
 const COLOURS = { memorized: "#0072B2", spurious: "#D55E00", generalized: "#009E73", m: "#8A8D0F", s: "#888888" };
-const { grid, per_decade, sweeps } = JSON.parse(document.getElementById("data").textContent);
-const SIDE = grid.length + 2;
 const $ = id => document.getElementById(id);
+const decode = (text, Type) => new Type(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
+
+// the text of an element that holds it compressed
+function unzip(id) {
+  const stream = new Blob([decode($(id).textContent, Uint8Array)]).stream();
+  return new Response(stream.pipeThrough(new DecompressionStream("gzip"))).text();
+}
+
+const { grid, per_decade, sweeps } = JSON.parse(await unzip("data"));
+new Function(await unzip("vega"))();
+const SIDE = grid.length + 2;
 // steps: grid edges chosen as delta_m and delta_s, or null: as in this run
 const state = { sweep: 0, run: 0, steps: { m: null, s: null } };
 
 // ---- counting
-
-const decode = (text, Type) => new Type(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
 
 // below[i, j]: samples with distances at or below edges i - 1 and j - 1; filled when a sweep is first looked at
 function unpack(run) {
@@ -52,8 +59,11 @@ const QUANTITIES = { log_volume: "log-volume of the basin", t_c: "critical time,
 const RARE = 0.001; // types below this share of S' are left out, as in the tables
 
 function unpackMeasured(run) {
-  for (const part of Object.values(run.measured))
-    if (typeof part.m === "string") for (const key of ["m", "s", "weights", "values"]) part[key] = decode(part[key], Float32Array);
+  const { arrays, ...parts } = run.measured;
+  if (!arrays) return;
+  arrays.forEach((text, k) => arrays[k] = decode(text, Float32Array));
+  for (const part of Object.values(parts)) for (const key in part) part[key] = arrays[part[key]];
+  run.measured = parts;
 }
 
 // {n, mean, error} of one type: sum w y / sum w, and sqrt(n / (n - 1) sum w^2 (y - mean)^2) / sum w
@@ -70,7 +80,7 @@ function landscape(run, counts) {
     const part = run.measured[quantity];
     if (!part) continue;
     const members = { memorized: [], spurious: [], generalized: [] };
-    part.values.forEach((_, i) => members[part.m[i] <= limits.m ? "memorized" : part.s[i] <= limits.s ? "spurious" : "generalized"].push(i));
+    part.values.forEach((value, i) => Number.isNaN(value) || members[part.m[i] <= limits.m ? "memorized" : part.s[i] <= limits.s ? "spurious" : "generalized"].push(i));
     for (const type of TYPES)
       if (members[type].length && counts[type] >= RARE * run.count)
         rows.push({ quantity, words, type, total: counts[type],

@@ -190,20 +190,18 @@ def by_yardsticks(run: Run, name: str, size: int, numbers: Iterable[int]) -> dic
 
 def embedded_measurements(
     found: Mapping[str, Measured], to_training: np.ndarray, within: np.ndarray
-) -> dict[str, dict[str, str]]:
-    """Return what explorer.js needs for means by type at any thresholds, {quantity: arrays}, as `results.joined` does.
+) -> dict[str, Any]:
+    """Return what explorer.js needs for means by type at any thresholds, as `results.joined` has them.
 
-    found: {quantity: Measured}. Each array is float32: the two distances of the samples that have the quantity, their
-    weights and their values.
+    found: {quantity: Measured}. `arrays` has each array once, as float32, and every quantity has their positions there:
+    of the two distances of its samples, of their weights and of their values, which are nan where there is none.
     """
-    parts = {}
+    shared, parts = {}, {}
     for quantity, part in found.items():
-        there = np.isfinite(part.values)
-        numbers = part.numbers[there]
-        arrays = {"m": to_training[numbers], "s": within[numbers], "weights": part.weights[there]}
-        parts[quantity] = {key: encoded(array, "<f4") for key, array in arrays.items()}
-        parts[quantity]["values"] = encoded(part.values[there], "<f4")
-    return parts
+        arrays = {"m": to_training[part.numbers], "s": within[part.numbers], "weights": part.weights}
+        arrays["values"] = part.values
+        parts[quantity] = {key: shared.setdefault(encoded(array, "<f4"), len(shared)) for key, array in arrays.items()}
+    return {"arrays": list(shared), **parts}
 
 
 def examples(

@@ -37,7 +37,8 @@ SHOWN = 200  # longer tables are for downloading only
 # figures whose colours dark mode leaves as they are
 IMAGES = ("samples", "interpolation", "stable_diffusion", "toy", "landscape")
 RANKS = 128  # of a spectrum in such a table
-COMPRESSED = 100_000  # bytes of a table above which it is a .gz, and of a picture above which it is not lossless
+COMPRESSED = 10_000  # bytes of a table above which it is a .gz
+LOSSLESS = 100_000  # bytes of a picture above which it is not lossless
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "matplotlib", "dvc", "vl-convert-python")
 
 
@@ -90,15 +91,19 @@ def table(paths: Sequence[Path], folder: Path) -> dict[str, Any]:
     }
 
 
-def picture(path: Path, folder: Path, title: str) -> dict[str, Any]:
-    """Return a picture as WebP, lossless where that is small, with its size, so that the page does not jump."""
+def picture(path: Path, folder: Path, title: str, chart: bool) -> dict[str, Any]:
+    """Return a picture as WebP, with its size, so that the page does not jump.
+
+    A chart keeps 64 colours and loses nothing else. Any other picture loses nothing where that is at most LOSSLESS.
+    """
     relative, content = path.relative_to(folder.parent), BytesIO()
     with Image.open(path) as image:
         width, height = image.size
-        image.save(content, "webp", lossless=True, exact=True, method=3)
-        if content.tell() > COMPRESSED:
+        kept = image.convert("RGB").quantize(64).convert("RGB") if chart else image
+        kept.save(content, "webp", lossless=True, exact=True, method=4)
+        if content.tell() > LOSSLESS:
             content = BytesIO()
-            image.save(content, "webp", quality=90, method=4)
+            image.save(content, "webp", quality=75, method=4)
     uri = data_uri(content.getvalue(), "image/webp")
     return {"path": str(relative), "uri": uri, "width": width, "height": height, "alt": f"{title}: {path.stem}"}
 
@@ -114,11 +119,12 @@ def entry(
     names = tuple(dict.fromkeys(run.learned + datasets + run.studies))
     pictures = [path for paths in found(plots, figure.pictures, names, ".png") for path in paths]
     tables = list(found(run.metrics, figure.tables, sweeps, ".csv"))
+    chart = figure.stage.removeprefix("figure_") not in IMAGES
     used.extend(pictures + [path for paths in tables for path in paths])
     return {
-        "chart": figure.stage.removeprefix("figure_") not in IMAGES,
+        "chart": chart,
         "label": figure.label, "title": figure.title, "paper": figure.paper, "findings": list(figure.findings(run)),
-        "pictures": threads.map(lambda path: picture(path, plots, figure.title), pictures),
+        "pictures": threads.map(lambda path: picture(path, plots, figure.title, chart), pictures),
         "tables": [table(paths, run.metrics) for paths in tables],
     }
 
@@ -184,9 +190,9 @@ def share(budget: float, sweeps: int, sizes: int, tile: int) -> int:
     return int(np.clip(budget / (sweeps * sizes * 2 * 9 * tile), 4, 32))
 
 
-def embedded(value: Any) -> Markup:
-    """Return JSON that may stand in a script element."""
-    return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))
+def embedded(text: str) -> Markup:
+    """Return text as base64 of its gzip, which may stand in a script element; explorer.js unpacks it."""
+    return Markup(base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode())
 
 
 @stage("report")
@@ -234,6 +240,7 @@ def main(
         for explorer in explorers for part in explorer["runs"] for source, value in part["images"].items()
     ]
     statements = claims(run)
+    content = {"grid": GRID.tolist(), "per_decade": PER_DECADE, "sweeps": explorers}
     environment = Environment(loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined)
     page = environment.get_template("page.html").render(
         learned=learned, figures=entries, sweeps=explorers, headline=headline(run), answer=answer(run),
@@ -243,8 +250,7 @@ def main(
         parameters=[{"name": str(path), "text": path.read_text("utf-8")} for path in files if path.is_file()],
         hashes=hashes,
         style=Markup((PAGE / "page.css").read_text("utf-8")), script=Markup((PAGE / "explorer.js").read_text("utf-8")),
-        vega=Markup(vega.result().replace("</script", "<\\/script")),
-        sweeps_json=embedded({"grid": GRID.tolist(), "per_decade": PER_DECADE, "sweeps": explorers}),
+        vega=embedded(vega.result()), sweeps_json=embedded(json.dumps(content, separators=(",", ":"), allow_nan=False)),
     )
     for path, content in {out: page, library: vega.result()}.items():
         if path:
