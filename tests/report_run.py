@@ -62,11 +62,14 @@ def make_run(folder, sizes, count, shape=(1, 8, 8), name="fake"):
     return found
 
 
-def make_measurements(folder, found, name="fake"):
-    """Write FOLDER/data/{basin,energy} of the run that `make_run` made, with the samples that `select` chooses."""
+def make_measurements(folder, found, name="fake", kept=60):
+    """Write FOLDER/data/{basin,energy} of the run that `make_run` made, with the samples that `select` chooses.
+
+    kept: how many of them lie nearest to S, how many repeat, and half as many as are drawn uniformly.
+    """
     random = np.random.default_rng(1)
     for size, distances in found.items():
-        chosen = select(*distances, 60, 60, 120, 0, size)
+        chosen = select(*distances, kept, kept, 2 * kept, 0, size)
         n, groups = len(chosen.numbers), {"numbers": chosen.numbers, "uniform": chosen.uniform, "weight": chosen.weight}
         training = {"training_numbers": np.arange(2)}
         t_c = random.integers(0, 4, (n, 5)) * 10

@@ -1,7 +1,9 @@
 """A figure is registered once: what dvc.yaml says of it is held against the registry."""
 
 import re
+from itertools import combinations
 
+import numpy as np
 import pytest
 from builders import python, refused
 from conftest import ROOT, pipeline
@@ -9,7 +11,7 @@ from ruamel.yaml import YAML
 
 from attractors.figures import toy_minima
 from attractors.figures.registry import figures
-from attractors.figures.style import panels, save
+from attractors.figures.style import COLOURS, MARKERS, panels, save
 
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
 
@@ -37,6 +39,24 @@ def test_a_figure_has_the_format_that_its_suffix_names_and_no_date_in_it(tmp_pat
     assert content.startswith(begins)
     assert content == (tmp_path / f"b{suffix}").read_bytes()
     assert b"Date" not in content
+
+
+def lab(colour, seen):
+    """CIELAB coordinates of a colour, by the matrix [3, 3] of what is seen of linear RGB."""
+    linear = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = np.cbrt(to_xyz @ np.clip(seen @ linear, 1e-3, 1) / [0.9505, 1, 1.0888])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("seen", [  # Machado, Oliveira and Fernandes (2009): deuteranopia, protanopia
+    [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]]], ids=["deuteranopia", "protanopia"])
+def test_colours_and_markers_of_the_types_differ_for_everyone(seen):
+    places = [lab(colour, np.array(seen)) for colour in COLOURS.values()]
+    assert min(np.linalg.norm(a - b) for a, b in combinations(places, 2)) > 30
+    assert len(set(MARKERS.values())) == len(COLOURS) == len(MARKERS)
 
 
 def test_a_suffix_without_a_format_is_refused_before_anything_is_read():

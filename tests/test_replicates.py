@@ -423,26 +423,29 @@ def test_runs_are_named_by_replicate_and_have_orders_of_their_own_where_a_sweep_
     ]
 
 
-def means(numbers):
-    """The tables of means of every type and of the single replicates `numbers`, as figures read them."""
-    rows = [{"K": size, "type": kind, "log_volume": 1.0, "gap": 1.0, "effective_rank": 1.0, "memorized": 0.5}
-            for size in (2, 16, 64) for kind in (*TYPES, "training")]
-    single = pd.concat([pd.DataFrame(rows).assign(replicate=number) for number in numbers])
-    columns = {f"{name}_{end}": 0.1 for name in ("log_volume", "gap", "effective_rank") for end in ("se", "std")}
-    return pd.DataFrame(rows).assign(quantile=2.0, **columns), single
+def test_means_by_type_have_a_bar_for_each_type_and_a_line_for_the_control():
+    from attractors.figures.style import COLOURS, means_by_type, panels
+
+    rows = pd.DataFrame([{"K": size, "type": kind, "gap": 1.0, "gap_se": 0.1, "quantile": 2.0}
+                         for size in (2, 16, 64) for kind in COLOURS])
+    _, [[axis]] = panels(1, 1, 3, 2)
+    means_by_type(axis, rows, rows[rows.type == "memorized"], "gap")
+    for bars, colour in zip(axis.containers, COLOURS.values(), strict=True):
+        line, _, [segments] = bars.lines
+        assert line.get_color() == colour
+        np.testing.assert_allclose([segment[:, 1] for segment in segments.get_segments()], [[0.8, 1.2]] * 3)
+    assert [line.get_marker() for line in axis.get_lines()].count("x") == 2  # the control's, and that of the legend
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_figures_have_points_for_each_replicate_where_there_are_several(count):
+def test_the_transition_has_points_for_each_replicate_where_there_are_several(count):
     from attractors.figures import transition
-    from attractors.figures.style import means_by_type, panels
+    from attractors.figures.style import panels
 
-    whole, single = means(range(count))
-    _, ((volume, gap, rank, top, bottom),) = panels(1, 5, 10, 2)
-    for axis, column, band in ((volume, "log_volume", 0.15), (gap, "gap", 0.1), (rank, "effective_rank", 0.0)):
-        means_by_type(axis, whole, single, None, column, band=band)
+    _, ((top, bottom),) = panels(1, 2, 4, 2)
     shares = table(CURVE, [np.array([[500, 300, 200]] * count) for _ in CURVE])
     whole = shares[shares.replicate == 0].assign(**{f"{kind}_{end}": 0.1 for kind in TYPES for end in ("low", "high")})
     transition.draw(whole, shares, {}, "", top, bottom)
-    points = [sum(line.get_marker() == "." for line in axis.get_lines()) for axis in (volume, gap, rank, top, bottom)]
-    assert points == ([12, 12, 12, 9, 3] if count > 1 else [0] * 5)
+    points = [[len(line.get_xdata()) for line in axis.get_lines() if line.get_marker() == "."]
+              for axis in (top, bottom)]
+    assert points == ([[len(shares)] * 3, [len(shares)]] if count > 1 else [[], []])

@@ -11,13 +11,16 @@ from io import BytesIO
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 from PIL import Image
-from report_run import make_run, write_report
+from report_run import make_measurements, make_run, write_report
+from ruamel.yaml import YAML
 
 from attractors.arrays import read_arrays, write_arrays
 from attractors.data.images import read_images
 from attractors.distances.detection import TYPES, classify
 from attractors.distances.detection import fractions as shares_of
+from attractors.distances.thresholds import given_thresholds
 from attractors.figures import basin, energy, samples, stable_diffusion
 from attractors.figures.registry import figures
 from attractors.report import explorer
@@ -49,16 +52,18 @@ def text(page):
     return html.unescape(re.sub(r"<[^>]+>", " ", re.sub(r"<(style|script).*?</\1>", "", page, flags=re.DOTALL)))
 
 
-def test_pictures_of_figures_lose_nothing(tmp_path):
+@pytest.mark.parametrize(("chart", "colours"), [(False, 256), (True, 60)])
+def test_pictures_of_figures_lose_nothing_and_charts_nothing_of_their_first_colours(tmp_path, chart, colours):
     from attractors.stages.report import picture
 
-    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 4), dtype=np.uint8)
+    palette = np.random.default_rng(0).integers(0, 256, (colours, 3 if chart else 4), dtype=np.uint8)
+    pixels = palette[np.arange(900) % colours].reshape(30, 30, -1)
     (tmp_path / "plots").mkdir()
     Image.fromarray(pixels).save(tmp_path / "plots/x.png")
-    found = picture(tmp_path / "plots/x.png", tmp_path / "plots", "a title")
+    found = picture(tmp_path / "plots/x.png", tmp_path / "plots", "a title", chart)
     shown = Image.open(BytesIO(base64.b64decode(found["uri"].partition(",")[2])))
     np.testing.assert_array_equal(np.asarray(shown), pixels)
-    assert (found["width"], found["height"], found["path"]) == (7, 9, "plots/x.png")
+    assert (found["width"], found["height"], found["path"]) == (30, 30, "plots/x.png")
 
 
 def test_the_answer_stands_first(folder, page, tmp_path):
@@ -101,7 +106,7 @@ def test_automatic_thresholds_are_edges_too():
 
 
 def test_counts_in_the_page_are_the_cells(folder, page):
-    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))
+    data = json.loads(gzip.decompress(base64.b64decode(re.search(r'id="data">(.*?)</script>', page)[1])))
     for run in data["sweeps"][0]["runs"]:
         arrays, _ = read_arrays(folder / f"data/neighbours/fake/{run['K']}.safetensors")
         expected = cells(arrays["training_distances"][:, 0], arrays["synthetic_distances"][:, 0], 0.9, 0.35)
@@ -182,12 +187,34 @@ def test_the_peak_in_words_is_that_of_the_table(folder, page):
 
 def test_every_figure_of_the_paper_is_listed_in_its_order(page):
     listed = re.findall(r'class="number">Figs?\. ([^<]*)<', page)
-    answer, *others = [figure.number for figure in figures() if figure.number[0].isdigit()]
+    ordered = [figure.number for part in (False, True) for figure in figures()
+               if figure.number[0].isdigit() and figure.supplement == part]
     assert listed[0] == "4A, 9"
-    assert listed[1:] == [number for number in [answer, *others] if number != listed[0]]
+    assert listed[1:] == [number for number in ordered if number != listed[0]]
     numbers = [n for label in listed for first, last in re.findall(r"(\d+)[A-Z]?(?:-(\d+))?", label)
                for n in range(int(first), int(last or first) + 1)]
     assert set(numbers) == set(range(1, 31))
+
+
+def test_at_most_12_figures_are_open_and_the_others_in_the_supplement(page):
+    shown, folded = page.split('<details id="supplement">')
+    assert shown.count('class="figure"') == sum(not figure.supplement for figure in figures()) <= 12
+    assert folded.count('class="figure"') == sum(figure.supplement for figure in figures())
+    assert all(figure.title.endswith("?") for figure in figures())
+
+
+@pytest.mark.parametrize("sources", [("valley", "spacing", "valley"), ("given",) * 3, ("given", "valley", "given"),
+                                     ("ratio",) * 3, ("ratio", "given", "ratio")])
+def test_the_setting_of_a_run_gives_its_thresholds_again(sources):
+    from attractors.stages.report import setting
+
+    limits = pd.DataFrame({"K": SIZES, "delta_m": [0.1, 0.2, 0.123456789], "delta_m_source": sources})
+    again = given_thresholds(YAML(typ="safe").load(setting("fake", limits, "delta_m")), "delta_m", "fake", SIZES)
+    expected = [{"given": value, "ratio": "ratio"}.get(source)
+                for value, source in zip(limits.delta_m, sources, strict=True)]
+    assert again == expected
+    same = limits.assign(delta_m=0.5, delta_m_source="given")
+    assert setting("fake", same, "delta_m") == "0.5"
 
 
 def test_nothing_on_the_page_comes_from_elsewhere(page):
@@ -195,6 +222,22 @@ def test_nothing_on_the_page_comes_from_elsewhere(page):
         assert address.startswith(("data:", "#")), address[:80]
     assert "@import" not in page
     assert "<noscript>" in page
+
+
+def test_the_page_of_a_default_run_is_at_most_3_mb(tmp_path):
+    """The committed pictures and tables, and an explorer of as many sizes, samples and measurements."""
+    found = make_run(tmp_path, [2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 512, 1797], 7188, name="digits")
+    make_measurements(tmp_path, found, name="digits", kept=480)
+    for kind in ("plots", "metrics"):
+        for path in (ROOT / kind).rglob("*.png" if kind == "plots" else "*.csv"):
+            copy = tmp_path / kind / path.relative_to(ROOT / kind)
+            if not copy.exists() and copy.parent.name != "replicates" and "replicates" not in copy.parts:
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, copy)
+    write_report(tmp_path, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<img") >= 16 and 'id="vega"' in page
+    assert len(page.encode()) <= 3e6
 
 
 def test_the_same_run_gives_the_same_bytes(folder, tmp_path):

@@ -233,6 +233,36 @@ def test_a_link_with_a_choice_shows_that_choice_in_a_fresh_browser(opened, run):
         np.testing.assert_array_equal(rows, counted(run[1], 0.501187, 0.35))
 
 
+def test_a_pinned_choice_stays_beside_another_and_a_link_has_both(opened, page, run):
+    drag(page, "m", -60)
+    page.click("#pin")
+    pinned, before = float(page.input_value("#value-m")), shown(page)
+    drag(page, "m", -60)
+    chosen = float(page.input_value("#value-m"))
+    assert chosen < pinned
+    page.click("#link")
+    for shows in (page, opened(page.url)):
+        settled(shows)
+        cells = shows.locator("#table td").all_text_contents()
+        rows = np.array(list(map(float, cells))).reshape(len(SIZES), 3, 3)  # of each type: number, share, pinned share
+        np.testing.assert_array_equal(rows[..., 0], counted(run[1], chosen, 0.35))
+        np.testing.assert_allclose(rows[..., 2], before / 1000, atol=6e-5)
+        assert f"δ_m = {pinned:g} and" in shows.text_content("#pinned")
+        assert shows.text_content("#dotted") == "dotted: pinned"
+    page.click("#pin")
+    settled(page)
+    assert page.text_content("#pinned") == "" and page.locator("#table td").count() == 6 * len(SIZES)
+
+
+def test_a_picture_is_enlarged_by_its_link(opened, run):
+    page = opened(run[0] / "report.html", viewport={"width": 390, "height": 800})
+    link = page.locator("a.zoom").first
+    narrow = link.locator("img").bounding_box()["width"]
+    link.click()
+    assert link.locator("img").bounding_box()["width"] > 2 * narrow
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
 def test_the_three_samples_are_of_the_types_that_stand_beside_them(page, run):
     cards = page.locator("#three .sample").all_text_contents()
     assert len(cards) == 3

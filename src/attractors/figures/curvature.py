@@ -1,10 +1,9 @@
-"""Fig. 5A: how the spectra of the types differ where spurious samples are most frequent, and their summaries against K."""
+"""Fig. 5A: spectra of each type less those of training images at the spurious peak, and their summaries against K."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import pandas as pd
 
 from attractors.cli.stage import metrics_option
 from attractors.distances.detection import TYPES

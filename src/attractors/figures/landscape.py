@@ -73,7 +73,8 @@ def draw(line: list[Axes], quantity: str, runs: dict[int, tuple[Measured, tuple[
     for number, (axis, label) in enumerate(zip(line, AXES, strict=True)):
         for colour, (size, (part, distances)) in zip(colours, runs.items(), strict=True):
             axis.plot(distances[number], part.values, ".", ms=3, mew=0, alpha=0.3, color=colour, rasterized=True)
-            axis.plot(*curve(distances[number], part.values, part.weights), lw=1.4, color=colour, zorder=3, label=f"{size}")
+            axis.plot(*curve(distances[number], part.values, part.weights), lw=1.4, color=colour, zorder=3,
+                      label=f"{size}")
         axis.set(xlabel=label, ylim=(low - 0.05 * (high - low), high + 0.05 * (high - low)))
         log_scale(axis, xscale="log")
     line[0].set_ylabel(WORDS[quantity])

@@ -69,7 +69,7 @@ def main(name: str, metrics: Path, method: str | None, skip: int, outs: tuple[st
     for axis in axes[-1]:
         axis.set_xlabel("rank")
     drawn = np.concatenate([line.get_ydata() for axis in axes.flat for line in axis.get_lines()])
-    axes[0, 0].set_ylim(1.3 * np.nanmin(drawn) - 1, 1.3 * np.nanmax(drawn) + 1)  # by means: bands of few samples are wide
+    axes[0, 0].set_ylim(1.3 * np.nanmin(drawn) - 1, 1.3 * np.nanmax(drawn) + 1)  # bands of few samples are cut
     figure.supylabel(f"singular value less that of training images ({TITLES[method]})", fontsize=8)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2,
                   title="bands: 95% interval of a type's mean")

@@ -69,8 +69,8 @@ def grid(
     hidden.
 
     width, height: of each panel in inches. right, top: margins of the figure, between, below: from column to column
-    and from row to row, in inches. Fixed places spare matplotlib from measuring all labels several times, which takes seconds for a dozen
-    panels.
+    and from row to row, in inches. Fixed places spare matplotlib from measuring all labels several times, which takes
+    seconds for a dozen panels.
     """
     columns = min(columns, count)
     rows, (left, bottom) = -(-count // columns), (0.6, 0.45)
@@ -112,17 +112,6 @@ def log_axis(axis: Axes, label: str | None = "training set size K") -> None:
     axis.xaxis.set_major_formatter("{x:g}")
     if label:
         axis.set_xlabel(label)
-
-
-def small_points(axis: Axes, single: pd.DataFrame | None, kind: str, column: str) -> None:
-    """Draw a column as a small point for each replicate, if there are several.
-
-    single: a table with a row for each K and replicate, and for each type if it has a column `type`. kind: the type.
-    """
-    if single is not None and single.replicate.nunique() > 1:
-        rows = single[single.type == kind] if "type" in single else single
-        for _, part in rows.groupby("replicate"):
-            axis.plot(part.K, part[column], ".", ms=2.5, alpha=0.6, color=COLOURS[kind])
 
 
 def pixels(image: np.ndarray) -> np.ndarray:

@@ -27,7 +27,8 @@ def findings(run: Run) -> Iterator[Table]:
 FIGURE = Figure(
     __name__, "Not in the paper", "At which K do the toy model's spurious minima appear?",
     "The paper shows the toy model at three sizes K and one time.",
-    stages=("toy_minima", "toy_evaluate"), pictures=("toy_minima",), tables=("toy_minima",), findings=findings, supplement=True,
+    stages=("toy_minima", "toy_evaluate"), pictures=("toy_minima",), tables=("toy_minima",), findings=findings,
+    supplement=True,
 )
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from attractors.cli.settings import ROOT, read_runs
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, COLUMN, MARKERS, Axes, drawing, log_axis, panels, save, small_points
+from attractors.figures.style import COLOURS, COLUMN, MARKERS, Axes, drawing, log_axis, panels, save
 from attractors.report.words import interval, percent
 from attractors.results.run import Run, halving
 
@@ -68,7 +68,8 @@ def draw(
             axis.fill_between(
                 table.K, table[f"{name}_low"], table[f"{name}_high"], color=COLOURS[name], alpha=0.2, lw=0
             )
-            small_points(axis, single, name, name)
+            if single.replicate.nunique() > 1:
+                axis.plot(single.K, single[name], ".", ms=2.5, alpha=0.6, color=COLOURS[name])
     for form, style in (("exact", "x--"), ("linear", "+:")):
         if (control := controls.get(form)) is not None:
             options = {"ms": 3, "lw": 0.8, "mfc": "none"}

@@ -103,8 +103,9 @@ def draw_gaps(axis: Axes, gaps: pd.DataFrame) -> None:
         part, shade = gaps[size == gaps.K], f"{0.75 * (1 - number / len(chosen)):.2f}"
         axis.plot(part.noise_level, part.model, "o-", ms=2, lw=1.2, color=shade, label=f"K = {size}")
         if number == len(chosen) // 2:
-            axis.plot(part.noise_level, part.exact, "--", lw=1.2, color=PAINT["held_out_gap"], label=f"exact, K = {size}")
-            axis.plot(part.noise_level, part.linear, ":", lw=1.5, color=PAINT["held_out_gap"], label=f"linear, K = {size}")
+            for form, style in (("exact", "--"), ("linear", ":")):
+                axis.plot(part.noise_level, part[form], style, lw=1.5, color=PAINT["held_out_gap"],
+                          label=f"{form}, K = {size}")
     axis.set(title="held-out denoising: relative gap", xlabel=r"noise level $\sigma_t / \sqrt{\bar\alpha_t}$",
              ylabel="(held-out - training) / held-out", ylim=(-0.05, 1.75))
     if len(chosen):

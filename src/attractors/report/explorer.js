@@ -14,7 +14,8 @@ const { grid, per_decade, sweeps } = JSON.parse(await unzip("data"));
 new Function(await unzip("vega"))();
 const SIDE = grid.length + 2;
 // steps: grid edges chosen as delta_m and delta_s, or null: as in this run
-const state = { sweep: 0, run: 0, steps: { m: null, s: null } };
+// pinned: another such choice, to compare with, or null
+const state = { sweep: 0, run: 0, steps: { m: null, s: null }, pinned: null };
 
 // ---- counting
 
@@ -38,7 +39,7 @@ function unpack(run) {
 
 const AXES = ["m", "s"];
 const automatic = (run, axis) => run.auto[AXES.indexOf(axis)];
-const delta = (run, axis) => state.steps[axis] === null ? automatic(run, axis) : grid[state.steps[axis]];
+const delta = (run, axis, steps = state.steps) => steps[axis] === null ? automatic(run, axis) : grid[steps[axis]];
 
 // the number of a threshold among the edges, which are the grid and the run's own threshold
 function edge(run, axis, step) {
@@ -373,24 +374,36 @@ function draw() {
   replace(fractionView, "rows", series(state.steps));
   fractionView.signal("selected", run.K);
   fractionView.run();
-  $("readout").textContent = `K = ${run.K}: ` + TYPES.map(t => `${t} ${(100 * counts[t] / run.count).toFixed(1)}%`).join(", ") +
-    ` of ${run.count.toLocaleString("en")} samples, at δ_m = ${written(delta(run, "m"))} and δ_s = ${written(delta(run, "s"))}`;
-  $("command").value = "dvc exp run " + AXES.map(axis => `-S delta_${axis}=` +
-    (state.steps[axis] === null ? sweep.given[axis] ?? "auto" : written(grid[state.steps[axis]]))).join(" ");
-  $("table").innerHTML = `<thead><tr><th scope="col">K</th>${TYPES.map(t => `<th scope="col">${t}</th><th scope="col">of S'</th>`).join("")}` +
+  const said = steps => {
+    const c = typed(run, steps);
+    return `K = ${run.K}: ` + TYPES.map(t => `${t} ${(100 * c[t] / run.count).toFixed(1)}%`).join(", ") +
+      ` of ${run.count.toLocaleString("en")} samples, at δ_m = ${written(delta(run, "m", steps))} and δ_s = ${written(delta(run, "s", steps))}`;
+  };
+  $("readout").textContent = said(state.steps);
+  $("pinned").textContent = state.pinned ? `Pinned, dotted: ${said(state.pinned)}` : "";
+  $("dotted").textContent = state.pinned ? "dotted: pinned" : "dotted: as in this run";
+  $("pin").setAttribute("aria-pressed", !!state.pinned);
+  $("pin").textContent = state.pinned ? "Unpin" : "Pin this choice";
+  $("command").value = "dvc exp run " + AXES.map(axis => {
+    const value = state.steps[axis] === null ? sweep.given[axis] : written(grid[state.steps[axis]]);
+    return value.startsWith("{") ? `-S 'delta_${axis}=${value}'` : `-S delta_${axis}=${value}`;
+  }).join(" ");
+  $("table").innerHTML = `<thead><tr><th scope="col">K</th>${TYPES.map(t => `<th scope="col">${t}</th><th scope="col">of S'</th>${state.pinned ? '<th scope="col">pinned</th>' : ""}`).join("")}` +
     "</tr></thead><tbody>" + sweep.runs.map(r => {
-      const c = typed(r, state.steps);
-      return `<tr><th scope="row">${r.K}</th>${TYPES.map(t => `<td data-type="${t}">${c[t]}</td><td>${(c[t] / r.count).toFixed(4)}</td>`).join("")}</tr>`;
+      const c = typed(r, state.steps), other = state.pinned && typed(r, state.pinned);
+      return `<tr><th scope="row">${r.K}</th>${TYPES.map(t => `<td data-type="${t}">${c[t]}</td><td>${(c[t] / r.count).toFixed(4)}</td>${other ? `<td>${(other[t] / r.count).toFixed(4)}</td>` : ""}`).join("")}</tr>`;
     }).join("") + "</tbody>";
   showLandscape(run, counts);
   showSamples(run, sweep.sprite);
 }
 
-// ---- the address: #sweep=digits&K=32&dm=0.5&ds=0.4, where a threshold that is left out is as in this run
+// ---- the address: #sweep=digits&K=32&dm=0.5&ds=0.4&pm=run&ps=0.3, where d is on screen and p pinned,
+// and a threshold that is left out is as in this run
 
 function address() {
   const { name, runs } = sweeps[state.sweep], parts = new URLSearchParams({ sweep: name, K: runs[state.run].K });
-  for (const axis of AXES) if (state.steps[axis] !== null) parts.set(`d${axis}`, written(grid[state.steps[axis]]));
+  for (const [letter, steps] of [["d", state.steps], ["p", state.pinned]])
+    for (const axis of AXES) if (steps && (letter === "p" || steps[axis] !== null)) parts.set(letter + axis, steps[axis] === null ? "run" : written(grid[steps[axis]]));
   return `#${parts}`;
 }
 
@@ -401,7 +414,9 @@ function restore() {
   state.sweep = Math.max(sweeps.findIndex(sweep => sweep.name === parts.get("sweep")), 0);
   const { runs, start } = sweeps[state.sweep], at = runs.findIndex(run => run.K === +parts.get("K"));
   state.run = at < 0 ? start : at;
-  for (const axis of AXES) state.steps[axis] = +parts.get(`d${axis}`) > 0 ? step(+parts.get(`d${axis}`)) : null;
+  const chosen = letter => Object.fromEntries(AXES.map(axis => [axis, +parts.get(letter + axis) > 0 ? step(+parts.get(letter + axis)) : null]));
+  state.steps = chosen("d");
+  state.pinned = AXES.some(axis => parts.has(`p${axis}`)) ? chosen("p") : null;
   $("sweep").value = state.sweep;
   return true;
 }
@@ -440,7 +455,7 @@ function choose() {
   for (const axis of AXES) Object.assign($(`range-${axis}`), { min: low, max: high });
   histogramView.signal("domain", shown.map(edge => grid[edge]));
   replace(histogramView, "bars", densities(sweep.runs[state.run]));
-  replace(fractionView, "stored", series({ m: null, s: null }));
+  replace(fractionView, "stored", series(state.pinned ?? { m: null, s: null }));
   sweep.sprite.url ??= pictureAddress(sweep.sprite.uri);
   $("app").style.setProperty("--sprite", `url(${sweep.sprite.url})`);
   Object.assign($("slide"), { max: sweep.runs.length - 1, value: state.run });
@@ -479,6 +494,11 @@ for (const axis of AXES) {
 fractionView.addSignalListener("picked", (_, size) => {
   const distances = sweeps[state.sweep].runs.map(run => Math.abs(Math.log(run.K / size)));
   move(distances.indexOf(Math.min(...distances)));
+});
+$("pin").addEventListener("click", () => {
+  state.pinned = state.pinned ? null : { ...state.steps };
+  choose();
+  remember();
 });
 $("copy").addEventListener("click", () => {
   $("command").select();

@@ -162,8 +162,8 @@ def known(run: Run, name: str, size: int, found: Mapping[str, Measured]) -> dict
         arrays, _ = read_arrays(path)
         spectra = next(arrays[method] for method in ("central", "one_sided", "jacobian") if method in arrays)
         ranks = np.unique(np.linspace(0, spectra.shape[1] - 1, 32).round().astype(int))
-        for number, values in zip(arrays["numbers"].tolist(), np.round(spectra[:, ranks], 4).tolist(), strict=True):
-            told.setdefault(number, {})["spectrum"] = values
+        for number, values in zip(arrays["numbers"].tolist(), spectra[:, ranks].tolist(), strict=True):
+            told.setdefault(number, {})["spectrum"] = [float(f"{value:.3g}") for value in values]
     return told
 
 

@@ -35,7 +35,7 @@ PAGE = Path(__file__).parents[1] / "report"
 ANSWER = "figure_transition"  # stands first: what one opens the report for
 SHOWN = 200  # longer tables are for downloading only
 # figures whose colours dark mode leaves as they are
-IMAGES = ("samples", "interpolation", "stable_diffusion", "toy", "landscape")
+IMAGES = ("samples", "interpolation", "stable_diffusion", "toy")
 RANKS = 128  # of a spectrum in such a table
 COMPRESSED = 10_000  # bytes of a table above which it is a .gz
 LOSSLESS = 100_000  # bytes of a picture above which it is not lossless
@@ -122,7 +122,7 @@ def entry(
     chart = figure.stage.removeprefix("figure_") not in IMAGES
     used.extend(pictures + [path for paths in tables for path in paths])
     return {
-        "chart": chart,
+        "chart": chart, "supplement": figure.supplement,
         "label": figure.label, "title": figure.title, "paper": figure.paper, "findings": list(figure.findings(run)),
         "pictures": threads.map(lambda path: picture(path, plots, figure.title, chart), pictures),
         "tables": [table(paths, run.metrics) for paths in tables],
@@ -161,6 +161,16 @@ def versions() -> list[tuple[str, str]]:
     return found
 
 
+def setting(name: str, limits: pd.DataFrame, column: str) -> str:
+    """Return what `-S COLUMN=` must say so that the thresholds of a sweep are those in `limits`, its table of them."""
+    rules = {
+        size: f"{value}" if source == "given" else source if source == "ratio" else "auto"
+        for size, value, source in zip(limits.K, limits[column], limits[f"{column}_source"], strict=True)
+    }
+    first, *others = dict.fromkeys(rules.values())
+    return f"{{{name}: {{{', '.join(f'{size}: {rule}' for size, rule in rules.items())}}}}}" if others else first
+
+
 def explored(name: str, dataset: str, run: Run, examples: int) -> dict[str, Any] | None:
     """Return the explorer's data of a sweep, or None where its neighbours are not on this machine.
 
@@ -181,7 +191,7 @@ def explored(name: str, dataset: str, run: Run, examples: int) -> dict[str, Any]
     phis = dispersions(counts_of(single))
     for row, phi in zip(content["runs"], phis, strict=True):
         row |= {"dispersion": phi.value, "quantile": phi.quantile()}
-    given = {axis: limits[f"delta_{axis}"][0] for axis in "ms" if (limits[f"delta_{axis}_source"] == "given").all()}
+    given = {axis: setting(name, limits, f"delta_{axis}") for axis in "ms"}
     return content | {"given": given, "start": int(shares.spurious.idxmax())}
 
 
