@@ -337,7 +337,7 @@ def test_tables_of_many_sizes_are_one_download_with_every_row_and_evenly_spaced_
         write_csv(path, pd.read_csv(path)[:500])
     made = table(paths, tmp_path / "metrics")
     assert made["rows"] == 1000
-    assert base64.b64decode(made["uri"].partition(",")[2]).count(b"\n") == 1001
+    assert gzip.decompress(base64.b64decode(made["uri"].partition(",")[2])).count(b"\n") == 1001
     write_csv(paths[1], pd.DataFrame({"K": 16, "value": np.random.default_rng(0).random(100_000)}))
     made = table(paths[1:], tmp_path / "metrics")
     assert made["file"] == "spectra-a-16.csv.gz"
