@@ -39,6 +39,17 @@ def write(path: Path, content: bytes) -> None:
         Path(partial).write_bytes(content)
 
 
+class WholeFiles(LocalFileSystem):
+    """Local files that are written completely or not at all. DVC writes its rwlock in place: a kill can cut it off."""
+
+    @contextlib.contextmanager
+    def open(self, path: str, mode: str = "r", **options: Any) -> Iterator[Any]:
+        """Open a file as LocalFileSystem does; what was written takes its place when the block has ended."""
+        with as_atomic(self, path) if "w" in mode else contextlib.nullcontext(path) as place:
+            with super().open(place, mode, **options) as file:
+                yield file
+
+
 class LockFile:
     """A dvc.lock, kept as the text of each entry.
 
@@ -153,7 +164,7 @@ class Books:
     def _paths(self, stage: Any) -> contextlib.AbstractContextManager:
         """Take DVC's lock of a stage's files against other DVC processes, for as long as its command runs."""
         read, written = ([item.fs_path for item in items] for items in (stage.deps, stage.outs))
-        return rwlock(self.repo.tmp_dir, self.repo.fs, " ".join(sys.argv), read, written, self.hardlink)
+        return rwlock(self.repo.tmp_dir, WholeFiles(), " ".join(sys.argv), read, written, self.hardlink)
 
     def _save(self, stage: Any) -> None:
         uncached = any(not (out.use_cache or out.is_metric or out.is_plot) for out in stage.outs)

@@ -7,15 +7,18 @@ import tarfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import networkx
 import psutil
 import pytest
 from conftest import ROOT
 from dvc.repo import Repo
+from dvc_objects.fs.local import LocalFileSystem
 from rich.console import Console
 from small_scale import environment, git
 
+from scheduling.books import Books
 from scheduling.cluster import ClusterLane, snapshot
 from scheduling.display import Display
 from scheduling.graph import Agenda
@@ -138,6 +141,26 @@ def test_workers_get_the_settings_of_dvc_and_what_git_and_dvcignore_do_not_leave
     assert {".dvc/config", ".dvcignore", "code.py", "made"} <= names
     assert not names & {"results/object", "scratch"}
     assert "code.py" in uncommitted and "made" not in uncommitted
+
+
+def test_a_lock_that_is_cut_off_while_it_is_written_stays_as_it_was(tmp_path, monkeypatch):
+    from dvc import rwlock
+
+    books = Books.__new__(Books)
+    books.repo, books.hardlink = SimpleNamespace(tmp_dir=str(tmp_path), fs=LocalFileSystem()), False
+    stage = SimpleNamespace(deps=[], outs=[SimpleNamespace(fs_path=str(tmp_path / "out"))])
+    with books._paths(stage):
+        pass
+    before = (tmp_path / "rwlock").read_bytes()
+
+    def cut_off(content, file):
+        file.write("{")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rwlock.json, "dump", cut_off)
+    with pytest.raises(KeyboardInterrupt), books._paths(stage):
+        pass
+    assert (tmp_path / "rwlock").read_bytes() == before and len(before) > 1
 
 
 def test_last_line_of_a_log(tmp_path):
