@@ -45,9 +45,9 @@ class WholeFiles(LocalFileSystem):
     @contextlib.contextmanager
     def open(self, path: str, mode: str = "r", **options: Any) -> Iterator[Any]:
         """Open a file as LocalFileSystem does; what was written takes its place when the block has ended."""
-        with as_atomic(self, path) if "w" in mode else contextlib.nullcontext(path) as place:
-            with super().open(place, mode, **options) as file:
-                yield file
+        whole = as_atomic(self, path) if "w" in mode else contextlib.nullcontext(path)
+        with whole as place, super().open(place, mode, **options) as file:
+            yield file
 
 
 class LockFile:
