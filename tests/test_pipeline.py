@@ -14,7 +14,7 @@ from attractors.cli.sweep import ALONE, ALONG, STUDY, SWEEP
 
 FOLDERS = {"${runs}": "${item.sweep}/", "${snapshots}": "${item.sweep}/", "${pairs}": "${item.sweep}/",
            "${prompts}": "${item.study}/",
-           "${sweeps}": "${key}/", "${learned}": "${key}/", "${studies}": "${key}/"}
+           "${sweeps}": "${key}/", "${photographs}": "${key}/", "${learned}": "${key}/", "${studies}": "${key}/"}
 
 
 def load(name):

@@ -4,7 +4,7 @@ import numpy as np
 
 # One constant per consumer: two stages never read the same stream.
 INITIALISATION, SHUFFLING, TRAINING, SAMPLING, BOOTSTRAP, BASIN, CURVATURE, REFERENCE, CIRCLE, DROPOUT = range(10)
-LATENT, PROBES, LANCZOS, SELECTION, YARDSTICKS, REPLICATES, CENSUS = range(10, 17)
+LATENT, PROBES, LANCZOS, SELECTION, YARDSTICKS, REPLICATES, CENSUS, QUALITY = range(10, 18)
 
 
 def generator(seed: int, stream: int, index: int = 0) -> np.random.Generator:

@@ -14,6 +14,7 @@ from attractors.settings.common import Common
 from attractors.settings.join import Joining
 from attractors.settings.neighbours import Neighbours
 from attractors.settings.network import diffusion_settings, network_settings
+from attractors.settings.quality import Quality
 from attractors.settings.sample import Sampling
 from attractors.settings.section import Section, check
 from attractors.settings.states import Census, Phase, StatesTable
@@ -28,6 +29,7 @@ SWEEP: Sections = {
     "train": (Training, Release, Computation), "sample": (Sampling, Computation), "neighbours": (Neighbours,),
     "classify": (Classification,), "census": (Census,),
     **{name: tuple(quantity.settings.values()) for name, quantity in quantities().items()}, "yardsticks": (Yardsticks,),
+    "quality": (Quality,),
 }
 # of sweeps with the first of them
 ALONG: Sections = {"train_snapshots": (Snapshots,), "training_time": (Drawing,), "phase": (Phase,)}

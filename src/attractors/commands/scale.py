@@ -92,10 +92,10 @@ def runs_of(names: Sequence[str], folder: Path = ROOT / "sweeps", studies: Path 
 
     datasets; subsets, the orders of their images, one for each replicate that has training sets of its own; backbones
     of LPIPS that are needed; sweeps, each with its dataset and the backbones that its stages neighbours and basin read;
-    those of them that are learned (all but the controls in closed form); datasets with several learned sweeps, as
-    networks of several widths are; runs, each with what its sweep has and the name of its files, K, or K-R for
-    replicate R from 1; sweeps along training, whose two networks for each K, on disjoint images, are snapshots, and
-    pairs together; studies and their prompts.
+    those of them that are learned (all but the controls in closed form); photographs, the learned sweeps whose distance
+    is LPIPS; datasets with several learned sweeps, as networks of several widths are; runs, each with what its sweep
+    has and the name of its files, K, or K-R for replicate R from 1; sweeps along training, whose two networks for each
+    K, on disjoint images, are snapshots, and pairs together; studies and their prompts.
     """
     files, cases = chosen_files(names, folder, studies)
     runs, subsets, sweeps, learned, along, snapshots, pairs = {}, {}, {}, {}, {}, {}, {}
@@ -131,11 +131,12 @@ def runs_of(names: Sequence[str], folder: Path = ROOT / "sweeps", studies: Path 
         models[study] = {"model": content["model"]}
         prompts |= {f"{study}-{name}": {"study": study, "prompt": name} for name in prompts_of(content, path)}
     backbones = {sweep[stage] for sweep in sweeps.values() for stage in ("neighbours", "basin")} - {"none"}
-    backbones |= {"alex"} if cases else set()  # for their stability
+    photographs = {name: sweep for name, sweep in learned.items() if sweep["neighbours"] != "none"}
+    backbones |= {"alex", "vgg"} if photographs else {"alex"} if cases else set()  # for quality, and for stability
     return {
         "datasets": datasets, "subsets": subsets, "lpips": sorted(backbones), "sweeps": sweeps, "learned": learned,
-        "widths": {name: {"dataset": name} for name in several}, "runs": runs, "along": along, "snapshots": snapshots,
-        "pairs": pairs, "studies": models, "prompts": prompts,
+        "photographs": photographs, "widths": {name: {"dataset": name} for name in several}, "runs": runs,
+        "along": along, "snapshots": snapshots, "pairs": pairs, "studies": models, "prompts": prompts,
     }
 
 
@@ -191,7 +192,8 @@ def lines_of(content: dict[str, Any]) -> Iterator[str]:
             continue
         yield f"{section}:"
         for name, entry in entries.items():
-            sweep = content["sweeps"].get(entry.get("sweep"), {}) if section in ("learned", "runs") else {}
+            refers = section in ("learned", "photographs", "runs")
+            sweep = content["sweeps"].get(entry.get("sweep"), {}) if refers else {}
             words = [f"{key}: {scalar(value)}" for key, value in entry.items() if sweep.get(key) != value]
             words = [f"<<: *{anchors[entry['sweep']]}", *words] if sweep else words
             mark = f"&{anchors[name]} " if section == "sweeps" else ""
