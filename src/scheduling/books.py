@@ -43,7 +43,7 @@ class WholeFiles(LocalFileSystem):
     """Local files that are written completely or not at all. DVC writes its rwlock in place: a kill can cut it off."""
 
     @contextlib.contextmanager
-    def open(self, path: str, mode: str = "r", **options: Any) -> Iterator[Any]:
+    def open(self, path: str, mode: Any = "r", **options: Any) -> Iterator[Any]:  # type: ignore[override]
         """Open a file as LocalFileSystem does; what was written takes its place when the block has ended."""
         whole = as_atomic(self, path) if "w" in mode else contextlib.nullcontext(path)
         with whole as place, super().open(place, mode, **options) as file:
