@@ -28,7 +28,7 @@ SCALES = {
         "mnist-desk", "mnist-desk-exact", "mnist-desk-linear", "fashion_mnist-desk", "fashion_mnist-desk-exact",
         "fashion_mnist-desk-linear",
     ],
-    "cifar10-desk": ["cifar10-desk", "cifar10-desk-exact", "cifar10-desk-linear"],
+    "cifar10-desk": ["cifar10-desk", "cifar10-desk-exact", "cifar10-desk-linear", "cifar10-desk-phase"],
     "mnist": ["mnist-128"],
     "fashion_mnist": ["fashion_mnist-128"],
     "cifar10": ["cifar10-64", "cifar10-96", "cifar10-128"],

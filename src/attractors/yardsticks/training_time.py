@@ -23,16 +23,13 @@ def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
 
     It is |mean_x - mean_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^(1/2)), like FID but of pixels instead of features. x: [n,
     ...], y: [m, ...]. Covariances are divided by n and m. The trace of the root is the sum of the singular values of
-    C_x^(1/2) C_y^(1/2).
+    C_x^(1/2) C_y^(1/2), which are those of R_x R_y^T where the centred sets are Q R.
     """
     a, b = (np.asarray(part, np.float64).reshape(len(part), -1) for part in (x, y))
     means = a.mean(0), b.mean(0)
     a, b = a - means[0], b - means[1]
-    roots = []
-    for part in (a, b):
-        values, vectors = np.linalg.eigh(part.T @ part / len(part))
-        roots.append((vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T)
-    cross = np.linalg.svd(roots[0] @ roots[1], compute_uv=False).sum()
+    roots = [np.linalg.qr(part, "r") / np.sqrt(len(part)) for part in (a, b)]
+    cross = np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum()
     spread = np.square(a).sum() / len(a) + np.square(b).sum() / len(b)
     return float(max(np.square(means[0] - means[1]).sum() + spread - 2 * cross, 0))
 
