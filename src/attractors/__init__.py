@@ -9,6 +9,7 @@ from typing import Any
 _HOMES = {
     "audit": "auditing.audit",
     "CopyFractions": "auditing.metric",
+    "denoiser": "denoisers.code",
     "read_images": "data.images",
     "read_embedding": "distances.lpips_embedding",
     "nearest": "distances.neighbours",

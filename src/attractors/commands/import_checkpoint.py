@@ -12,6 +12,7 @@ from attractors.data.archives import NoImagesError, are_weights, tensors
 from attractors.data.images import Images, divided, open_images
 from attractors.data.kinds import kind_of_set
 from attractors.data.unpickling import read_torch
+from attractors.denoisers.code import from_code, is_code
 from attractors.denoisers.diffusers_folder import is_model
 from attractors.denoisers.foreign import from_authors, from_diffusers, noise_error
 from attractors.denoisers.models import new_model, write_model
@@ -52,10 +53,20 @@ def images_of(path: Path, values: str | None) -> Images:
 def main(path: Path, size: int | None, image_size: int | None, values: str | None, check: bool, out: str) -> None:
     """Turn PATH into a model or a synthetic set of this pipeline, which sample, basin, ... and neighbours then read.
 
-    PATH: a checkpoint (.pt) of the authors' train_unet.py; a folder of diffusers' DDPMPipeline or UNet2DModel, also as
-    the hub's cache keeps it; or a synthetic set: .npz, .npy, .zip, tensors (.pt), a folder of such, or of pictures;
-    FILE:NAME is one of several arrays. No code in any of them is run.
+    PATH: a checkpoint (.pt) of the authors' train_unet.py; a folder of diffusers' DDPMPipeline, UNet2DModel or
+    DiTTransformer2DModel, also as the hub's cache keeps it; or a synthetic set: .npz, .npy, .zip, tensors (.pt), a
+    folder of such, or of pictures; FILE:NAME is one of several arrays. No code in any of them is run. FILE.py:NAME is
+    a function of your own code that returns attractors.denoiser(...), and is run, here and where the model is read.
     """
+    if is_code(path):
+        if not size:
+            raise ValueError(f"{path}: does not say how many images it was trained on; --size does")
+        model, record = from_code(str(path), size)
+        write_model(out, model.state_dict(), **record, seed=0, size=size)
+        parameters = sum(p.numel() for p in model.parameters())
+        click.echo(f"{out}: {parameters:,} parameters of {path}, K = {size}; it predicts {model.prediction}, "
+                   f"and is given {model.level}")
+        return
     file, _ = divided(path)
     if not file.exists():
         raise click.BadParameter(f"{path}: no such file or folder", param_hint="PATH")

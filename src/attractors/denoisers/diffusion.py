@@ -4,6 +4,8 @@ Time is 0-based throughout: t in {0, ..., T-1}, and x_t = sqrt(alpha_bar_t) x_0 
 with sigma_t = sqrt(1 - alpha_bar_t).
 """
 
+import math
+
 import torch
 from torch import nn
 
@@ -18,9 +20,26 @@ def linear_betas(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 2e
     return torch.linspace(beta_min, beta_max, steps, dtype=torch.float64)
 
 
+def cosine_betas(steps: int = 1000) -> torch.Tensor:
+    """Return the variances of Nichol and Dhariwal, with alpha_bar_t = cos^2 of an angle, at most .999: [T] float64."""
+    angle = (torch.linspace(0, 1, steps + 1, dtype=torch.float64) + 0.008) / 1.008 * (torch.pi / 2)
+    alpha_bar = angle.cos().square()
+    return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
+
+
 def noise_level(alpha_bar: torch.Tensor) -> torch.Tensor:
     """Return sigma_t / sqrt(alpha_bar_t), the noise's standard deviation in units of the image: like alpha_bar."""
     return ((1 - alpha_bar) / alpha_bar).sqrt()
+
+
+def time_features(alpha_bar: torch.Tensor, dimension: int = 64) -> torch.Tensor:
+    """Return sines and cosines of the logarithm of the noise level: [T, dimension].
+
+    The frequencies are octaves from 1/16 up.
+    """
+    frequencies = 2.0 ** torch.linspace(-4, 4, dimension // 2, dtype=torch.float64)
+    angles = noise_level(alpha_bar).log()[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], 1).float() * math.sqrt(2)
 
 
 def times(t: Time, x: torch.Tensor) -> torch.Tensor:
@@ -52,19 +71,24 @@ def forward_process(x_0: torch.Tensor, noise: torch.Tensor, t: Time, alpha_bar: 
 class Diffusion(nn.Module):
     """A network together with its noise schedule. It gives every quantity that the paper takes from a trained model.
 
-    network maps x: [B, ...] and t: [B] to a prediction shaped like x. betas: [T] float64.
+    network maps x: [B, ...] and a level of noise: [B] to a prediction shaped like x. betas: [T] float64.
     prediction says what the network returns: `noise` (Ho et al., as in the paper); `image`, x_0 itself, from which the
-    noise is ill determined where there is little of it; or `velocity` v = sqrt(alpha_bar) noise - sigma x_0 (Salimans
-    and Ho), which is well conditioned at both ends of the schedule.
+    noise is ill determined where there is little of it; `velocity` v = sqrt(alpha_bar) noise - sigma x_0 (Salimans
+    and Ho), which is well conditioned at both ends of the schedule; or `flow`, noise - x_0 (Lipman et al., Liu et al.).
+    level says what it is given: `time`, x_t and t; `sigma`, x_0 + sigma noise and sigma (Karras et al.); or `flow`,
+    (1 - tau) x_0 + tau noise and tau. These are one process up to the scale of x: here alone they become one another,
+    and all else sees x_t and t.
     """
 
     network: nn.Module
     betas: torch.Tensor
     alpha_bar: torch.Tensor
 
-    def __init__(self, network: nn.Module, betas: torch.Tensor, prediction: str = "noise") -> None:
+    def __init__(
+        self, network: nn.Module, betas: torch.Tensor, prediction: str = "noise", level: str = "time"
+    ) -> None:
         super().__init__()
-        self.network, self.prediction = network, prediction
+        self.network, self.prediction, self.level = network, prediction, level
         self.register_buffer("betas", betas.double(), persistent=False)
         self.register_buffer("alpha_bar", torch.cumprod(1 - betas.double(), 0), persistent=False)
 
@@ -80,9 +104,17 @@ class Diffusion(nn.Module):
     def target(self, x_0: torch.Tensor, noise: torch.Tensor, t: Time) -> torch.Tensor:
         """Return what the network should predict at x_t, given x_0 and noise: [B, ...] and t: [B]."""
         if self.prediction != "velocity":
-            return noise if self.prediction == "noise" else x_0
+            return {"noise": noise, "image": x_0, "flow": noise - x_0}[self.prediction]
         scale, sigma = scale_and_sigma(t, x_0, self.alpha_bar)
         return scale * noise - sigma * x_0
+
+    def output(self, x: torch.Tensor, t: Time) -> torch.Tensor:
+        """Return what the network returns for x_t: [B, ...], which it gets in its own scale, at t: [B] or a number."""
+        if self.level == "time":
+            return self.network(x, times(t, x))
+        scale, sigma = scale_and_sigma(t, x, self.alpha_bar)
+        whole = scale if self.level == "sigma" else scale + sigma
+        return self.network(x / whole, (sigma / whole).flatten().expand(len(x)))
 
     def image(self, x: torch.Tensor, noise: torch.Tensor, t: Time) -> torch.Tensor:
         """Return x_0 = (x - sigma_t noise) / sqrt(alpha_bar_t), the image that x: [B, ...] holds beside this noise."""
@@ -91,16 +123,18 @@ class Diffusion(nn.Module):
 
     def noise_prediction(self, x: torch.Tensor, t: Time) -> torch.Tensor:
         """Return the model's prediction of the noise in x: [B, ...] at t: [B] or a number, 0-based."""
-        output = self.network(x, times(t, x))
+        output = self.output(x, t)
         if self.prediction == "noise":
             return output
         scale, sigma = scale_and_sigma(t, x, self.alpha_bar)
+        if self.prediction == "flow":
+            return (x + scale * output) / (scale + sigma)
         return (x - scale * output) / sigma if self.prediction == "image" else scale * output + sigma * x
 
     def denoised(self, x: torch.Tensor, t: Time) -> torch.Tensor:
         """Return the model's estimate of x_0 from x: [B, ...] at t: [B] or a number, 0-based."""
         if self.prediction == "image":
-            return self.network(x, times(t, x))
+            return self.output(x, t)
         return self.image(x, self.noise_prediction(x, t), t)
 
     def score(self, x: torch.Tensor, t: Time) -> torch.Tensor:

@@ -16,6 +16,7 @@ from attractors.data.unpickling import read_torch
 from attractors.denoisers import unet_diffusers
 from attractors.denoisers.diffusers_folder import check_scheduler, parts_of, read_config, weight_files
 from attractors.denoisers.diffusion import Diffusion
+from attractors.denoisers.through_diffusers import CLASSES, DiffusersNetwork
 from attractors.denoisers.unet import UNet
 from attractors.settings.network import network_settings
 
@@ -185,25 +186,53 @@ def schedule_of(schedule: dict, source: object) -> tuple[dict, list[str]]:
     }, notes
 
 
-def from_diffusers(folder: str | Path, image_size: tuple[int, int] | None = None) -> tuple[dict, dict, list[str]]:
-    """(weights, record, what is not kept) of a folder of diffusers: UNet2DModel, and a scheduler of DDPM's family.
+def described(config: dict, image_size: tuple[int, int] | None, notes: list[str]) -> tuple[dict, tuple[int, ...]]:
+    """Return (our section `network`, (C, H, W)) of a config.json, and add to the notes where diffusers computes it."""
+    if (name := config.get("_class_name", CLASSES[0])) == CLASSES[0]:
+        try:
+            return unet_diffusers.settings_of(config, image_size)
+        except unet_diffusers.OtherNetworkError as error:
+            notes.append(f"the U-Net of B.4, for which another network stands, computed by diffusers ({error})")
+    channels = config.get("in_channels", {CLASSES[0]: 3, CLASSES[1]: 4}[name])
+    sides = unet_diffusers.sides_of(config.get("sample_size"), image_size)
+    if type(channels) is not int or not 0 < channels < 2**14:
+        raise ValueError(f"in_channels is {str(channels)[:80]}")
+    return {"name": "diffusers", "config": config}, (channels, *sides)
 
+
+def check_weights(weights: dict[str, torch.Tensor], settings: dict, shape: tuple[int, ...], source: object) -> None:
+    """Raise ValueError where weights are not those of the network of diffusers that `settings` describe."""
+    with torch.device("meta"):  # of no size, in case the settings claim more than the files hold
+        claimed = DiffusersNetwork(shape, torch.empty(0), settings["config"]).state_dict()
+    shapes = ({name: tuple(value.shape) for name, value in part.items()} for part in (claimed, weights))
+    if other := dict.fromkeys(name for name, _ in set.symmetric_difference(*(set(part.items()) for part in shapes))):
+        raise ValueError(f"{source}: weights other than its config.json claims, first {min(other)}")
+
+
+def from_diffusers(folder: str | Path, image_size: tuple[int, int] | None = None) -> tuple[dict, dict, list[str]]:
+    """(weights, record, what is not kept) of a folder of diffusers: a network, and a scheduler of DDPM's family.
+
+    A UNet2DModel that is the U-Net of B.4 becomes ours; others, and a DiTTransformer2DModel, stay with diffusers.
     image_size: (H, W), for a model whose configuration names none. Raises ValueError.
     """
     folder, unet, notes = parts_of(Path(folder))
     config = read_config(unet / "config.json")
-    if (name := config.get("_class_name", "UNet2DModel")) != "UNet2DModel":
-        raise ValueError(f"{unet / 'config.json'}: of a {str(name)[:80]}; UNet2DModel is read")
+    if (name := config.get("_class_name", CLASSES[0])) not in CLASSES:
+        raise ValueError(f"{unet / 'config.json'}: of a {str(name)[:80]}; {' and '.join(CLASSES)} are read")
     try:
-        settings, shape = unet_diffusers.settings_of(config, image_size)
-        network_settings(settings | {"name": "unet"})
+        settings, shape = described(config, image_size, notes)
+        network_settings(settings)
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError, ZeroDivisionError) as error:
-        raise ValueError(f"{unet / 'config.json'}: not of a UNet2DModel that is read here ({error})") from None
+        raise ValueError(f"{unet / 'config.json'}: not of a {name} that is read here ({error})") from None
     weights = _weights(unet, notes)
-    try:
-        weights = unet_diffusers.from_diffusers(weights, settings)
-    except ValueError as error:
-        raise ValueError(f"{unet}: {error}") from None
+    if settings["name"] == "diffusers":
+        weights = {f"model.{key}": value for key, value in weights.items()}
+        check_weights(weights, settings, shape, unet)
+    else:
+        try:
+            weights = unet_diffusers.from_diffusers(weights, settings)
+        except ValueError as error:
+            raise ValueError(f"{unet}: {error}") from None
     places = [folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json"]
     place = next((place for place in places if place.exists()), None)
     diffusion, dropped = schedule_of(read_config(place) if place else {}, place or folder)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from attractors.arrays import read_arrays, write_arrays
-from attractors.denoisers import networks
+from attractors.denoisers import code, networks
 from attractors.denoisers.diffusion import Diffusion, linear_betas
 from attractors.randomness import INITIALISATION, integer
 from attractors.settings.network import diffusion_settings, network_settings
@@ -47,6 +47,10 @@ def read_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[Di
         numbers = [*shape, size, seed]
         if len(shape) != 3 or not all(type(n) is int and 0 <= n < 2**63 for n in numbers) or 0 in numbers[:4]:
             raise ValueError("image_shape, size and seed must be whole numbers")
+        if isinstance(record["network"], dict) and record["network"].get("name") == "code":
+            model = code.again(record)
+            model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+            return model.to(device), record
         with torch.device("meta"):  # of no size, in case the record claims more than the file holds
             claimed = new_model(record["network"], record["diffusion"], shape, seed, torch.zeros(size, *shape))
         memories = torch.zeros(size if "network.memories" in weights else 0, *shape)  # other networks take none

@@ -1,26 +1,19 @@
-"""The networks by name: the residual MLP of A.2, the U-Net of B.4, and closed forms."""
+"""The networks by name: the residual MLP of A.2, the U-Net of B.4, a transformer, diffusers' own, closed forms."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from attractors.denoisers.controls import ExactNoise, LocalNoise, SmoothedNoise
-from attractors.denoisers.diffusion import noise_level
+from attractors.denoisers.diffusion import noise_level, time_features
+from attractors.denoisers.dit import DiT
+from attractors.denoisers.through_diffusers import DiffusersNetwork
 from attractors.denoisers.unet import UNet
 from attractors.settings.network import CLOSED_FORM
 from attractors.settings.section import Section
-
-
-def time_features(alpha_bar: torch.Tensor, dimension: int = 64) -> torch.Tensor:
-    """Return sines and cosines of the logarithm of the noise level: [T, dimension].
-
-    The frequencies are octaves from 1/16 up.
-    """
-    frequencies = 2.0 ** torch.linspace(-4, 4, dimension // 2, dtype=torch.float64)
-    angles = noise_level(alpha_bar).log()[:, None] * frequencies
-    return torch.cat([angles.sin(), angles.cos()], 1).float() * math.sqrt(2)
 
 
 class ResidualBlock(nn.Module):
@@ -102,9 +95,9 @@ class LinearNoise(nn.Module):
         return ((sigma / (alpha_bar * variances + sigma**2) * along) @ axes.T).reshape(x.shape)
 
 
-NETWORKS: dict[str, type[nn.Module]] = {
-    "mlp": ResidualMLP, "unet": UNet, "exact": ExactNoise, "linear": LinearNoise, "smoothed": SmoothedNoise,
-    "local": LocalNoise,
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "mlp": ResidualMLP, "unet": UNet, "dit": DiT, "diffusers": DiffusersNetwork, "exact": ExactNoise,
+    "linear": LinearNoise, "smoothed": SmoothedNoise, "local": LocalNoise,
 }
 
 

@@ -96,11 +96,15 @@ def sides_of(sample_size: object, given: tuple[int, int] | None) -> tuple[int, i
     return pair[0], pair[1]
 
 
+class OtherNetworkError(ValueError):
+    """A UNet2DModel that is not the U-Net of B.4."""
+
+
 def settings_of(config: dict, image_size: tuple[int, int] | None = None) -> tuple[dict, tuple[int, int, int]]:
     """Our network settings and image shape from a UNet2DModel's config.json: ({name: unet, ...}, (C, H, W)).
 
-    image_size: (H, W), where the configuration has none. Raises ValueError naming a setting of theirs for which the
-    U-Net of B.4 has no counterpart.
+    image_size: (H, W), where the configuration has none. Raises OtherNetworkError naming a setting of theirs for which
+    the U-Net of B.4 has no counterpart, and ValueError.
     """
     channels, sides = config["block_out_channels"], sides_of(config.get("sample_size"), image_size)
     width = channels[0]
@@ -116,7 +120,7 @@ def settings_of(config: dict, image_size: tuple[int, int] | None = None) -> tupl
         if name == "attention_head_dim" and all(c == found for c in _attending_channels(config)):
             continue  # heads as wide as the layer: one head
         if (list(found) if isinstance(found, tuple) else found) != value:
-            raise ValueError(f"{name} is {found!r}; the U-Net of B.4 has {value!r}")
+            raise OtherNetworkError(f"{name} is {found!r}; the U-Net of B.4 has {value!r}")
     return settings, shape
 
 

@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from attractors.settings.section import Section, check
 
+Prediction = Literal["noise", "velocity", "image", "flow"]
+Level = Literal["time", "sigma", "flow"]
+
 
 class MLP(Section):
     """The residual MLP of A.2, on images of any shape."""
@@ -29,6 +32,29 @@ class UNet(Section):
     )
     dropout: float = Field(0.0, ge=0, le=1, description="Share of the activations that training sets to zero.")
     patch: int = Field(1, ge=1, le=64, description="Side of the squares of pixels that become channels of one pixel.")
+
+
+class DiT(Section):
+    """The diffusion transformer of Peebles and Xie, without labels."""
+
+    name: Literal["dit"] = Field("dit", description="The diffusion transformer.")
+    width: int = Field(128, ge=1, le=2**16, description="Features of each patch.")
+    blocks: int = Field(4, ge=1, le=256, description="Transformer blocks.")
+    heads: int = Field(4, ge=1, le=256, description="Heads of attention, which share the width.")
+    patch: int = Field(4, ge=1, le=64, description="Side of the squares of pixels that become one token.")
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "DiT":
+        if self.width % (4 * self.heads):
+            raise ValueError(f"width is {self.width}; it must be a multiple of 4 and of 4 heads, {4 * self.heads}")
+        return self
+
+
+class Diffusers(Section):
+    """A model of diffusers, by its config.json, computed by diffusers itself (pip install diffusers)."""
+
+    name: Literal["diffusers"] = Field("diffusers", description="A UNet2DModel or DiTTransformer2DModel.")
+    config: dict[str, Any] = Field(description="The content of its config.json.")
 
 
 class Exact(Section):
@@ -62,7 +88,8 @@ class Local(Section):
 
 
 NETWORKS: dict[str, type[Section]] = {
-    "mlp": MLP, "unet": UNet, "exact": Exact, "linear": Linear, "smoothed": Smoothed, "local": Local,
+    "mlp": MLP, "unet": UNet, "dit": DiT, "diffusers": Diffusers, "exact": Exact, "linear": Linear,
+    "smoothed": Smoothed, "local": Local,
 }
 CLOSED_FORM = ("exact", "linear", "smoothed", "local")  # networks that are not trained: controls
 
@@ -81,7 +108,7 @@ def network_settings(values: object, where: str = "network") -> Section:
 class Process(Section):
     """The diffusion process of DDPM (B.4) and what the network predicts of it."""
 
-    prediction: Literal["noise", "velocity", "image"] = Field("noise", description="What the network returns.")
+    prediction: Prediction = Field("noise", description="What the network returns.")
     steps: int = Field(1000, ge=2, le=10**5, description="T, the number of times.")
     beta_min: float = Field(1e-4, gt=0, lt=1, description="Variance of the first step.")
     beta_max: float = Field(2e-2, gt=0, lt=1, description="Variance of the last step; linear in between.")
