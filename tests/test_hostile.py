@@ -1,7 +1,4 @@
-"""Hostile input: every file here is refused with one line; nothing is run, nothing written, and no memory spent.
-
-python tests/test_hostile.py prints the table of what is fed and what is said.
-"""
+"""Hostile input: every file here is refused with one line; nothing is run, nothing written, and no memory spent."""
 
 import ctypes
 import io
@@ -33,6 +30,7 @@ from attractors.commands import import_checkpoint, scale
 from attractors.data import datasets, downloads
 from attractors.data.datasets import IDX, IDX_NAME
 from attractors.distances.lpips_embedding import weights_hash
+from attractors.figures import transition
 from attractors.stages import (
     basin,
     classify,
@@ -63,6 +61,18 @@ def case(name, *words):
         return make
 
     return register
+
+
+def cases(make, rows):
+    """Register rows (name, content, *words) whose files differ in their content alone: make(folder, content) -> call.
+
+    content: any value, or a function of the canary's command that returns it.
+    """
+    for name, content, *words in rows:
+        def written(folder, command, content=content):
+            return make(folder, content(command) if callable(content) else content)
+
+        CASES.append(Case(name, written, words))
 
 
 # ---- images of a user: .npy, .npz, folders of pictures
@@ -100,176 +110,77 @@ def put(path, content):
     return path
 
 
-@case("pickle as .npy", "x.npy", "not a pickle of plain numpy arrays")
-def _(folder, command):
-    return images(put(folder / "x.npy", pickle.dumps(Bomb(command))))
+def packed(*arrays, **named):
+    """The bytes that np.save writes of an array, or np.savez of named ones."""
+    file = io.BytesIO()
+    np.savez(file, **named) if named else np.save(file, *arrays, allow_pickle=True)
+    return file.getvalue()
 
 
-@case("array of objects in .npy", "plain numbers", "allow_pickle")
-def _(folder, command):
-    np.save(folder / "x.npy", np.array([Bomb(command)], dtype=object), allow_pickle=True)
-    return images(folder / "x.npy")
+def zipped(content=None, name="images.npy", compression=zipfile.ZIP_DEFLATED):
+    """The bytes of an archive of one member, by default of two images."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        archive.writestr(name, npy((2, 1, 8, 8), data=bytes(512)) if content is None else content)
+    return file.getvalue()
 
 
-@case("array of objects in .npz", "plain numbers", "allow_pickle")
-def _(folder, command):
-    np.savez(folder / "x.npz", images=np.array([Bomb(command)], dtype=object))
-    return images(folder / "x.npz")
+def patched(content, *changes):
+    """Bytes of an archive with numbers in its headers replaced: (what the header begins with, offset, format, number).
+    """
+    content = bytearray(content)
+    for start, offset, form, number in changes:
+        struct.pack_into(form, content, content.find(start) + offset, number)
+    return bytes(content)
 
 
-@case("pickle as .npz", "not a pickle of plain numpy arrays")
-def _(folder, command):
-    return images(put(folder / "x.npz", pickle.dumps(Bomb(command))))
+def one_pixel(value, dtype):
+    array = np.zeros((3, 1, 8, 8), dtype)
+    array[1, 0, 2, 2] = value
+    return packed(array)
 
 
-@case(".npy that announces a terabyte", "announces 1099511627904")
-def _(folder, _command):
-    return images(put(folder / "x.npy", npy((2**38, 1, 1, 1), data=bytes(64))))
+MEMBER, DIRECTORY = b"PK\x03\x04", b"PK\x01\x02"  # the header of a file in an archive, and its entry in the directory
+STORED = zipped(compression=zipfile.ZIP_STORED)
+EIGHT_GB = 2**33 - 2**32 - 1 & 0xFFFFFFFF  # the same as the real thing to who trusts the directory, without the wait
 
-
-@case(".npy that announces a negative side", "plain numbers")
-def _(folder, _command):
-    return images(put(folder / "x.npy", npy((-1, 1, 8, 8), data=bytes(256))))
-
-
-@case(".npy whose sides overflow 64 bits", "announces")
-def _(folder, _command):
-    return images(put(folder / "x.npy", npy((2**40, 2**40, 2**40, 8))))
-
-
-@case(".npy cut short", "its header announces")
-def _(folder, _command):
-    return images(put(folder / "x.npy", npy((3, 1, 8, 8), data=bytes(700))))
-
-
-@case(".npy with a program as its header", "plain numbers")
-def _(folder, command):
-    return images(put(folder / "x.npy", npy(f"__import__('os').system({command!r})")))
-
-
-@case(".npy with a header nested a thousand deep", "plain numbers")
-def _(folder, _command):
-    return images(put(folder / "x.npy", npy("(" * 1000 + ")" * 1000)))
-
-
-@case(".npy of named fields", "type [('a'")
-def _(folder, _command):
-    return images(put(folder / "x.npy", npy((3, 1, 8, 8), [("a", "<f4")], bytes(768))))
-
-
-@case(".npy of text", "type <U3")
-def _(folder, _command):
-    np.save(folder / "x.npy", np.full((2, 1, 8, 8), "abc"))
-    return images(folder / "x.npy")
-
-
-@case(".npy of complex numbers", "type complex64")
-def _(folder, _command):
-    np.save(folder / "x.npy", np.zeros((2, 1, 8, 8), np.complex64))
-    return images(folder / "x.npy")
-
-
-@case(".npy of a single number", "of shape ()")
-def _(folder, _command):
-    np.save(folder / "x.npy", np.float32(0))
-    return images(folder / "x.npy")
-
-
-@case("images without pixels", "of shape (3, 1, 0, 8)")
-def _(folder, _command):
-    np.save(folder / "x.npy", np.zeros((3, 1, 0, 8), np.float32))
-    return images(folder / "x.npy")
-
-
-@case("NaN in one pixel", "NaN or infinity")
-def _(folder, _command):
-    array = np.zeros((3, 1, 8, 8), np.float32)
-    array[1, 0, 2, 2] = np.nan
-    np.save(folder / "x.npy", array)
-    return images(folder / "x.npy")
-
-
-@case("minus infinity in one pixel", "NaN or infinity")
-def _(folder, _command):
-    array = np.zeros((3, 1, 8, 8), np.float16)
-    array[2, 0, 0, 0] = -np.inf
-    np.save(folder / "x.npy", array)
-    return images(folder / "x.npy")
-
-
-@case("values up to 1e300", "floats must lie in [-1, 1]")
-def _(folder, _command):
-    np.save(folder / "x.npy", np.full((3, 1, 8, 8), 1e300))
-    return images(folder / "x.npy")
-
-
-@case("zip bomb: 8 GB of zeros in .npz", "unpack to")
-def _(folder, _command):
-    path, size = folder / "x.npz", 2**33
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("images.npy", npy((1, 1, 8, 8), data=bytes(256)))
-    content = bytearray(path.read_bytes())  # the same as the real thing to who trusts the directory, without the wait
-    for offset, where in ((content.find(b"PK\x03\x04"), 22), (content.find(b"PK\x01\x02"), 24)):
-        struct.pack_into("<I", content, offset + where, size - 2**32 - 1 & 0xFFFFFFFF)
-    return images(put(path, bytes(content)))
-
-
-@case("deflate bomb: 400 MB of zeros in .npz", "unpack to")
-def _(folder, _command):
-    path = folder / "x.npz"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("images.npy", "w") as member:
-        member.write(npy((100 * 2**20, 1, 1, 1)))
-        for _ in range(25):
-            member.write(bytes(16 * 2**20))
-    return images(path)
-
-
-@case(".npz whose member is shorter than it says", "plain numbers")
-def _(folder, _command):
-    path = stored(folder / "x.npz", "images.npy", npy((2, 1, 8, 8), data=bytes(512)))
-    content = bytearray(path.read_bytes())
-    struct.pack_into("<I", content, content.find(b"PK\x01\x02") + 24, 10**8)
-    return images(put(path, bytes(content)))
-
-
-@case("bit flipped in .npz", "plain numbers", "CRC-32")
-def _(folder, _command):
-    path = stored(folder / "x.npz", "images.npy", npy((2, 1, 8, 8), data=bytes(512)), zipfile.ZIP_STORED)
-    content = bytearray(path.read_bytes())
-    content[400] ^= 1
-    return images(put(path, bytes(content)))
-
-
-@case(".npz cut short", "plain numbers")
-def _(folder, _command):
-    path = stored(folder / "x.npz", "images.npy", npy((2, 1, 8, 8), data=bytes(512)), zipfile.ZIP_STORED)
-    return images(put(path, path.read_bytes()[:-40]))
-
-
-@case(".npz that climbs out of its folder", "names a file outside")
-def _(folder, _command):
-    return images(stored(folder / "x.npz", "../../run.npy", npy((2, 1, 8, 8), data=bytes(512))))
-
-
-@case(".npz with an absolute path", "names a file outside")
-def _(folder, _command):
-    return images(stored(folder / "x.npz", "/etc/cron.d/run.npy", npy((2, 1, 8, 8), data=bytes(512))))
-
-
-@case(".npz with a password", "plain numbers", "password")
-def _(folder, _command):
-    path = stored(folder / "x.npz", "images.npy", npy((2, 1, 8, 8), data=bytes(512)))
-    content = bytearray(path.read_bytes())
-    for offset, where in ((content.find(b"PK\x03\x04"), 6), (content.find(b"PK\x01\x02"), 8)):
-        content[offset + where] |= 1
-    return images(put(path, bytes(content)))
-
-
-@case(".npz without members", "it is empty")
-def _(folder, _command):
-    with zipfile.ZipFile(folder / "x.npz", "w"):
-        pass
-    return images(folder / "x.npz")
+cases(lambda folder, content: images(put(folder / "x.npy", content)), [
+    ("pickle as .npy", lambda command: pickle.dumps(Bomb(command)), "x.npy", "not a pickle of plain numpy arrays"),
+    ("array of objects in .npy", lambda command: packed(np.array([Bomb(command)], object)), "plain numbers",
+     "allow_pickle"),
+    (".npy that announces a terabyte", npy((2**38, 1, 1, 1), data=bytes(64)), "announces 1099511627904"),
+    (".npy that announces a negative side", npy((-1, 1, 8, 8), data=bytes(256)), "plain numbers"),
+    (".npy whose sides overflow 64 bits", npy((2**40, 2**40, 2**40, 8)), "announces"),
+    (".npy cut short", npy((3, 1, 8, 8), data=bytes(700)), "its header announces"),
+    (".npy with a program as its header", lambda command: npy(f"__import__('os').system({command!r})"),
+     "plain numbers"),
+    (".npy with a header nested a thousand deep", npy("(" * 1000 + ")" * 1000), "plain numbers"),
+    (".npy of named fields", npy((3, 1, 8, 8), [("a", "<f4")], bytes(768)), "type [('a'"),
+    (".npy of text", packed(np.full((2, 1, 8, 8), "abc")), "type <U3"),
+    (".npy of complex numbers", packed(np.zeros((2, 1, 8, 8), np.complex64)), "type complex64"),
+    (".npy of a single number", packed(np.float32(0)), "of shape ()"),
+    ("images without pixels", packed(np.zeros((3, 1, 0, 8), np.float32)), "of shape (3, 1, 0, 8)"),
+    ("NaN in one pixel", one_pixel(np.nan, np.float32), "NaN or infinity"),
+    ("minus infinity in one pixel", one_pixel(-np.inf, np.float16), "NaN or infinity"),
+    ("values up to 1e300", packed(np.full((3, 1, 8, 8), 1e300)), "floats must lie in [-1, 1]"),
+])
+cases(lambda folder, content: images(put(folder / "x.npz", content)), [
+    ("array of objects in .npz", lambda command: packed(images=np.array([Bomb(command)], object)), "plain numbers",
+     "allow_pickle"),
+    ("pickle as .npz", lambda command: pickle.dumps(Bomb(command)), "not a pickle of plain numpy arrays"),
+    ("zip bomb: 8 GB of zeros in .npz",
+     patched(zipped(), (MEMBER, 22, "<I", EIGHT_GB), (DIRECTORY, 24, "<I", EIGHT_GB)), "unpack to"),
+    ("deflate bomb: 400 MB of zeros in .npz",
+     lambda _: zipped(npy((100 * 2**20, 1, 1, 1)) + bytes(25 * 2**24)), "unpack to"),
+    (".npz whose member is shorter than it says", patched(zipped(), (DIRECTORY, 24, "<I", 10**8)), "plain numbers"),
+    ("bit flipped in .npz", patched(STORED, (MEMBER, 400, "B", 1)), "plain numbers", "CRC-32"),
+    (".npz cut short", STORED[:-40], "plain numbers"),
+    (".npz that climbs out of its folder", zipped(name="../../run.npy"), "names a file outside"),
+    (".npz with an absolute path", zipped(name="/etc/cron.d/run.npy"), "names a file outside"),
+    (".npz with a password", patched(zipped(), (MEMBER, 6, "B", 1), (DIRECTORY, 8, "B", 1)), "plain numbers",
+     "password"),
+    (".npz without members", b"PK\5\6" + bytes(18), "it is empty"),
+])
 
 
 def picture(folder, content, name="0.png"):
@@ -290,51 +201,32 @@ def png(width, height, *chunks, bits=8, colour=0):
 GREY = chunk(b"IDAT", zlib.compress(bytes(9 * 8)))
 
 
-@case("PNG of 2^31 x 2^31 pixels", "0.png", "not a picture")
-def _(folder, _command):
-    return picture(folder, png(2**31 - 1, 2**31 - 1, GREY))
-
-
-@case("PNG of 100 million black pixels in 100 kB", "not a picture", "decompression bomb")
-def _(folder, _command):
-    return picture(folder, png(10_000, 10_000, chunk(b"IDAT", zlib.compress(bytes(10_001 * 10_000), 1))))
-
-
-@case("PNG with a text that unpacks to 64 MB", "not a picture")
-def _(folder, _command):
-    return picture(folder, png(8, 8, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**26), 9)), GREY))
-
-
-@case("PNG cut short", "not a picture")
-def _(folder, _command):
+def drawn(form, pixels=None):
+    """The bytes of a picture as Pillow writes them."""
     content = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save(content, "png")
-    return picture(folder, content.getvalue()[:2000])
+    Image.fromarray(np.zeros((8, 8), np.uint8) if pixels is None else pixels).save(content, form)
+    return content.getvalue()
 
 
-@case("bit flipped in a PNG's header", "not a picture")
-def _(folder, _command):
-    content = bytearray(png(8, 8, GREY))
-    content[18] ^= 64
-    return picture(folder, bytes(content))
+NOISE = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+POSTSCRIPT = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n(%pipe%COMMAND) (w) file\n%%EOF\n"
 
-
-@case("PNG of 16 bits", "more than 8 bits")
-def _(folder, _command):
-    return picture(folder, png(8, 8, chunk(b"IDAT", zlib.compress(bytes(17 * 8))), bits=16))
-
-
-@case("PostScript called .png", "not a picture")
-def _(folder, command):
-    program = f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n(%pipe%{command}) (w) file\n%%EOF\n"
-    return picture(folder, program.encode())
-
-
-@case("a cut TIFF called .png", "not a picture")
-def _(folder, _command):
-    content = io.BytesIO()
-    Image.fromarray(np.zeros((8, 8), np.uint8)).save(content, "tiff")
-    return picture(folder, content.getvalue()[:60])
+cases(picture, [
+    ("PNG of 2^31 x 2^31 pixels", png(2**31 - 1, 2**31 - 1, GREY), "0.png", "not a picture"),
+    ("PNG of 100 million black pixels in 100 kB",
+     lambda _: png(10_000, 10_000, chunk(b"IDAT", zlib.compress(bytes(10_001 * 10_000), 1))), "not a picture",
+     "decompression bomb"),
+    ("PNG with a text that unpacks to 64 MB",
+     lambda _: png(8, 8, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**26), 9)), GREY), "not a picture"),
+    ("PNG cut short", drawn("png", NOISE)[:2000], "not a picture"),
+    ("bit flipped in a PNG's header", patched(png(8, 8, GREY), (b"IHDR", 6, "B", 64)), "not a picture"),
+    ("PNG of 16 bits", png(8, 8, chunk(b"IDAT", zlib.compress(bytes(17 * 8))), bits=16), "more than 8 bits"),
+    ("PostScript called .png", lambda command: POSTSCRIPT.replace("COMMAND", command).encode(), "not a picture"),
+    ("a cut TIFF called .png", drawn("tiff")[:60], "not a picture"),
+])
+cases(lambda folder, content: picture(folder, content, "0.bmp"), [
+    ("text called .bmp", b"BM" + bytes(60), "not a picture"),
+])
 
 
 @case("folder of nothing but a named pipe", "no pictures")
@@ -342,11 +234,6 @@ def _(folder, _command):
     (folder / "pictures").mkdir()
     os.mkfifo(folder / "pictures" / "0.png")
     return images(folder / "pictures")
-
-
-@case("text called .bmp", "not a picture")
-def _(folder, _command):
-    return picture(folder, b"BM" + bytes(60), "0.bmp")
 
 
 # ---- safetensors
@@ -394,11 +281,10 @@ SAFETENSORS = [
     ),
 ]
 
-for _name, _content, _words in SAFETENSORS:
-
-    @case(f"safetensors: {_name}", "x.safetensors", *_words)
-    def _(folder, _command, content=_content):
-        return images(put(folder / "x.safetensors", content))
+cases(
+    lambda folder, content: images(put(folder / "x.safetensors", content)),
+    [(f"safetensors: {name}", content, "x.safetensors", *words) for name, content, words in SAFETENSORS],
+)
 
 
 # ---- models
@@ -434,11 +320,10 @@ MODELS = [
     ("a U-Net with a thousand levels", {"network": {"name": "unet", "multipliers": [1] * 1000}}),
     ("a U-Net of width NaN", {"network": {"name": "unet", "multipliers": [float("nan")]}}),
 ]
-for _name, _changes in MODELS:
-
-    @case(f"model: {_name}", "m.safetensors: not a model of this repository")
-    def _(folder, _command, changes=_changes):
-        return model(folder, **changes)
+cases(
+    lambda folder, changes: model(folder, **changes),
+    [(f"model: {name}", changes, "m.safetensors: not a model of this repository") for name, changes in MODELS],
+)
 
 
 @case("model: a toy model of 10^12 points", "")
@@ -467,38 +352,31 @@ def foreign(path, *arguments):
     return import_checkpoint, [path, *arguments]
 
 
-@case("checkpoint: a plain pickle that runs a command", "x.pt")
-def _(folder, command):
-    return foreign(put(folder / "x.pt", pickle.dumps(Bomb(command), protocol=2)))
+def saved(content, **options):
+    file = io.BytesIO()
+    torch.save(content, file, **options)
+    return file.getvalue()
 
 
-@case("checkpoint: a command in torch's old format", "x.pt", "refused")
-def _(folder, command):
-    torch.save({"ema": Bomb(command)}, folder / "x.pt", _use_new_zipfile_serialization=False)
-    return foreign(folder / "x.pt")
-
-
-@case("checkpoint: a command in torch's format", "x.pt", "refused")
-def _(folder, command):
-    torch.save({"ema": Bomb(command)}, folder / "x.pt")
-    return foreign(folder / "x.pt")
-
-
-@case("checkpoint: a tensor that reaches outside of its numbers", "x.pt")
-def _(folder, _command):
-    torch.save({"ema": {"a": torch.zeros(4)}, "args": 1, "iterations": 1}, folder / "x.pt")
-    with zipfile.ZipFile(folder / "x.pt") as archive:
+def short_tensor(_):
+    """A checkpoint whose tensor reaches outside of its numbers."""
+    with zipfile.ZipFile(io.BytesIO(saved({"ema": {"a": torch.zeros(4)}, "args": 1, "iterations": 1}))) as archive:
         members = {member: archive.read(member) for member in archive.namelist()}
-    with zipfile.ZipFile(folder / "x.pt", "w", zipfile.ZIP_STORED) as archive:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for member, content in members.items():
             archive.writestr(member, content[:4] if member.endswith("data/0") else content)
-    return foreign(folder / "x.pt")
+    return file.getvalue()
 
 
-@case("checkpoint: a list", "not a checkpoint of the authors'")
-def _(folder, _command):
-    torch.save([1, 2], folder / "x.pt")
-    return foreign(folder / "x.pt")
+cases(lambda folder, content: foreign(put(folder / "x.pt", content)), [
+    ("checkpoint: a plain pickle that runs a command", lambda command: pickle.dumps(Bomb(command), protocol=2), "x.pt"),
+    ("checkpoint: a command in torch's old format",
+     lambda command: saved({"ema": Bomb(command)}, _use_new_zipfile_serialization=False), "x.pt", "refused"),
+    ("checkpoint: a command in torch's format", lambda command: saved({"ema": Bomb(command)}), "x.pt", "refused"),
+    ("checkpoint: a tensor that reaches outside of its numbers", short_tensor, "x.pt"),
+    ("checkpoint: a list", saved([1, 2]), "not a checkpoint of the authors'"),
+])
 
 
 def options(**changes):
@@ -525,12 +403,11 @@ AUTHORS = {
     "a size that is a list": {"args": options(image_size=[8])},
     "times of NaN": {"args": options(timesteps=float("nan"))},
 }
-for _name, _content in AUTHORS.items():
-
-    @case(f"checkpoint: {_name}", "x.pt: ")
-    def _(folder, _command, content=_content):
-        torch.save({"ema": {}, "args": options(), "iterations": 1} | content, folder / "x.pt")
-        return foreign(folder / "x.pt", "--no-check")
+cases(
+    lambda folder, content: foreign(put(folder / "x.pt", content), "--no-check"),
+    [(f"checkpoint: {name}", saved({"ema": {}, "args": options(), "iterations": 1} | content), "x.pt: ")
+     for name, content in AUTHORS.items()],
+)
 
 
 DIFFUSERS = {
@@ -542,14 +419,16 @@ DIFFUSERS = {
     "no channels": {"block_out_channels": [], "down_block_types": [], "in_channels": 1},
     "nested a million deep": "[" * 10**6,
 }
-for _name, _content in DIFFUSERS.items():
 
-    @case(f"diffusers: config.json of {_name}", "config.json")
-    def _(folder, _command, content=_content):
-        (folder / "d").mkdir()
-        text = content if isinstance(content, str) else json.dumps(content)
-        put(folder / "d" / "config.json", text.encode())
-        return foreign(folder / "d", "--size", 2)
+
+def configured(folder, content):
+    (folder / "d").mkdir()
+    put(folder / "d" / "config.json", (content if isinstance(content, str) else json.dumps(content)).encode())
+    return foreign(folder / "d", "--size", 2)
+
+
+cases(configured, [(f"diffusers: config.json of {name}", content, "config.json")
+                   for name, content in DIFFUSERS.items()])
 
 
 # ---- datasets
@@ -568,39 +447,40 @@ def dataset(name, folder):
     return subset, [name, "--source", folder]
 
 
-@case("MNIST: gzip bomb of 2 GB", "md5")
-def _(folder, _command):
-    packer, content = zlib.compressobj(9, wbits=31), []
-    for _ in range(128):
-        content.append(packer.compress(bytes(2**24)))
-    put(folder / f"{IDX_NAME}.gz", b"".join([*content, packer.flush()]))
-    return dataset("mnist", folder)
+def gzip_bomb(_):
+    packer = zlib.compressobj(9, wbits=31)
+    return b"".join([packer.compress(bytes(2**24)) for _ in range(128)] + [packer.flush()])
 
 
-@case("MNIST: gzip of garbage", "Error")
-def _(folder, _command):
-    put(folder / f"{IDX_NAME}.gz", b"\x1f\x8b\x08\0\0\0\0\0\0\3" + b"garbage")
-    return dataset("mnist", folder)
+cases(lambda folder, content: dataset("mnist", put(folder / f"{IDX_NAME}.gz", content).parent), [
+    ("MNIST: gzip bomb of 2 GB", gzip_bomb, "md5"),
+    ("MNIST: gzip of garbage", b"\x1f\x8b\x08\0\0\0\0\0\0\3" + b"garbage", "Error"),
+])
+cases(lambda folder, content: dataset("mnist", put(folder / IDX_NAME, content).parent), [
+    ("MNIST: a header of 60,000 images before ten", struct.pack(">4I", 0x803, 60_000, 28, 28) + bytes(7840),
+     "announces 60000 x 28 x 28"),
+    ("MNIST: a header of negative sizes", struct.pack(">4i", 0x803, -10, -28, 28) + bytes(7840), "announces"),
+])
 
 
-@case("MNIST: a header of 60,000 images before ten", "announces 60000 x 28 x 28")
-def _(folder, _command):
-    put(folder / IDX_NAME, struct.pack(">4I", 0x803, 60_000, 28, 28) + bytes(7840))
-    return dataset("mnist", folder)
-
-
-@case("MNIST: a header of negative sizes", "announces")
-def _(folder, _command):
-    put(folder / IDX_NAME, struct.pack(">4i", 0x803, -10, -28, 28) + bytes(7840))
-    return dataset("mnist", folder)
-
-
-@case("CIFAR10: a batch that runs a command", "md5")
-def _(folder, command):
+def batches(folder, content):
     (folder / "cifar-10-batches-py").mkdir()
     for i in range(1, 6):
-        put(folder / "cifar-10-batches-py" / f"data_batch_{i}", pickle.dumps({b"data": Bomb(command)}))
+        put(folder / "cifar-10-batches-py" / f"data_batch_{i}", content)
     return dataset("cifar10", folder)
+
+
+FORGED = "CIFAR10, its checksum forged: "
+cases(batches, [
+    ("CIFAR10: a batch that runs a command", lambda command: pickle.dumps({b"data": Bomb(command)}), "md5"),
+    (FORGED + "100 bytes that ask for 4 GB to remember by", b"\x80\x02]r" + struct.pack("<I", 2**28) + b".",
+     "data_batch_1", "plain numpy arrays"),
+    (FORGED + "an array of 8 TB",
+     b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I1000000000000\ntS'd'\ntR.", "data_batch_1",
+     "plain numpy arrays"),
+    (FORGED + "a string of 2 GB announced", b"\x80\x02T" + struct.pack("<i", 2**31 - 1) + b"x", "data_batch_1",
+     "plain numpy arrays"),
+])
 
 
 @case("CIFAR10: an archive that climbs out", "md5")
@@ -620,21 +500,6 @@ def database(folder, values):
             transaction.put(b"%04d" % i, value)
     (path / "lock.mdb").unlink()
     return path / "data.mdb"
-
-
-for _name, _content in (
-    ("100 bytes that ask for 4 GB to remember by", b"\x80\x02]r" + struct.pack("<I", 2**28) + b"."),
-    ("an array of 8 TB", b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I1000000000000\ntS'd'\ntR."),
-    ("a string of 2 GB announced", b"\x80\x02T" + struct.pack("<i", 2**31 - 1) + b"x"),
-):
-
-    @case(f"CIFAR10, its checksum forged: {_name}", "data_batch_1", "plain numpy arrays")
-    def _(folder, _command, content=_content):
-        (folder / "cifar-10-batches-py").mkdir()
-        for i in range(1, 6):
-            put(folder / "cifar-10-batches-py" / f"data_batch_{i}", content)
-        return dataset("cifar10", folder)
-
 
 @case("LSUN: a database of garbage", "church_outdoor_train_lmdb")
 def _(folder, _command):
@@ -721,27 +586,26 @@ def sweep(text, command):
     return "".join([*kept, text]).replace("COMMAND", command).encode()
 
 
-for _name, _text, _words in SETTINGS:
-
-    @case(f"YAML: {_name}", *_words)
-    def _(folder, command, text=_text):
-        np.save(folder / "s.npy", np.full((2, 1, 8, 8), -1, np.float32))
-        put(folder / "sweep.yaml", sweep(text, command))
-        return train, ["--sweep", folder / "sweep.yaml", "--subset", folder / "s.npy", "--size", 2]
+def trained(folder, text):
+    np.save(folder / "s.npy", np.full((2, 1, 8, 8), -1, np.float32))
+    put(folder / "sweep.yaml", text)
+    return train, ["--sweep", folder / "sweep.yaml", "--subset", folder / "s.npy", "--size", 2]
 
 
-@case("YAML: a grid of sizes in words", "sizes is")
-def _(folder, _command):
-    put(folder / "sweep.yaml", b"dataset: digits\nsizes: {a: x, b: 3, total: 9}\n")
+cases(trained, [(f"YAML: {name}", lambda command, text=text: sweep(text, command), *words)
+                for name, text, words in SETTINGS])
+
+
+def grid_of_sizes(folder, sizes):
+    put(folder / "sweep.yaml", f"dataset: digits\nsizes: {sizes}\n".encode())
     (folder / "n").mkdir()
     return classify, [folder / "n", "--sweep", folder / "sweep.yaml", "--types", folder / "s"]
 
 
-@case("YAML: a grid of 10^18 sizes", "sizes is")
-def _(folder, _command):
-    put(folder / "sweep.yaml", b"dataset: digits\nsizes: {a: 2, b: 3, total: 1000000000000000000}\n")
-    (folder / "n").mkdir()
-    return classify, [folder / "n", "--sweep", folder / "sweep.yaml", "--types", folder / "s"]
+cases(grid_of_sizes, [
+    ("YAML: a grid of sizes in words", "{a: x, b: 3, total: 9}", "sizes is"),
+    ("YAML: a grid of 10^18 sizes", "{a: 2, b: 3, total: 1000000000000000000}", "sizes is"),
+])
 
 
 NO_MODEL = "neither a folder nor an id" if find_spec("diffusers") and find_spec("transformers") else "needs diffusers"
@@ -752,12 +616,14 @@ PROMPTS = [
     ("a model that is a list", "model: [x]\nprompts: {a: {type: memorized, prompt: b, source: x}}\n", "no model"),
     ("a model outside", "model: ../../x\nprompts: {a: {type: memorized, prompt: b, source: x}}\n", NO_MODEL),
 ]
-for _name, _text, _words in PROMPTS:
 
-    @case(f"YAML: {_name}", _words)
-    def _(folder, _command, text=_text):
-        put(folder / "p.yaml", (text if text.startswith("model") else "model: a/b\n" + text).encode())
-        return sd_generate, ["--study", folder / "p.yaml", "--prompt", "a"]
+
+def prompted(folder, text):
+    put(folder / "p.yaml", (text if text.startswith("model") else "model: a/b\n" + text).encode())
+    return sd_generate, ["--study", folder / "p.yaml", "--prompt", "a"]
+
+
+cases(prompted, [(f"YAML: {name}", text, words) for name, text, words in PROMPTS])
 
 
 # ---- names that reach a shell: dvc.yaml's commands are lines of one
@@ -768,42 +634,24 @@ NAMES = ["a b", "a'b", 'a"b', "$(COMMAND)", "`COMMAND`", "a;COMMAND", "a&&COMMAN
 TOUCH = "touch run"
 
 
-@case("name of a sweep's file with a command", "is no name")
-def _(folder, _command):
+def scaled(folder, text, name="x"):
+    """The command scale in a checkout with one sweep."""
     (folder / "sweeps").mkdir()
-    put(folder / "sweeps" / f"$({TOUCH}).yaml", SWEEP.encode())
-    return scale, [f"$({TOUCH})"]
+    put(folder / "sweeps" / f"{name}.yaml", text.encode())
+    return scale, [name]
 
 
-for _name in NAMES:
-
-    @case(f"sweep whose dataset is called {_name.replace('COMMAND', TOUCH)!r}", "x.yaml", "is no name")
-    def _(folder, _command, name=_name):
-        (folder / "sweeps").mkdir()
-        text = SWEEP.replace("digits", json.dumps(name.replace("COMMAND", TOUCH)))
-        put(folder / "sweeps" / "x.yaml", text.encode())
-        return scale, ["x"]
-
-
-@case("sweep whose distance is a command", "x.yaml", "must be one of l2, lpips_alex")
-def _(folder, _command):
-    (folder / "sweeps").mkdir()
-    put(folder / "sweeps" / "x.yaml", (SWEEP + f"neighbours: {{distance: lpips_$({TOUCH})}}\n").encode())
-    return scale, ["x"]
-
-
-@case("sweep whose network is a list", "x.yaml", "network is")
-def _(folder, _command):
-    (folder / "sweeps").mkdir()
-    put(folder / "sweeps" / "x.yaml", b"dataset: digits\nsizes: [2]\nnetwork: [mlp]\n")
-    return scale, ["x"]
-
-
-@case("sweep with sizes in words", "sizes is")
-def _(folder, _command):
-    (folder / "sweeps").mkdir()
-    put(folder / "sweeps" / "x.yaml", SWEEP.replace("[2]", "['2; touch run']").encode())
-    return scale, ["x"]
+cases(lambda folder, name: scaled(folder, SWEEP, name), [
+    ("name of a sweep's file with a command", f"$({TOUCH})", "is no name"),
+])
+cases(scaled, [
+    *((f"sweep whose dataset is called {name!r}", SWEEP.replace("digits", json.dumps(name)), "x.yaml", "is no name")
+      for name in (name.replace("COMMAND", TOUCH) for name in NAMES)),
+    ("sweep whose distance is a command", SWEEP + f"neighbours: {{distance: lpips_$({TOUCH})}}\n", "x.yaml",
+     "must be one of l2, lpips_alex"),
+    ("sweep whose network is a list", "dataset: digits\nsizes: [2]\nnetwork: [mlp]\n", "x.yaml", "network is"),
+    ("sweep with sizes in words", SWEEP.replace("[2]", "['2; touch run']"), "sizes is"),
+])
 
 
 @case("prompt's name with a command", "x.yaml", "is no name")
@@ -820,41 +668,21 @@ def _(folder, _command):
 def edited(folder, text):
     """A runs.yaml, edited by hand, as the report reads it; fan_out.py reads its own checkout's in the same way."""
     put(folder / "runs.yaml", text.encode())
-    return report, [
-        "--runs",
-        folder / "runs.yaml",
-        "--metrics",
-        folder,
-        "--plots",
-        folder,
-        "--data",
-        folder,
-        "--settings",
-        folder,
-    ]
+    folders = [word for name in ("metrics", "plots", "data", "settings") for word in (f"--{name}", folder)]
+    return report, ["--runs", folder / "runs.yaml", *folders]
 
 
-@case("runs.yaml edited: a command as a dataset", "runs.yaml", "is no name")
-def _(folder, _command):
-    return edited(folder, f"datasets: ['$({TOUCH})']\nsweeps: {{}}\nlearned: {{}}\nruns: {{}}\n")
-
-
-@case("runs.yaml edited: a command as a size", "runs.yaml", "is no name")
-def _(folder, _command):
-    runs = f"{{a-2: {{sweep: a, size: '2; {TOUCH}', dataset: digits}}}}"
-    return edited(folder, f"datasets: [digits]\nsweeps: {{}}\nlearned: {{}}\nruns: {runs}\n")
-
-
-@case("runs.yaml edited: HTML as a sweep", "runs.yaml", "is no name")
-def _(folder, _command):
-    name = "'</script><script>alert(1)</script>'"
-    sweeps = f"{{{name}: {{dataset: a}}}}"
-    return edited(folder, f"datasets: []\nsweeps: {sweeps}\nlearned: {sweeps}\nruns: {{}}\n")
-
-
-@case("runs.yaml edited: nothing of what there should be", "runs.yaml", "no datasets")
-def _(folder, _command):
-    return edited(folder, "a: 1\n")
+HTML = "{'</script><script>alert(1)</script>': {dataset: a}}"
+cases(edited, [
+    ("runs.yaml edited: a command as a dataset", f"datasets: ['$({TOUCH})']\nsweeps: {{}}\nlearned: {{}}\nruns: {{}}\n",
+     "runs.yaml", "is no name"),
+    ("runs.yaml edited: a command as a size",
+     "datasets: [digits]\nsweeps: {}\nlearned: {}\n"
+     f"runs: {{a-2: {{sweep: a, size: '2; {TOUCH}', dataset: digits}}}}\n", "runs.yaml", "is no name"),
+    ("runs.yaml edited: HTML as a sweep", f"datasets: []\nsweeps: {HTML}\nlearned: {HTML}\nruns: {{}}\n", "runs.yaml",
+     "is no name"),
+    ("runs.yaml edited: nothing of what there should be", "a: 1\n", "runs.yaml", "no datasets"),
+])
 
 
 # ---- JSON and CSV between stages
@@ -883,11 +711,11 @@ MEASURED = [
     ("NaN", {"size": 2}, {"synthetic_distances": np.full((2, 5), np.nan)}, "not finite"),
     ("negative distances", {"size": 2}, {"training_distances": np.full((2, 5), -1.0)}, "negative"),
 ]
-for _name, _record, _arrays, _words in MEASURED:
-
-    @case(f"neighbours of what is measured: {_name}", "n: ", _words)
-    def _(folder, _command, record=_record, arrays=_arrays):
-        return landscape(folder, record, **arrays)
+cases(
+    lambda folder, content: landscape(folder, content[0], **content[1]),
+    [(f"neighbours of what is measured: {name}", (record, arrays), "n: ", words)
+     for name, record, arrays, words in MEASURED],
+)
 
 
 def distances(folder, record, **arrays):
@@ -913,11 +741,11 @@ NEIGHBOURS = [
     ("a spacing of nothing", {"size": 4, "distance": "l2"}, {"training_spacing": np.ones(0, np.float32)}),
     ("a spacing of zero", {"size": 4, "distance": "l2"}, {"training_spacing": np.zeros(4, np.float32)}),
 ]
-for _name, _record, _arrays in NEIGHBOURS:
-
-    @case(f"neighbours: {_name}", "have no spacing" if _name == "a spacing of zero" else "4.safetensors")
-    def _(folder, _command, record=_record, arrays=_arrays):
-        return distances(folder, record, **arrays)
+cases(
+    lambda folder, content: distances(folder, content[0], **content[1]),
+    [(f"neighbours: {name}", (record, arrays), "have no spacing" if name == "a spacing of zero" else "4.safetensors")
+     for name, record, arrays in NEIGHBOURS],
+)
 
 
 TABLES = [
@@ -931,15 +759,15 @@ TABLES = [
     ("bytes that are no text", b"K,memorized,spurious,generalized\n\xff\xfe,1,0,0\n", "not a table"),
     ("NULs", b"\0" * 1000, "no column"),
 ]
-for _name, _content, _words in TABLES:
 
-    @case(f"table: {_name}", "x.csv", _words)
-    def _(folder, _command, content=_content):
-        from attractors.figures import transition
 
-        (folder / "fractions").mkdir()
-        put(folder / "fractions" / "x.csv", content if isinstance(content, bytes) else content.encode())
-        return transition, [folder, "--sweep", "x"]
+def fractions(folder, content):
+    (folder / "fractions").mkdir()
+    put(folder / "fractions" / "x.csv", content if isinstance(content, bytes) else content.encode())
+    return transition, [folder, "--sweep", "x"]
+
+
+cases(fractions, [(f"table: {name}", content, "x.csv", words) for name, content, words in TABLES])
 
 
 @case("table: fractions without types", "types/x/2.safetensors: no such file")
@@ -949,14 +777,10 @@ def _(folder, _command):
     return clusters, ["x", "--metrics", folder, "--data", folder, "--dataset", "s"]
 
 
-@case("command line: a ratio of NaN", "a number above 0")
-def _(folder, _command):
-    return sample, ["--model", folder / "m", "--ratio", "nan"]
-
-
-@case("command line: a device with a command", "--device")
-def _(folder, _command):
-    return sample, ["--model", folder / "m", "--device", f"$({TOUCH})"]
+cases(lambda folder, options: (sample, ["--model", folder / "m", *options]), [
+    ("command line: a ratio of NaN", ["--ratio", "nan"], "a number above 0"),
+    ("command line: a device with a command", ["--device", f"$({TOUCH})"], "--device"),
+])
 
 
 # ---- the test
@@ -1029,27 +853,3 @@ def test_hostile_input_is_refused_with_one_line_and_does_nothing(case, tmp_path,
     assert not touched
     message = lines[0].replace(str(tmp_path), "")
     assert all(word in message for word in case.words), message
-
-
-def main():
-    """Print what is fed and what is said, as a table."""
-    import re
-    import tempfile
-    from unittest import mock
-
-    print("| what is fed | exit code | what is said |\n|---|---|---|")
-    for entry in CASES:
-        with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(scale, "ROOT", scale.ROOT)
-            for name in ("_download", "_run"):
-                patch.setattr(datasets, name, mock.Mock(side_effect=ValueError("no network")))
-            forge(entry, patch)
-            result, _ = feed(entry, Path(folder))
-            said = result.output.strip().splitlines()[-1].replace(folder, "").replace("|", "\\|")
-            said = re.sub(r"^Error: (Invalid value: )?", "", said).replace("<", "&lt;")
-            name = entry.name.replace("|", "\\|").replace("<", "&lt;")
-            print(f"| {name} | {result.exit_code} | {said[:160]}{' ...' * (len(said) > 160)} |", flush=True)
-
-
-if __name__ == "__main__":
-    main()
