@@ -37,8 +37,10 @@ def findings(run: Run) -> Iterator[str]:
     for name in run.controls:
         if (table := run.table("fractions", name)) is not None:
             kind = CONTROLS.get(name.rpartition("-")[2], "memorized")
-            share = "all samples" if table[kind].min() == 1 else f"at least {percent(table[kind].min())} of the samples"
-            yield f"{name}, a denoiser in closed form: {share} are {kind} at every K up to {table.K.max()}."
+            largest = table.iloc[-1]
+            whole = table.K[::-1][table[kind][::-1].cummin() == 1]  # from the largest K down to the first exception
+            share = f"all samples from K = {whole.min():.0f}" if len(whole) else f"{percent(largest[kind])} at K ="
+            yield f"{name}, a denoiser in closed form: {share} {'to ' * bool(len(whole))}{largest.K:.0f} are {kind}."
 
 
 FIGURE = Figure(

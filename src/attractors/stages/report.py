@@ -105,7 +105,7 @@ def picture(path: Path, folder: Path, title: str, chart: bool) -> dict[str, Any]
             content = BytesIO()
             image.save(content, "webp", quality=75, method=4)
     uri = data_uri(content.getvalue(), "image/webp")
-    return {"path": str(relative), "uri": uri, "width": width, "height": height, "alt": f"{title}: {path.stem}"}
+    return {"path": str(relative), "uri": uri, "width": width, "height": height, "alt": f"{title} ({path.stem})"}
 
 
 def entry(
