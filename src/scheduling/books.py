@@ -62,8 +62,8 @@ class LockFile:
 
     def _stamp(self) -> tuple[int, int, int] | None:
         with contextlib.suppress(FileNotFoundError):
-            found = self.path.stat()
-            return found.st_mtime_ns, found.st_size, found.st_ino
+            status = self.path.stat()
+            return status.st_mtime_ns, status.st_size, status.st_ino
         return None
 
     def read(self) -> dict[str, dict]:
@@ -184,15 +184,15 @@ class Books:
         return self.locks.setdefault(path, LockFile(Path(self.repo.root_dir) / path))
 
     def _write(self, entries: dict[str, dict]) -> None:
-        for path, own in self.by_file(entries).items():
-            self._lock(path).enter(own)
+        for path, part in self.by_file(entries).items():
+            self._lock(path).enter(part)
 
     def entries(self, names: Iterable[str]) -> dict[str, dict]:
         """Return the entries of lock files for those of `names` that have one."""
         with self.held():
             known: dict[str, dict] = {}
-            for path, own in self.by_file({name: {} for name in names}).items():
-                known |= {name: entry for name, entry in self._lock(path).read().items() if name in own}
+            for path, part in self.by_file({name: {} for name in names}).items():
+                known |= {name: entry for name, entry in self._lock(path).read().items() if name in part}
             return {name: known[name] for name in names if name in known}
 
     def enter(self, entries: dict[str, dict]) -> None:
@@ -204,10 +204,10 @@ class Books:
 
     def _objects(self, names: Iterable[str], remote: str) -> set:
         """Return the hashes of all outputs of stages. `remote` is asked for lists of files of folders."""
-        found: set = set()
+        objects: set = set()
         for name in names:
-            found.update(*self.stages[name].get_used_objs(remote=remote).values())
-        return found
+            objects.update(*self.stages[name].get_used_objs(remote=remote).values())
+        return objects
 
     def checkout(self, names: Iterable[str], remote: str | None = None) -> None:
         """Put outputs of stages into the workspace, from the cache or first from a remote. Raises DvcException."""

@@ -87,10 +87,10 @@ class Cluster:
     """The connection to a Ray cluster, with the snapshot and the running stages that this scheduler stores there."""
 
     def __init__(
-        self, address: str, own: books.Books, graph: nx.DiGraph, gpus: float | None, cpus: int, jobs: int | None,
+        self, address: str, checkout: books.Books, graph: nx.DiGraph, gpus: float | None, cpus: int, jobs: int | None,
         cache: str | None, remote: str | None, allow_versions: bool, patience: float, forward: Sequence[str] = (),
     ) -> None:
-        """own: the `Books` of this checkout; patience: minutes without a machine after which it is given up.
+        """checkout: its `Books`; patience: minutes without a machine after which it is given up.
 
         forward: variables of the environment that workers get beside those in SAME.
         """
@@ -110,11 +110,11 @@ class Cluster:
             ray.cloudpickle.register_pickle_by_value(module)
         self.ray, self.graph, self.gpus, self.cpus, self.jobs = ray, graph, gpus, cpus, jobs
         self.remote, self.merged, self.running_refs, self.keys = remote, [], {}, itertools.count()
-        self.books, self.patience, repo = own, patience, own.repo
+        self.books, self.patience, repo = checkout, patience, checkout.repo
         if gpus is None:
             self.gpus = int("GPU" in ray.cluster_resources())
         made = {path for _, paths in graph.graph["all"].nodes(data="outputs") for path in paths}
-        locks = own.by_file({name: {} for name in own.stages})
+        locks = checkout.by_file({name: {} for name in checkout.stages})
         content, self.uncommitted = snapshot(made | set(locks), repo)
         self.snapshot = ray.put(content)
         self.board = ray.remote(num_cpus=0, max_restarts=-1)(remote_worker.Board).remote()
@@ -202,8 +202,8 @@ class Cluster:
             news = self.ray.get(self.board.read.remote(), timeout=2)
         except (self.ray.exceptions.RayError, TimeoutError):
             news = {}
-        for key, (_, first, since, own) in list(self.running_refs.items()):
-            if own == gpu:
+        for key, (_, first, since, uses_gpu) in list(self.running_refs.items()):
+            if uses_gpu == gpu:
                 name, where, line = news.get(key, (first, "waits for a worker", ""))
                 yield name, time.monotonic() - since, where, line
 

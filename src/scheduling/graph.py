@@ -56,11 +56,11 @@ def stale(graph: networkx.DiGraph, changed: Iterable[str], targets: Iterable[str
 
 def addresses(graph: networkx.DiGraph, targets: Iterable[str]) -> list[str]:
     """Return NAME or FILE:NAME, by which DVC finds each of `targets`, which are stages of `graph` or kinds of them."""
-    found = []
+    addressed = []
     for target in map(name_of, targets):
         name = next(name for name in graph if target in (name, kind(name)))
-        found.append(graph.nodes[name]["address"].removesuffix(name) + target)
-    return found
+        addressed.append(graph.nodes[name]["address"].removesuffix(name) + target)
+    return addressed
 
 
 class Agenda:
@@ -94,11 +94,10 @@ class Agenda:
         mean, ahead = sum(known) / len(known), {}
         todo = self.graph.subgraph(set(self.graph) - self.done - self.failed)
         for name in reversed(list(networkx.topological_sort(todo))):
-            own = self.seconds(name) if self.seen[kind(name)] else mean
-            ahead[name] = own, own + max((ahead[follower][1] for follower in todo.successors(name)), default=0)
-        return max(
-            sum(own for own, _ in ahead.values()) / workers, max((chain for _, chain in ahead.values()), default=0)
-        )
+            seconds = self.seconds(name) if self.seen[kind(name)] else mean
+            ahead[name] = seconds, seconds + max((ahead[follower][1] for follower in todo.successors(name)), default=0)
+        alone, chains = zip(*ahead.values(), strict=True) if ahead else ((0,), (0,))
+        return max(sum(alone) / workers, *chains)
 
     def take(self, suits: Callable[[str], bool], workers: int, together: float = TOGETHER) -> list[str]:
         """Return the next stages for one of `workers` that can do what `suits`; empty where none is ready.

@@ -73,7 +73,7 @@ class Lane:
         log.write_bytes(b"")
         try:
             code = self.books.reproduce(
-                name, lambda command, folder, its: self.processes.run(command, folder, {**its, **more}, log), log
+                name, lambda command, folder, given: self.processes.run(command, folder, {**given, **more}, log), log
             )
             if not code:
                 self.after(name)

@@ -28,13 +28,13 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
     The local part is left out, because builds for CUDA and for CPU are the same version.
     """
-    found = {"python": ".".join(map(str, sys.version_info[:2]))}
-    for package in set(packages) - set(found):
+    known = {"python": ".".join(map(str, sys.version_info[:2]))}
+    for package in set(packages) - set(known):
         try:
-            found[package] = version(package).split("+")[0]
+            known[package] = version(package).split("+")[0]
         except PackageNotFoundError:
-            found[package] = "absent"
-    return found
+            known[package] = "absent"
+    return known
 
 
 class Board:
@@ -96,8 +96,8 @@ def perform(snapshot: bytes, job: dict[str, Any], board: Any) -> dict[str, Any]:
     where = socket.gethostname().split(".")[0]
     if gpus := os.environ.get("CUDA_VISIBLE_DEVICES"):
         where += f":{gpus}"
-    here = versions(job["versions"])
-    differ = [f"{p} {v} (head: {job['versions'][p]})" for p, v in here.items() if v != job["versions"][p]]
+    installed = versions(job["versions"])
+    differ = [f"{p} {v} (head: {job['versions'][p]})" for p, v in installed.items() if v != job["versions"][p]]
     if differ and not job["allow_versions"]:
         return {"refused": f"worker {where}: other versions: {', '.join(differ)}; --allow-versions accepts them"}
     if job["token"] and not Path(job["token"]).exists():
@@ -130,7 +130,7 @@ def perform(snapshot: bytes, job: dict[str, Any], board: Any) -> dict[str, Any]:
             results[name] = reproduced(books, processes, name, folder / log_of(name), job)
         done = [name for name, (code, _) in results.items() if not code]
         return {
-            "where": where, "versions": here, "results": results, "entries": books.entries(done),
+            "where": where, "versions": installed, "results": results, "entries": books.entries(done),
             "files": contents(folder, [path for name in done for path in job["uncached"][name]]),
             "logs": {name: log[-LOG_BYTES:] for name in results for log in contents(folder, [log_of(name)]).values()},
         }

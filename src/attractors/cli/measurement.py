@@ -9,7 +9,7 @@ import click
 from attractors.cli.devices import device_option, find_device
 from attractors.cli.progress import progress
 from attractors.cli.stage import Stage, out_option, seed_of_replicate, stage
-from attractors.landscape.patterns import measure_patterns, read_patterns, summary
+from attractors.landscape.patterns import check_time, measure_patterns, read_patterns, summary
 from attractors.measurements.registry import quantity
 
 FILES = (
@@ -24,7 +24,8 @@ def measurement(name: str) -> Callable[[Callable], Stage]:
     """Make the stage called `name` of a function (patterns, settings, ...) -> `patterns.Measurement`.
 
     The function gets the `ModelPatterns` to measure, an instance of each section of settings of
-    attractors.measurements.NAME, and the values of the options that it has besides.
+    attractors.measurements.NAME, and the values of the options that it has besides. The model must have the time t0 of
+    the settings, where they have one.
     """
 
     def decorate(function: Any) -> Stage:
@@ -34,6 +35,8 @@ def measurement(name: str) -> Callable[[Callable], Stage]:
             out: str, settings: Any, **others: Any,
         ) -> None:
             patterns = read_patterns(model, neighbours, synthetic, subset, settings, seed, find_device(device))
+            if hasattr(settings, "t0"):
+                check_time(settings.t0, patterns.model, model)
             how = function(patterns, settings, **others)
             label = f"{name} {sweep['name'] if sweep else ''} K={patterns.size}"
             with progress(None, label, "pattern", total=len(patterns.numbers)) as bar:

@@ -195,10 +195,10 @@ def by_axes(  # noqa: PLR0915
         """Return lower and upper bounds of the squared distances of whole features: two [p] float64."""
         products = torch.empty(len(row))
         for start in range(0, m, columns):
-            here = ((other >= start) & (other < start + columns)).nonzero()[:, 0]
-            if len(here):
-                products[here] = gathered_products(x, whole(start), row[here], other[here] - start)
-        norms = own.squares[row] + short.squares[other]
+            inside = ((other >= start) & (other < start + columns)).nonzero()[:, 0]
+            if len(inside):
+                products[inside] = gathered_products(x, whole(start), row[inside], other[inside] - start)
+        norms = projected.squares[row] + short.squares[other]
         square, error = norms - 2 * products.double(), slack * norms + UNDERFLOW
         return square - error, square + error
 
@@ -209,9 +209,9 @@ def by_axes(  # noqa: PLR0915
         if first == 0:
             x = shifted(queries, query, rows, shift)
             size = len(x)
-            own = Vectors(*(part[query : query + size] for part in short)) if self_excluded else vectors(x, axes)
-            turned, error = facing(own.values), own.errors + furthest
-            found = torch.full((size, k), float("inf"), dtype=torch.float64)
+            projected = Vectors(*(part[query : query + size] for part in short)) if self_excluded else vectors(x, axes)
+            turned, error = facing(projected.values), projected.errors + furthest
+            closest = torch.full((size, k), float("inf"), dtype=torch.float64)
             index = torch.full((size, k), -1, dtype=torch.int64)
         for block, start in enumerate(range(first, min(m, first + panel), BLOCK)):
             y = short.values[start : start + BLOCK]
@@ -222,7 +222,7 @@ def by_axes(  # noqa: PLR0915
                 bounds[max(0, start - query) :, max(0, query - start) : len(y)].diagonal().fill_(float("inf"))
             if first == 0:
                 least[:size, block] = bounds.unflatten(1, (GROUP, -1)).amin(1)
-        radius = found[:, -1].clone()
+        radius = closest[:, -1].clone()
         if first == 0:
             minima = least[:size, : block + 1]
             members = buffer[:size].unflatten(1, (-1, GROUP, BLOCK // GROUP))
@@ -247,8 +247,8 @@ def by_axes(  # noqa: PLR0915
             near = low <= radius[row]
             row, other = row[near], other[near]
             before, rank = (index >= 0).nonzero(as_tuple=True)
-            square = torch.cat([found[before, rank], squares(queries, references, row + query, other, memory)])
-            found, index = first_k(torch.cat([before, row]), square, torch.cat([index[before, rank], other]), k, size)
-            radius = torch.minimum(radius, found[:, -1])
-        found_squares[query : query + size], found_indices[query : query + size] = found, index
+            square = torch.cat([closest[before, rank], squares(queries, references, row + query, other, memory)])
+            closest, index = first_k(torch.cat([before, row]), square, torch.cat([index[before, rank], other]), k, size)
+            radius = torch.minimum(radius, closest[:, -1])
+        found_squares[query : query + size], found_indices[query : query + size] = closest, index
     return found_squares, found_indices

@@ -104,8 +104,8 @@ def read_embedding(path: str | Path, device: torch.device | str = "cpu", backbon
     if backbone not in (None, record["backbone"]):
         other = record["backbone"]
         raise ValueError(f"{path}: weights of {other}; --distance lpips_{backbone} needs those of {backbone}")
-    if (found := weights_hash(weights)) != record.get("weights_sha256"):
-        raise ValueError(f"{path}: weights of sha256 {found}; its header says {record.get('weights_sha256')}")
+    if (sha256 := weights_hash(weights)) != record.get("weights_sha256"):
+        raise ValueError(f"{path}: weights of sha256 {sha256}; its header says {record.get('weights_sha256')}")
     tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
     try:
         return Embedding(record["backbone"], tensors).to(device)

@@ -90,34 +90,34 @@ def nearest(  # noqa: PLR0915
     shift, norms = shifted(references, 0, columns, 0, device).mean(0), {}
     axes = useful_axes(queries, references, shift, k, self_excluded, memory) if device.type == "cpu" else None
     if axes is not None:
-        found, indices = by_axes(queries, references, k, self_excluded, memory, progress, shift, axes)
-        return (found if squared else found.sqrt()).float(), indices
+        closest, indices = by_axes(queries, references, k, self_excluded, memory, progress, shift, axes)
+        return (closest if squared else closest.sqrt()).float(), indices
 
-    def bounds_to(x: torch.Tensor, x_norms: torch.Tensor, own: torch.Tensor, start: int) -> torch.Tensor:
+    def bounds_to(x: torch.Tensor, x_norms: torch.Tensor, position: torch.Tensor, start: int) -> torch.Tensor:
         y = shifted(references, start, columns, shift, device)
         if start not in norms:
             norms[start] = shrunken_norms(y)
         bounds = lower_bounds(x, y, x_norms, norms[start])
         if self_excluded:
-            at = (own - start).clamp(0, len(y) - 1)[:, None]  # the position of the query itself in this block
-            bounds.scatter_(1, at, bounds.gather(1, at).where(at + start != own[:, None], float("inf")))
+            at = (position - start).clamp(0, len(y) - 1)[:, None]  # the position of the query itself in this block
+            bounds.scatter_(1, at, bounds.gather(1, at).where(at + start != position[:, None], float("inf")))
         return bounds
 
     def within(
-        radius: torch.Tensor, x: torch.Tensor, x_norms: torch.Tensor, own: torch.Tensor
+        radius: torch.Tensor, x: torch.Tensor, x_norms: torch.Tensor, position: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the k nearest of all references whose bound is at most the radius of the query."""
         row, square, other = torch.empty(0, dtype=torch.int64), radius[:0], torch.empty(0, dtype=torch.int64)
-        limit, numbers = radius[:, None].to(device), own.cpu()
+        limit, numbers = radius[:, None].to(device), position.cpu()
         for start in range(0, m, columns):
-            near = bounds_to(x, x_norms, own, start) <= limit
+            near = bounds_to(x, x_norms, position, start) <= limit
             r, c = (part.cpu() for part in near.nonzero(as_tuple=True))
             row, other = torch.cat([row, r]), torch.cat([other, c + start])
             square = torch.cat([square, squares(queries, references, numbers[r], c + start, memory)])
-            found, index = first_k(row, square, other, k, len(x))
+            closest, index = first_k(row, square, other, k, len(x))
             row, rank = (index >= 0).nonzero(as_tuple=True)
-            square, other = found[row, rank], index[row, rank]
-        return found, index
+            square, other = closest[row, rank], index[row, rank]
+        return closest, index
 
     near = torch.full((n, keep), float("inf"), device=device)
     candidates = torch.full((n, keep), -1, device=device)
@@ -125,8 +125,8 @@ def nearest(  # noqa: PLR0915
     def offer(first: int, bounds: torch.Tensor, start: int) -> None:
         """Let references from `start` on be candidates of queries from `first` on, by bounds of their distances."""
         at = slice(first, first + len(bounds))
-        found, index = bounds.topk(min(keep, bounds.shape[1]), 1, largest=False)
-        near[at], order = torch.cat([near[at], found], 1).topk(keep, 1, largest=False)
+        least, index = bounds.topk(min(keep, bounds.shape[1]), 1, largest=False)
+        near[at], order = torch.cat([near[at], least], 1).topk(keep, 1, largest=False)
         candidates[at] = torch.cat([candidates[at], index + start], 1).gather(1, order)
 
     distances, indices = torch.empty(n, k), torch.empty(n, k, dtype=torch.int64)
@@ -134,8 +134,8 @@ def nearest(  # noqa: PLR0915
     for query, start in progress(blocks):
         if start == (query if self_excluded else 0):
             x = shifted(queries, query, rows, shift, device)
-            x_norms, own = shrunken_norms(x), torch.arange(query, query + len(x), device=device)
-        bounds = bounds_to(x, x_norms, own, start)
+            x_norms, position = shrunken_norms(x), torch.arange(query, query + len(x), device=device)
+        bounds = bounds_to(x, x_norms, position, start)
         offer(query, bounds, start)
         if self_excluded and start > query:  # the same pairs, seen from the other side
             offer(start, bounds.T.contiguous(), query)
@@ -144,11 +144,11 @@ def nearest(  # noqa: PLR0915
         bound, candidate = near[query : query + len(x)].cpu(), candidates[query : query + len(x)].cpu()
         row, rank = bound.isfinite().nonzero(as_tuple=True)  # not the query itself
         index = candidate[row, rank]
-        found, index = first_k(row, squares(queries, references, row + query, index, memory), index, k, len(x))
-        doubtful = (bound[:, -1] <= found[:, -1]).nonzero()[:, 0] if keep < m else row[:0]
+        closest, index = first_k(row, squares(queries, references, row + query, index, memory), index, k, len(x))
+        doubtful = (bound[:, -1] <= closest[:, -1]).nonzero()[:, 0] if keep < m else row[:0]
         for part in doubtful.split(max(1, rows // 8)) if len(doubtful) else ():  # split would yield one empty part
-            here = part.to(device)
-            found[part], index[part] = within(found[part, -1], x[here], x_norms[here], own[here])
-        distances[query : query + len(x)] = (found if squared else found.sqrt()).float()
+            doubted = part.to(device)
+            closest[part], index[part] = within(closest[part, -1], x[doubted], x_norms[doubted], position[doubted])
+        distances[query : query + len(x)] = (closest if squared else closest.sqrt()).float()
         indices[query : query + len(x)] = index
     return distances, indices

@@ -83,7 +83,7 @@ def first_k(
     row, square, index = row[order], square[order], index[order]
     rank = torch.arange(len(row), device=row.device) - torch.searchsorted(row, row)
     row, rank, square, index = (value[rank < k] for value in (row, rank, square, index))
-    found = torch.full((rows, k), float("inf"), dtype=torch.float64, device=row.device)
+    least = torch.full((rows, k), float("inf"), dtype=torch.float64, device=row.device)
     indices = torch.full((rows, k), -1, dtype=torch.int64, device=row.device)
-    found[row, rank], indices[row, rank] = square, index
-    return found, indices
+    least[row, rank], indices[row, rank] = square, index
+    return least, indices

@@ -69,14 +69,14 @@ def given_thresholds(
     def of_sweep(entry: object, where: str, known: Sequence[int] | None) -> dict[object, float | str | None]:
         if not isinstance(entry, dict):
             return {DEFAULT: value(entry, where)}
-        found = {}
+        by_size = {}
         for key, part in entry.items():
             size = int(key) if str(key).isdecimal() else key
             if size != DEFAULT and (type(size) is not int or (known is not None and size not in known)):
                 kinds = f"it has K = {', '.join(map(str, known))}, and default" if known else "a mapping from K"
                 raise ValueError(f"{where} names {str(key)[:80]!r}; {kinds}")
-            found[size] = value(part, f"{where}.{key}")
-        return found
+            by_size[size] = value(part, f"{where}.{key}")
+        return by_size
 
     if not isinstance(setting, dict):
         return [value(setting, name)] * len(sizes)
@@ -169,8 +169,8 @@ def find_valley(distances: np.ndarray, bound: float, random: np.random.Generator
         return None
     centre = 10 ** ((edges[:-1] + edges[1:]) / 2)
     resampled = random.multinomial(points, counts / counts.sum(), RESAMPLES)
-    found = [_deepest(_smooth(sample, bandwidth), bound_bin)[0] for sample in resampled]
-    low, high = np.quantile([centre[b] for b in found if b is not None] or [centre[bottom]], [0.025, 0.975])
+    bottoms = [_deepest(_smooth(sample, bandwidth), bound_bin)[0] for sample in resampled]
+    low, high = np.quantile([centre[b] for b in bottoms if b is not None] or [centre[bottom]], [0.025, 0.975])
     peaks, _ = find_peaks(density)
     left, right = peaks[peaks <= bottom], peaks[peaks > bottom]
     left, right = left[density[left].argmax()], right[density[right].argmax()]
@@ -191,7 +191,7 @@ def choose(valleys: Sequence[Valley | None], bounds: Sequence[float]) -> list[Th
     """
     chosen = []
     for valley, bound in zip(valleys, bounds, strict=True):
-        told = valley and valley.p_value < SIGNIFICANT and valley.depth <= DEEP and valley.high <= PRECISE * valley.low
-        value, source = (min(valley.position, bound), "valley") if valley and told else (bound, "spacing")
+        sure = valley and valley.p_value < SIGNIFICANT and valley.depth <= DEEP and valley.high <= PRECISE * valley.low
+        value, source = (min(valley.position, bound), "valley") if valley and sure else (bound, "spacing")
         chosen.append(Threshold(value, source, bound, valley))
     return chosen

@@ -8,7 +8,7 @@ import click
 from attractors.cli.stage import metrics_option
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLUMN, drawing, means_by_type, panels, save
+from attractors.figures.style import drawing, legend_below, means_panels, save
 from attractors.report.words import Table, by_type, means, order
 from attractors.results.run import Run, wide
 from attractors.tables import write_csv
@@ -43,14 +43,11 @@ def main(name: str, metrics: Path, plotted: str, outs: tuple[str, ...]) -> None:
     """Draw METRICS/basin/SWEEP.csv; dashed, the exact control SWEEP-exact."""
     run = Run(metrics)
     table, control = run.needed("basin", name, "K", "log_volume", "t_c"), run.control("basin", name)
-    figure, [[volume], [time]] = panels(2, 1, COLUMN, 4.6, sharex=True)
-    means_by_type(volume, table, control, "log_volume")
-    means_by_type(time, table, control, "t_c")
-    volume.set(xlabel="", ylabel="log-volume of the basin (Eq. 34)")
-    time.set(ylabel="critical time $t_c$, steps (Alg. 1)", ylim=(0, None))
+    labels = {"log_volume": "log-volume of the basin (Eq. 34)", "t_c": "critical time $t_c$, steps (Alg. 1)"}
+    figure, (volume, time) = means_panels(table, control, labels)
+    time.set_ylim(0, None)
     if "log_volume_floor" in table:
         volume.axhline(table.log_volume_floor[0], color="black", lw=0.8, ls="-.", label="ball of radius $\\delta_d$")
-    figure.legend(*volume.get_legend_handles_labels(), loc="outside lower center", ncols=3,
-                  title="bars: 95% interval of the mean")
+    legend_below(figure, volume, "bars: 95% interval of the mean")
     write_csv(plotted, wide(table, ["log_volume", "log_volume_se", "t_c", "t_c_se"]))
     click.echo(f"{save(figure, outs)}: basins of {table.n.sum()} patterns at {table.K.nunique()} sizes")

@@ -9,7 +9,7 @@ from attractors.cli.stage import metrics_option
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
 from attractors.figures.spectra import TITLES, curves
-from attractors.figures.style import COLUMN, drawing, means_by_type, panels, save
+from attractors.figures.style import COLUMN, drawing, legend_below, means_by_type, panels, save
 from attractors.report.words import Table, by_type, means, order
 from attractors.results.run import Run, wide
 from attractors.tables import write_csv
@@ -32,10 +32,11 @@ def findings(run: Run) -> Iterator[str | Table]:
                 rows.append([name, f"{peak.K:.0f}", f"{words}, {TITLES[method]}", *means(part, column, peak.K)])
                 kinds = TYPES if method == "central" else TYPES[::-1]
                 yield f"{name}, {words}: {order(part, column, kinds)}"
-                own = part[part.type == "training"]
+                at_training = part[part.type == "training"]
+                first, last = at_training.iloc[0], at_training.iloc[-1]
                 yield (
-                    f"{name}: the median singular value at training images is {own['median'].iloc[0]:.3g} at K = "
-                    f"{own.K.iloc[0]} and {own['median'].iloc[-1]:.3g} at K = {own.K.iloc[-1]} ({TITLES[method]})."
+                    f"{name}: the median singular value at training images is {first['median']:.3g} at K = {first.K} "
+                    f"and {last['median']:.3g} at K = {last.K} ({TITLES[method]})."
                 )
     if rows:
         yield by_type("Spectra where spurious samples are most frequent", rows)
@@ -70,8 +71,7 @@ def main(name: str, metrics: Path, skip: int, plotted: str, outs: tuple[str, ...
         known = None if exact is None else exact[exact.method == method]
         means_by_type(right, summaries[summaries.method == method], known, SUMMARIES[method])
         right.set(ylabel=SUMMARIES[method].replace("_", " "), xlabel="K")
-    figure.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside lower center", ncols=3,
-                  title="bands and bars: 95% interval of the mean")
+    legend_below(figure, axes[0, 1], "bands and bars: 95% interval of the mean")
     dimension = summaries[summaries.method == methods[-1]]
     write_csv(plotted, wide(dimension, [SUMMARIES[methods[-1]], f"{SUMMARIES[methods[-1]]}_se"]))
     click.echo(f"{save(figure, outs)}: spectra at K={peak}, and summaries at {summaries.K.nunique()} sizes")

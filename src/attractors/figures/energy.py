@@ -10,7 +10,7 @@ import pandas as pd
 from attractors.cli.stage import metrics_option
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLUMN, drawing, means_by_type, panels, save
+from attractors.figures.style import COLUMN, drawing, legend_below, means_by_type, panels, save
 from attractors.report.words import Table, by_type, means
 from attractors.results.run import Run, wide
 from attractors.tables import write_csv
@@ -22,10 +22,10 @@ def lowest(table: pd.DataFrame) -> tuple[int, int, int] | None:
 
     table: the table of energies, with `gap` and `gap_se`.
     """
-    found = table.pivot(index=["K", "reference"], columns="type", values=["gap", "gap_se"])
-    if not all(kind in found["gap"] for kind in TYPES):
+    pivoted = table.pivot(index=["K", "reference"], columns="type", values=["gap", "gap_se"])
+    if not all(kind in pivoted["gap"] for kind in TYPES):
         return None
-    gap, error = (found[column][list(TYPES)].to_numpy() for column in ("gap", "gap_se"))
+    gap, error = (pivoted[column][list(TYPES)].to_numpy() for column in ("gap", "gap_se"))
     known = np.isfinite(gap).all(1) & np.isfinite(error).all(1)
     above = gap[known][:, ::2] - gap[known][:, 1:2]  # memorized and generalized above spurious
     errors = np.hypot(error[known][:, ::2], error[known][:, 1:2])
@@ -71,13 +71,12 @@ def main(name: str, metrics: Path, plotted: str, outs: tuple[str, ...]) -> None:
     table.loc[table.type == "training", "gap_se"] = 0  # zero by definition
     figure, axes = panels(rows, 2, COLUMN, 1.6 * rows + 0.8, sharex=True, sharey=True)
     for axis, reference in zip(axes.flat, references, strict=False):
-        found = None if control is None else control[control.reference == reference]
-        means_by_type(axis, table[table.reference == reference], found, "gap")
+        exact = None if control is None else control[control.reference == reference]
+        means_by_type(axis, table[table.reference == reference], exact, "gap")
         axis.set(title=f"reference {reference}", xlabel="training set size K" if axis in axes[-1] else "")
     for axis in axes.flat[len(references) :]:
         axis.axis("off")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3,
-                  title="bars: 95% interval of the mean, the widest tenth cut")
+    legend_below(figure, axes[0, 0], "bars: 95% interval of the mean, the widest tenth cut")
     reach = (table.gap.abs() + (table["quantile"] * table.gap_se).fillna(0)).quantile(0.9)
     if reach > 0:
         axes[0, 0].set_ylim(-1.1 * reach, 1.1 * reach)

@@ -25,8 +25,8 @@ def findings(run: Run) -> Iterator[Table]:
             if source == "valley":
                 low, high, depth, p = (at[f"{column}_valley_{key}"] for key in ("low", "high", "depth", "p_value"))
                 valley = [f"{low:.3g} to {high:.3g}", f"{depth:.2f}", f"{p:.2g}"]
-            own = limits.K[limits[f"{column}_source"] == "valley"]
-            among = f"{len(own)} of {len(limits)}: {', '.join(map(str, own))}" if len(own) else f"none of {len(limits)}"
+            sizes = limits.K[limits[f"{column}_source"] == "valley"].astype(str)
+            among = f"{len(sizes)} of {len(limits)}: {', '.join(sizes)}" if len(sizes) else f"none of {len(limits)}"
             rows.append([name, f"{peak.K:.0f}", column, f"{at[column]:.3g}", source, *valley, among])
     if rows:
         columns = ("sweep", "K", "threshold", "distance", "from", "95% interval", "depth, of the lower peak", "p",

@@ -8,7 +8,7 @@ import numpy as np
 
 from attractors.cli.stage import data_option
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLUMN, Axes, drawing, log_scale, panels, save
+from attractors.figures.style import COLUMN, Axes, drawing, legend_below, log_scale, panels, save
 from attractors.report.words import Table
 from attractors.results.joined import estimate
 from attractors.results.measured import Measured, measured, measured_sizes
@@ -42,8 +42,8 @@ def findings(run: Run) -> Iterator[str | Table]:
     rows = []
     for name, peak in run.peaks.items():
         size = int(peak.K)
-        found = measured(run, name, size) if (run.data / "neighbours" / name).is_dir() else {}
-        for quantity, part in found.items():
+        quantities = measured(run, name, size) if (run.data / "neighbours" / name).is_dir() else {}
+        for quantity, part in quantities.items():
             drawn = part.uniform & np.isfinite(part.values)
             distances = [axis[part.numbers[drawn]] for axis in run.distances(name, size)]
             if drawn.sum() > 2:
@@ -89,21 +89,20 @@ def main(name: str, data: Path, outs: tuple[str, ...]) -> None:
     Colours are continuous, and curves are means over bins of distance: nothing here depends on delta_m or delta_s.
     """
     run = Run(Path("metrics"), data=data)
-    found = {quantity: {} for quantity in WORDS}
+    measurements = {quantity: {} for quantity in WORDS}
     for size in measured_sizes(run, name):
         distances = run.distances(name, size)
         for quantity, part in measured(run, name, size).items():
             known = np.isfinite(part.values)
             if known.any():
                 kept = Measured(*(values[known] for values in part))
-                found[quantity][size] = kept, tuple(axis[kept.numbers] for axis in distances)
-    found = {quantity: runs for quantity, runs in found.items() if runs}
-    if not found:
+                measurements[quantity][size] = kept, tuple(axis[kept.numbers] for axis in distances)
+    measurements = {quantity: runs for quantity, runs in measurements.items() if runs}
+    if not measurements:
         raise ValueError(f"{data}/basin/{name}, {data}/energy/{name}: no measurements")
-    figure, axes = panels(len(found), 2, COLUMN, 1.7 * len(found) + 0.9, sharey="row")
-    for line, (quantity, runs) in zip(axes, found.items(), strict=True):
+    figure, axes = panels(len(measurements), 2, COLUMN, 1.7 * len(measurements) + 0.9, sharey="row")
+    for line, (quantity, runs) in zip(axes, measurements.items(), strict=True):
         draw(list(line), quantity, runs)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, columnspacing=1,
-                  title="K; points: samples, lines: means over bins")
-    count = sum(len(part.values) for part, _ in next(iter(found.values())).values())
-    click.echo(f"{save(figure, outs)}: {', '.join(found)} of {count} samples without thresholds")
+    legend_below(figure, axes[0, 0], "K; points: samples, lines: means over bins", 4, columnspacing=1)
+    count = sum(len(part.values) for part, _ in next(iter(measurements.values())).values())
+    click.echo(f"{save(figure, outs)}: {', '.join(measurements)} of {count} samples without thresholds")

@@ -73,5 +73,5 @@ class Figure:
 def figures() -> tuple[Figure, ...]:
     """Return all figures in the paper's order, then those of our own by the names of their modules."""
     files = sorted(Path(__file__).parent.glob("[!_.]*.py"))
-    found = [import_module(f"{__package__}.{path.stem}") for path in files]
-    return tuple(sorted((module.FIGURE for module in found if hasattr(module, "FIGURE")), key=Figure.position))
+    modules = [import_module(f"{__package__}.{path.stem}") for path in files]
+    return tuple(sorted((module.FIGURE for module in modules if hasattr(module, "FIGURE")), key=Figure.position))

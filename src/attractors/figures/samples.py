@@ -26,9 +26,9 @@ def findings(run: Run) -> Iterator[Table]:
     for name, peak in run.peaks.items():
         path = run.metrics / "clusters" / f"{name}.json"
         if path.is_file():
-            found = read_json(path)
+            counts = read_json(path)
             keys = ("K", "spurious", "samples_in_clusters", "clusters", "clusters_farther_from_training_than_wide")
-            rows.append([name, *(f"{found[key]:,}" for key in keys)])
+            rows.append([name, *(f"{counts[key]:,}" for key in keys)])
         else:
             rows.append([name, f"{peak.K:.0f}", f"{peak.spurious * peak['count']:,.0f}", "", "", ""])
     if rows:
@@ -80,18 +80,18 @@ def main(name: str, subset: str, metrics: Path, data: Path, examples: int, outs:
     for block, (kind, size) in enumerate(sizes.items()):
         images = read_images(f"{data}/synthetic/{name}/{size}.safetensors")
         sources = {"training": read_images(subset, size), "synthetic": images}
-        found, _ = read_arrays(f"{data}/neighbours/{name}/{size}.safetensors")
+        nearest, _ = read_arrays(f"{data}/neighbours/{name}/{size}.safetensors")
         axis.text(block * BLOCK, -0.1, f"{kind}, K = {size}", color=COLOURS[kind])
         first = slice(len(images))  # the samples of replicate 0
         to_training, within = run.distances(name, size)
-        found_of = selection(run.codes(name, size)[first], to_training[first], within[first])
-        chosen = found_of.get(kind, np.empty(0, int))
+        by_type = selection(run.codes(name, size)[first], to_training[first], within[first])
+        chosen = by_type.get(kind, np.empty(0, int))
         for row, index in enumerate(chosen[np.linspace(0, len(chosen) - 1, min(examples, len(chosen))).astype(int)]):
             x, y = block * BLOCK, 2 * STEP * row
             tile(axis, x, y + 0.3, 1.5, images[index])
             axis.add_patch(Rectangle((x, y + 0.3), 1.5, 1.5, fill=False, color=COLOURS[kind], lw=2))
             for line, (source, pool) in enumerate(sources.items()):
-                pairs = zip(found[f"{source}_indices"][index], found[f"{source}_distances"][index], strict=True)
+                pairs = zip(nearest[f"{source}_indices"][index], nearest[f"{source}_distances"][index], strict=True)
                 for column, (neighbour, distance) in enumerate(list(pairs)[: min(NEIGHBOURS, len(pool))]):
                     if neighbour >= 0:
                         tile(axis, x + 1.7 + 1.05 * column, y + STEP * line, 1, pool[neighbour], distance)

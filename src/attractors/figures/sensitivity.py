@@ -50,9 +50,9 @@ def main(folder: str, name: str, outs: tuple[str, ...]) -> None:
     drawn, peak, columns = axes.flat[: len(thresholds)], axes.flat[len(thresholds)], axes.shape[1]
     share(drawn, columns)
     spurious = [fractions_below(counts)[1][np.ix_(shown, shown)] for counts in arrays["counts"]]
-    top = max(found.max() for found in spurious) or 1
-    for axis, limits, found in zip(drawn, thresholds.itertuples(), spurious, strict=True):
-        mesh = axis.pcolormesh(edges[shown], edges[shown], found.T, vmin=0, vmax=top, cmap="cividis", rasterized=True)
+    top = max(part.max() for part in spurious) or 1
+    for axis, limits, part in zip(drawn, thresholds.itertuples(), spurious, strict=True):
+        mesh = axis.pcolormesh(edges[shown], edges[shown], part.T, vmin=0, vmax=top, cmap="cividis", rasterized=True)
         axis.plot(limits.delta_m, limits.delta_s, "+", color="white", ms=9, mew=1.5)
         axis.set_title(f"K = {limits.K}")
     log_scale(drawn[0], xscale="log", yscale="log")

@@ -10,7 +10,7 @@ import pandas as pd
 from attractors.cli.stage import metrics_option
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, COLUMN, Axes, drawing, panels, save
+from attractors.figures.style import COLOURS, COLUMN, Axes, drawing, legend_below, panels, save
 from attractors.report.words import order
 from attractors.results.run import Run
 
@@ -58,7 +58,7 @@ def main(name: str, metrics: Path, method: str | None, skip: int, outs: tuple[st
     if table.empty:
         raise click.BadParameter(f"{metrics}/spectra/{name}: no spectra by {method}", param_hint="--method")
     kinds = table.groupby("K").type.unique()
-    sizes = [size for size, found in kinds.items() if set(TYPES) <= set(found)] or list(kinds.index)
+    sizes = [size for size, present in kinds.items() if set(TYPES) <= set(present)] or list(kinds.index)
     rows = -(-len(sizes) // 2)
     figure, axes = panels(rows, 2, COLUMN, 1.3 * rows + 0.6, sharex=True, sharey=True)
     for axis, size in zip(axes.flat, sizes, strict=False):
@@ -71,6 +71,5 @@ def main(name: str, metrics: Path, method: str | None, skip: int, outs: tuple[st
     drawn = np.concatenate([line.get_ydata() for axis in axes.flat for line in axis.get_lines()])
     axes[0, 0].set_ylim(1.3 * np.nanmin(drawn) - 1, 1.3 * np.nanmax(drawn) + 1)  # bands of few samples are cut
     figure.supylabel(f"singular value less that of training images ({TITLES[method]})", fontsize=8)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2,
-                  title="bands: 95% interval of a type's mean")
+    legend_below(figure, axes[0, 0], "bands: 95% interval of a type's mean", 2)
     click.echo(f"{save(figure, outs)}: {TITLES[method]} spectra at {len(sizes)} sizes")

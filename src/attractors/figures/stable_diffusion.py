@@ -28,8 +28,8 @@ def findings(run: Run) -> Iterator[str | Table]:
     for name in run.studies:
         parts = [read_csv(path) for path in sorted((run.metrics / "latent_curvature" / name).glob("*.csv"))]
         spectra = [part[part.method == "one_sided"] for part in parts]
-        told = [part for part in (run.table("latent_stability", name), *spectra) if part is not None and len(part)]
-        table = pd.concat(told, ignore_index=True) if told else pd.DataFrame(columns=["prompt"])
+        known = [part for part in (run.table("latent_stability", name), *spectra) if part is not None and len(part)]
+        table = pd.concat(known, ignore_index=True) if known else pd.DataFrame(columns=["prompt"])
         kinds = sorted(table.kind.dropna().unique()) if "kind" in table else []
         rows = []
         for prompt, part in table.groupby("prompt"):
@@ -55,14 +55,13 @@ FIGURE = Figure(
 )
 
 
-def spectra(axis: Axes, found: dict[str, tuple], kind: str, suffix: str, first: int) -> None:
+def spectra(axis: Axes, prompts: dict[str, tuple], kind: str, suffix: str, first: int) -> None:
     """Draw the singular values `{kind}_{suffix}` of every prompt by rank, from rank `first` on.
 
-    Each type has a colour, and each prompt a line style. found: {name of a prompt: (its entry in the study, its arrays,
-    their record)}.
+    Each type has a colour, and each prompt a line style. prompts: {name: (entry in the study, arrays, their record)}.
     """
     count = dict.fromkeys(TYPES, 0)
-    for name, (entry, arrays, _) in found.items():
+    for name, (entry, arrays, _) in prompts.items():
         values, style = arrays.get(f"{kind}_{suffix}"), LINES[count[entry["type"]] % len(LINES)]
         count[entry["type"]] += 1
         if values is not None:
@@ -86,18 +85,18 @@ def main(
     """Draw the prompts of STUDY, a file as in prompts/."""
     entries = prompts_of(read_yaml(study), study)
     table = read_csv(stability).set_index("prompt")
-    found = {
+    prompts = {
         name: (entries[name], *read_arrays(f"{folder}/{name}.safetensors"))
         for name in sorted(entries, key=lambda name: TYPES.index(entries[name]["type"]))
     }
-    if not any(f"{kind}_one_sided" in arrays for _, arrays, _ in found.values()):
+    if not any(f"{kind}_one_sided" in arrays for _, arrays, _ in prompts.values()):
         raise click.BadParameter(f"{folder}: no spectra of the {kind} score by Alg. 3", param_hint="--kind")
-    rows, per_column = len(found), -(-len(found) // 3) if len(found) > 3 else 1
+    rows, per_column = len(prompts), -(-len(prompts) // 3) if len(prompts) > 3 else 1
     blocks = -(-rows // per_column)
     figure = canvas(3.4 * blocks, 1.35 * per_column + 2.9)
     top, bottom = figure.subfigures(2, 1, height_ratios=[1.35 * per_column, 2.9])
     panels = top.subfigures(per_column, blocks, squeeze=False)
-    for i, (name, (entry, _, _)) in enumerate(found.items()):
+    for i, (name, (entry, _, _)) in enumerate(prompts.items()):
         panel, row = panels[i % per_column, i // per_column], table.loc[name]
         axes = panel.subplots(1, noises, squeeze=False)[0]
         for axis, image in zip(axes, read_images(f"{latents}/{name}.safetensors"), strict=False):
@@ -107,23 +106,23 @@ def main(
         title = textwrap.shorten(f"{name}: {entry['prompt'] or 'no text'}", 60, placeholder=" ...")
         title += f"\nLPIPS between noises {row.lpips:.2g}, to other prompts {row.lpips_other:.2g}"
         panel.suptitle(title, x=0.01, ha="left", fontsize=6.5, color=COLOURS[entry["type"]])
-    record = next(iter(found.values()))[2]
+    record = next(iter(prompts.values()))[2]
     paper, whole, leading = bottom.subplots(1, 3)
-    spectra(paper, found, kind, "one_sided", skip + 1)
+    spectra(paper, prompts, kind, "one_sided", skip + 1)
     paper.set(title=f"Alg. 3, ranks from {skip + 1}, clipped at {clip:g}", ylabel=f"singular value, {kind} score")
     top_of = max(
-        (a[f"{kind}_one_sided"][skip:].max(initial=0) for _, a, _ in found.values() if f"{kind}_one_sided" in a)
+        (a[f"{kind}_one_sided"][skip:].max(initial=0) for _, a, _ in prompts.values() if f"{kind}_one_sided" in a)
     )
     paper.set_ylim(0, min(clip, 1.05 * top_of))
-    spectra(whole, found, kind, "one_sided", 1)
+    spectra(whole, prompts, kind, "one_sided", 1)
     whole.set(title="Alg. 3, all ranks, not clipped", yscale="log", xscale="log")
-    spectra(leading, found, kind, "lanczos", 1)
+    spectra(leading, prompts, kind, "lanczos", 1)
     leading.set(title="Jacobian by Lanczos (not in the paper)", xlim=(0, None))
     leading.set_ylim(0, None)
     for axis in (paper, whole, leading):
         axis.set_xlabel(f"rank, t = {record['t0']}")
     for kind_of, colour in COLOURS.items():
-        if any(entry["type"] == kind_of for entry, _, _ in found.values()):
+        if any(entry["type"] == kind_of for entry, _, _ in prompts.values()):
             whole.plot([], [], color=colour, lw=4, label=f"candidate {kind_of}")
     bottom.legend(*whole.get_legend_handles_labels(), loc="outside right upper", fontsize=7)
     click.echo(f"{save(figure, outs)}: images and spectra of {rows} prompts, {kind} score")

@@ -136,6 +136,22 @@ def means_by_type(axis: Axes, table: pd.DataFrame, control: pd.DataFrame | None,
     log_axis(axis)
 
 
+def means_panels(
+    table: pd.DataFrame, control: pd.DataFrame | None, labels: dict[str, str]
+) -> tuple[Figure, np.ndarray]:
+    """Return a figure of `means_by_type` of the columns of `labels`, one below the other, and its axes: [columns]."""
+    figure, axes = panels(len(labels), 1, COLUMN, 2.1 * len(labels) + 0.4, sharex=True)
+    for axis, (column, label) in zip(axes[:, 0], labels.items(), strict=True):
+        means_by_type(axis, table, control, column)
+        axis.set(xlabel="training set size K" if axis is axes[-1, 0] else "", ylabel=label)
+    return figure, axes[:, 0]
+
+
+def legend_below(figure: Figure, axis: Axes, title: str, columns: int = 3, **options: object) -> None:
+    """Put the legend of one panel below all panels of a figure that `panels` made."""
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=columns, title=title, **options)
+
+
 def _paths(context: click.Context, parameter: click.Parameter, outs: tuple[str, ...]) -> tuple[str, ...]:
     if wrong := [out for out in outs if Path(out).suffix not in FORMATS]:
         raise click.BadParameter(f"{wrong[0]}: a figure ends in {', '.join(FORMATS)}")

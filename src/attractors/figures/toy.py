@@ -26,11 +26,11 @@ def findings(run: Run) -> Iterator[Table]:
     """Yield the minima of the learned energy beside those of the exact one, and where its samples lie, for each K."""
     rows = []
     for path in sorted((run.metrics / "toy").glob("*.json"), key=lambda path: int(path.stem)):
-        found = read_json(path)
-        at = next(row for row in found["minima"] if row["t"] == found["t"])
+        metrics = read_json(path)
+        at = next(row for row in metrics["minima"] if row["t"] == metrics["t"])
         counts = [f"{at[kind][name]}" for kind in ("learned", "exact") for name in ("minima", "spurious")]
-        near = [percent(found["samples"][name]) for name in ("near_a_training_point", "near_by_chance")]
-        rows.append([f"{found['K']}", f"{found['t']:g}", *counts, *near, f"{found['samples']['radius']:.3f}"])
+        near = [percent(metrics["samples"][name]) for name in ("near_a_training_point", "near_by_chance")]
+        rows.append([f"{metrics['K']}", f"{metrics['t']:g}", *counts, *near, f"{metrics['samples']['radius']:.3f}"])
     if rows:
         columns = ("K", "t", "minima, learned", "no training point's own", "minima, exact", "no training point's own",
                    "samples by a training point", "by chance", "mean distance from the centre")
@@ -69,8 +69,8 @@ def minima(axis: Axes, places: np.ndarray, shared: np.ndarray) -> None:
     """Draw minima at places: [M, 2], those with one training point of their own (shared == 1) apart from spurious
     ones.
     """
-    for name, own in (("memorized", shared == 1), ("spurious", shared != 1)):
-        axis.scatter(*places[own].T, s=34, marker="D", color=COLOURS[name], ec="white", lw=0.8, zorder=5,
+    for name, chosen in (("memorized", shared == 1), ("spurious", shared != 1)):
+        axis.scatter(*places[chosen].T, s=34, marker="D", color=COLOURS[name], ec="white", lw=0.8, zorder=5,
                      label=f"minimum of E, {name}")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, COLUMN, Axes, drawing, panels, save
+from attractors.figures.style import COLOURS, COLUMN, Axes, drawing, legend_below, panels, save
 from attractors.report.words import Table
 from attractors.results.run import Run
 from attractors.tables import read_csv, read_json
@@ -62,7 +62,7 @@ def main(table: str, learned: tuple[str, ...], outs: tuple[str, ...]) -> None:
     for axis, t in zip(axes, times, strict=False):
         counts(axis, table[table.t == t], learned, t)
     axes[0].set_ylabel("minima of the energy")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, title="minima")
+    legend_below(figure, axes[0], "minima", 2)
     shades = colormaps["cividis"](np.linspace(0.1, 0.8, len(times)))
     for t, shade in zip(times, shades, strict=True):
         rows = table[(table.t == t) & (table.K > 1)]

@@ -9,7 +9,7 @@ import pandas as pd
 from attractors.cli.settings import ROOT, read_runs
 from attractors.distances.detection import TYPES
 from attractors.figures.registry import Figure
-from attractors.figures.style import COLOURS, COLUMN, MARKERS, Axes, drawing, log_axis, panels, save
+from attractors.figures.style import COLOURS, COLUMN, MARKERS, Axes, drawing, legend_below, log_axis, panels, save
 from attractors.report.words import interval, percent
 from attractors.results.run import Run, halving
 
@@ -99,6 +99,5 @@ def main(folder: Path, names: tuple[str, ...], outs: tuple[str, ...]) -> None:
         controls = {form: run.control("fractions", name, form) for form in CONTROLS}
         table, single = run.needed("fractions", name, "K", *TYPES), run.replicates("fractions", name)
         draw(table, single, controls, name, *column)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, columnspacing=1,
-                  title="bands: 95% interval over replicates; points: each replicate")
+    legend_below(figure, axes[0, 0], "bands: 95% interval over replicates; points: each replicate", 2, columnspacing=1)
     click.echo(f"{save(figure, outs)}: fractions against K of {', '.join(names)}")

@@ -20,8 +20,8 @@ MARKS = {"half_memorized_K": ("memorized", "memorized falls to 1/2"), "spurious_
 def findings(run: Run) -> Iterator[str]:
     """Yield how the K of the half and of the peak grow with the parameters, for each dataset with several widths."""
     for path in sorted((run.metrics / "widths").glob("*.json")):
-        found = read_json(path)
-        half, peak = (exponent_in_words(found, key) for key in ("half_memorized", "spurious_peak"))
+        exponents = read_json(path)
+        half, peak = (exponent_in_words(exponents, key) for key in ("half_memorized", "spurious_peak"))
         yield (
             f"{path.stem}: the K at which memorized samples fall to one half grows with the parameters of the network "
             f"with {half}, that of the spurious peak with {peak}."

@@ -70,13 +70,13 @@ def critical_times(
         x_0 = patterns[row]
         x_t = forward_process(x_0, to_device(noise, device).flatten(0, 1), each_t, model.alpha_bar)
         recovered = distance(ddim(model, x_t, each_t, steps), x_0) <= delta_d
-        found = torch.stack([recovered.double(), euclidean(x_t.double(), x_0)]).reshape(2, -1, trials).cpu().numpy()
-        r = found[0] == 1
+        outcome = torch.stack([recovered.double(), euclidean(x_t.double(), x_0)]).reshape(2, -1, trials).cpu().numpy()
+        r = outcome[0] == 1
         goes_on = r.sum(1) / trials >= delta_p  # [A]
         contiguous[rows] &= r
         advances = contiguous[rows] & goes_on[:, None]  # [A, M]
         t_c[rows] = np.where(advances, t[:, None], t_c[rows])
-        radius[rows] = np.where(advances, found[1], radius[rows])
+        radius[rows] = np.where(advances, outcome[1], radius[rows])
         searched[rows] += 1
         goes_on &= searched[rows] < len(times)
         active = {row: active[row] for row in rows[goes_on].tolist()}

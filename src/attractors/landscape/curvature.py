@@ -32,12 +32,12 @@ def _singular_values(
     """
     count = COLUMNS * math.prod(patterns.shape[1:])
     group, width = max(1, batch // count), min(count, batch)
-    found = []
+    values = []
     for start in progress(range(0, len(patterns), group)):
         x_0 = patterns[start : start + group]
         generators = [generator(seed, CURVATURE, int(i)) for i in indices[start : start + group]]
-        found.append(_roots(_gram(column, x_0, generators, width)))
-    return torch.cat(found)
+        values.append(_roots(_gram(column, x_0, generators, width)))
+    return torch.cat(values)
 
 
 def _gram(

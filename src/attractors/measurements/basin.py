@@ -35,7 +35,7 @@ class Basin(Patterns):
     distance: Literal["l2", "lpips_vgg"] = Field("lpips_vgg", description="L2 of pixels in [-1, 1], or LPIPS.")
 
 
-def basin_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) -> pd.DataFrame:
+def basin_table(size: int, arrays: Arrays, record: dict, kinds: list[Kind]) -> pd.DataFrame:
     """Return one row for each type: t_c (Alg. 1), log_volume (Eq. 34), and the share of trials that were not recovered.
 
     arrays, record: of data/basin/SWEEP/K.safetensors. A sample's t_c is the mean over its trials, where a trial that
@@ -43,7 +43,7 @@ def basin_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) -> p
     left out of the mean.
     """
     rows = []
-    for kind in found:
+    for kind in kinds:
         t_c = arrays[f"{kind.prefix}t_c"][kind.rows]
         logs = arrays[f"{kind.prefix}log_volume"][kind.rows].astype(np.float64)
         rows.append({

@@ -29,21 +29,21 @@ class Curvature(Patterns):
     batch: int = Field(1024, ge=1, description="Network evaluations at a time.")
 
 
-def spectra_of(arrays: Arrays, found: list[Kind]) -> Iterator[tuple[Kind, str, np.ndarray]]:
+def spectra_of(arrays: Arrays, kinds: list[Kind]) -> Iterator[tuple[Kind, str, np.ndarray]]:
     """Yield (kind, method, spectra: [n, N], descending) of each type by each method that was measured."""
-    for kind in found:
+    for kind in kinds:
         for method in METHODS:
             if (name := f"{kind.prefix}{method}") in arrays:
                 yield kind, method, arrays[name][kind.rows]
 
 
-def curvature_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) -> pd.DataFrame:
+def curvature_table(size: int, arrays: Arrays, record: dict, kinds: list[Kind]) -> pd.DataFrame:
     """Return one row for each type and method: summaries of the spectrum of each sample (Algs. 2 and 3, the Jacobian).
 
     arrays, record: of data/curvature/SWEEP/K.safetensors.
     """
     rows = []
-    for kind, method, values in spectra_of(arrays, found):
+    for kind, method, values in spectra_of(arrays, kinds):
         dimension, gap = spectral_gap(values)
         summaries = {
             "largest": values[:, 0], "median": np.median(values, 1), "smallest": values[:, -1],
@@ -59,13 +59,13 @@ def curvature_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) 
     return pd.DataFrame(rows)
 
 
-def spectra_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) -> pd.DataFrame:
+def spectra_table(size: int, arrays: Arrays, record: dict, kinds: list[Kind]) -> pd.DataFrame:
     """Return the mean spectrum of each type by each method (Figs. 5A and 20-23), at most RANKS ranks.
 
     arrays: of data/curvature/SWEEP/K.safetensors.
     """
     parts = []
-    for kind, method, values in spectra_of(arrays, found):
+    for kind, method, values in spectra_of(arrays, kinds):
         dimensions = values.shape[1]
         ranks = np.unique(np.linspace(1, dimensions, min(RANKS, dimensions)).round().astype(int))
         means = columns("mean", values[:, ranks - 1], kind)

@@ -22,7 +22,7 @@ class Energy(Patterns):
     batch: int = Field(1024, ge=1, description="Network evaluations at a time.")
 
 
-def energy_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) -> pd.DataFrame:
+def energy_table(size: int, arrays: Arrays, record: dict, kinds: list[Kind]) -> pd.DataFrame:
     """Return a row for each type and reference image: the energy u(sample) - u(reference) (Alg. 4) and its gap to S
     (Eq. 48).
 
@@ -30,13 +30,13 @@ def energy_table(size: int, arrays: Arrays, record: dict, found: list[Kind]) -> 
     """
     rows = []
     above = {"": above_training(arrays), "training_": above_training(arrays, "training_")}
-    for kind in found:
+    for kind in kinds:
         values = arrays[f"{kind.prefix}energy"][kind.rows].astype(np.float64)
         gaps = above[kind.prefix][kind.rows].astype(np.float64)
         for index, image in enumerate(arrays["references"]):
-            told = columns("energy", values[:, index], kind) | columns("gap", gaps[:, index], kind)
+            summaries = columns("energy", values[:, index], kind) | columns("gap", gaps[:, index], kind)
             row = {"K": size, **kind.counts, "reference": index + 1, "image": int(image), "t0": record["t0"]}
-            rows.append({**row, **told})
+            rows.append({**row, **summaries})
     return pd.DataFrame(rows)
 
 

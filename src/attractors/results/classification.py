@@ -47,20 +47,20 @@ def thresholds(
             )
     if None in given:
         valleys = [
-            find_valley(found, bound, generator(seed, BOOTSTRAP, (stream << 32) | size)) if 0 < bound < np.inf else None
-            for size, found, bound in zip(sizes, distances, bounds, strict=True)
+            find_valley(part, bound, generator(seed, BOOTSTRAP, (stream << 32) | size)) if 0 < bound < np.inf else None
+            for size, part, bound in zip(sizes, distances, bounds, strict=True)
         ]
         chosen = choose(valleys, bounds)
-    found = []
+    result = []
     for value, choice, run in zip(given, chosen, runs, strict=True):
         if isinstance(value, str):
             if run.copied.min() < 0:
                 wanted = "needs the distances to two different images of S (neighbours --k 2)"
                 raise ValueError(f"{value} at K = {run.size}: {wanted}")
-            found.append(Threshold(equivalent_distance(run.to_training, run.copied == 1), value, run.bound))
+            result.append(Threshold(equivalent_distance(run.to_training, run.copied == 1), value, run.bound))
         else:
-            found.append(choice if value is None else Threshold(value, "given", run.bound))
-    return found
+            result.append(choice if value is None else Threshold(value, "given", run.bound))
+    return result
 
 
 def out_of_scale(option: str, chosen: list[Threshold], distances: list[np.ndarray], name: str) -> str | None:
@@ -138,13 +138,13 @@ def summary(
     beside = {column: limits[column][peak.name] for column in limits if column.endswith("_in_table_2")}
     sizes, shares = table.K.to_numpy(), table[list(TYPES)].to_numpy()[None]
     others = quantities(sizes, drawn(counts, dispersions(counts, phi), RESAMPLES, random))
-    found: dict[str, Any] = {}
+    numbers: dict[str, Any] = {}
     for name, (value,) in quantities(sizes, shares).items():
         largest = name == "spurious_peak"
         digits, ends = (4, peak_interval(value, others[name])) if largest else (1, interval(others[name]))
         for suffix, number in zip(("", "_low", "_high"), (value, *ends), strict=True):
-            found[f"{name}{suffix}"] = round(float(number), digits) if np.isfinite(number) else None
-    return found | {
+            numbers[f"{name}{suffix}"] = round(float(number), digits) if np.isfinite(number) else None
+    return numbers | {
         "delta_m": round(limits.delta_m[peak.name], 4), "delta_s": round(limits.delta_s[peak.name], 4),
         "memorized_first": round(table.memorized.iloc[0], 4), "generalized_last": round(table.generalized.iloc[-1], 4),
         "dispersion": round(phi.value, 2), "dispersion_degrees": phi.degrees,

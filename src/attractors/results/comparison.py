@@ -33,14 +33,14 @@ def compare_quantities(first: pd.DataFrame, second: pd.DataFrame, random: np.ran
     """
     sides = [counts_of(table) for table in (first, second)]
     phi = dispersion([*sides[0], *sides[1]])
-    found, again = [], []
+    measured, again = [], []
     for table, counts in zip((first, second), sides, strict=True):
         sizes = np.unique(table.K)
-        found.append(quantities(sizes, np.stack([part.sum(0) / part.sum() for part in counts])[None]))
+        measured.append(quantities(sizes, np.stack([part.sum(0) / part.sum() for part in counts])[None]))
         again.append(quantities(sizes, drawn(counts, dispersions(counts, phi), RESAMPLES, random)))
     rows = []
     for name, words in NAMES.items():
-        (a,), (b,) = found[0][name], found[1][name]
+        (a,), (b,) = measured[0][name], measured[1][name]
         row = {"quantity": words, "A": a, "B": b, "change": b - a}
         for side, values in (("A", again[0]), ("B", again[1])):
             row[f"{side}_low"], row[f"{side}_high"] = interval(values[name])
@@ -76,9 +76,9 @@ def compare_fractions(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame
         occupied = totals.sum(0) > 0
         free = int(occupied.sum()) - 1
         statistic = chi2_contingency(totals[:, occupied], correction=False).statistic if free else 0
-        here = pooled(*zip(*map(chi_squared, parts), strict=True))
-        here = moderated(*here, phi)
-        p_values.append(f.sf(statistic / max(free, 1) / here.value, max(free, 1), here.degrees or 1e9))
+        spread = pooled(*zip(*map(chi_squared, parts), strict=True))
+        spread = moderated(*spread, phi)
+        p_values.append(f.sf(statistic / max(free, 1) / spread.value, max(free, 1), spread.degrees or 1e9))
         a, b = totals / totals.sum(1, keepdims=True)
         rows.append(
             {"K": size} | {f"{kind}_{s}": x[i] for i, kind in enumerate(TYPES) for s, x in (("A", a), ("B", b))}

@@ -56,17 +56,17 @@ def kinds(
         raise ValueError(f"measurements of sample {numbers.max()}; there are {len(codes)}")
     if not len(codes) == len(to_training) == len(within):
         raise ValueError(f"{len(codes)} types and {len(to_training)} distances")
-    found = []
+    parts = []
     for name, members in selection(codes, to_training, within, limit, rare).items():
         code = TYPES.index(name)
         rows = np.flatnonzero(codes[numbers] == code)
         total = int((codes == code).sum())
         if len(rows):
             near = np.isin(numbers[rows], members)
-            found.append(Kind(name, "", rows, weight[rows], near, arrays["replicate"][rows], total))
+            parts.append(Kind(name, "", rows, weight[rows], near, arrays["replicate"][rows], total))
     rows, owner = np.arange(len(arrays["training_numbers"])), arrays["training_replicate"]
     none, total = np.zeros(len(rows), bool), size * len(np.unique(owner))
-    return [*found, Kind("training", "training_", rows, np.ones(len(rows)), none, owner, total)]
+    return [*parts, Kind("training", "training_", rows, np.ones(len(rows)), none, owner, total)]
 
 
 def estimate(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -89,16 +89,16 @@ def estimate(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.nd
     return mean, deviation, np.sqrt(more * (weights**2 * squares).sum(0)) / total
 
 
-def single(found: list[Kind], number: int) -> list[Kind]:
-    """Return the measured samples of one replicate among `found`, without the types of which it has none.
+def single(members: list[Kind], number: int) -> list[Kind]:
+    """Return the measured samples of one replicate among `members`, without the types of which it has none.
 
     `total` stays that of all replicates.
     """
     parts = []
-    for kind in found:
-        own = kind.replicate == number
-        if own.any():
-            rows = {name: getattr(kind, name)[own] for name in ("rows", "weights", "nearest", "replicate")}
+    for kind in members:
+        chosen = kind.replicate == number
+        if chosen.any():
+            rows = {name: getattr(kind, name)[chosen] for name in ("rows", "weights", "nearest", "replicate")}
             parts.append(kind._replace(**rows))
     return parts
 
@@ -145,8 +145,8 @@ def above_training(arrays: Arrays, prefix: str = "") -> np.ndarray:
     """
     energies, owner = arrays[f"{prefix}energy"].copy(), arrays[f"{prefix}replicate"]
     for number in np.unique(owner):
-        own = arrays["training_energy"][arrays["training_replicate"] == number]
-        energies[owner == number] -= own.mean(0)
+        at_training = arrays["training_energy"][arrays["training_replicate"] == number]
+        energies[owner == number] -= at_training.mean(0)
     return energies
 
 
@@ -160,7 +160,7 @@ def with_replicates(table: pd.DataFrame, keys: Sequence[str] = ("type",)) -> tup
     """
     names = [column.removesuffix("_between") for column in table if column.endswith("_between")]
     table = table.rename(columns={f"{name}_se": f"{name}_sampling" for name in names})
-    found, rows = [], []
+    parts, rows = [], []
     for key, rows_of in table.groupby(list(keys), sort=False):
         sizes = rows_of.drop_duplicates("K")
         spare = sizes.set_index("K").replicates - 1
@@ -172,11 +172,11 @@ def with_replicates(table: pd.DataFrame, keys: Sequence[str] = ("type",)) -> tup
                 ratio = (part[f"{name}_between"] / part[f"{name}_sampling"]) ** 2
             ratio = ratio[np.isfinite(ratio)].groupby(part.K).mean()
             phi = pooled(ratio.tolist(), spare[ratio.index].tolist())
-            own = {K: moderated(ratio[K], spare[K], phi).value for K in ratio.index}
-            root = np.sqrt(part.K.map(own).fillna(phi.value))
+            phis = {K: moderated(ratio[K], spare[K], phi).value for K in ratio.index}
+            root = np.sqrt(part.K.map(phis).fillna(phi.value))
             part[f"{name}_se"] = part[f"{name}_sampling"] * root
             part[f"{name}_nearest_se"] *= root
             rows.append({"quantity": name, **dict(zip(keys, key, strict=True)), "dispersion": phi.value,
                          "degrees": phi.degrees})
-        found.append(part.drop(columns=[f"{name}_between" for name in names]))
-    return pd.concat(found).loc[table.index], pd.DataFrame(rows)
+        parts.append(part.drop(columns=[f"{name}_between" for name in names]))
+    return pd.concat(parts).loc[table.index], pd.DataFrame(rows)

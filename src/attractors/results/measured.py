@@ -21,10 +21,7 @@ class Measured(NamedTuple):
 
 def measured_sizes(run: Run, name: str) -> list[int]:
     """Return the K of sweep `name` at which anything of QUANTITIES was measured, ascending."""
-    folders = (run.data / folder / name for folder in set(QUANTITIES.values()))
-    return sorted(
-        {int(path.stem.partition("-")[0]) for folder in folders for path in folder.glob("[0-9]*.safetensors")}
-    )
+    return sorted({size for kind in QUANTITIES.values() for size in run.sizes_in(kind, name)})
 
 
 def measured(run: Run, name: str, size: int) -> dict[str, Measured]:
@@ -34,7 +31,7 @@ def measured(run: Run, name: str, size: int) -> dict[str, Measured]:
     mean energy of training images, relative to the first reference (Eq. 48). Those without a file are left out.
     Raises ValueError naming the file where it is of another K or of samples that S' does not have.
     """
-    found = {}
+    parts = {}
     for quantity, folder in QUANTITIES.items():
         files = run.measurements(folder, name, size)
         if files is None:
@@ -47,5 +44,5 @@ def measured(run: Run, name: str, size: int) -> dict[str, Measured]:
             values = values.mean(1)
         elif quantity == "energy":
             values = above_training(arrays)[:, 0]
-        found[quantity] = Measured(arrays["numbers"], arrays["weight"], arrays["uniform"], values.astype(np.float64))
-    return found
+        parts[quantity] = Measured(arrays["numbers"], arrays["weight"], arrays["uniform"], values.astype(np.float64))
+    return parts

@@ -70,22 +70,22 @@ def find_runs(given: tuple[Path, ...], sweep: dict[str, Any] | None) -> list[Dis
         models = replicates(sweep.get("replicates"), sizes(sweep.get("sizes")))
         wanted = [f"{size}-{number}" if number else f"{size}" for size in models for number in range(models[size])]
         paths = [path for path in paths if path.stem in wanted]
-        there = {path.stem for path in paths}
-        if missing := [name for name in wanted if name not in there]:
+        present = {path.stem for path in paths}
+        if missing := [name for name in wanted if name not in present]:
             raise ValueError(f"{given[0]}: no neighbours for K = {', '.join(missing)}")
     if not paths:
         raise ValueError(f"{given[0]}: holds no neighbours (K.safetensors)")
-    found: dict[tuple[int, int], tuple[Distances, Path]] = {}
+    by_model: dict[tuple[int, int], tuple[Distances, Path]] = {}
     for path in paths:
         run = read_run(path)
         key = run.size, int(run.replicate[0])
-        if key in found:
+        if key in by_model:
             raise ValueError(
-                f"{found[key][1]} and {path}: both of K = {key[0]}; classify them apart, each by its --name, or, if "
+                f"{by_model[key][1]} and {path}: both of K = {key[0]}; classify them apart, each by its --name, or, if "
                 "they are replicates, give neighbours a --replicate"
             )
-        found[key] = run, path
-    runs = (found[key][0] for key in sorted(found))
+        by_model[key] = run, path
+    runs = (by_model[key][0] for key in sorted(by_model))
     return [
         Distances(size, *map(np.concatenate, list(zip(*group, strict=True))[1:]))
         for size, group in groupby(runs, key=lambda run: run.size)

@@ -60,10 +60,10 @@ class Run:
 
         Results from before there were replicates have one of fractions alone, that of replicate 0.
         """
-        found = self.table(f"replicates/{kind}", name)
-        if found is None and kind == "fractions" and (table := self.table(kind, name)) is not None:
+        single = self.table(f"replicates/{kind}", name)
+        if single is None and kind == "fractions" and (table := self.table(kind, name)) is not None:
             return table[["K", "count", *TYPES]].assign(replicate=0)
-        return found
+        return single
 
     def control(self, kind: str, name: str, form: str = "exact") -> Any:
         """Return the table of the control NAME-exact or NAME-linear of a sweep, or None without one."""
@@ -81,10 +81,15 @@ class Run:
     def sizes(self, name: str) -> list[int]:
         """Return the K at which sweep `name` was classified, ascending. Raises ValueError where there is none."""
         folder = Path(self.data) / "types" / name
-        found = sorted(int(path.stem) for path in folder.glob("*.safetensors") if path.stem.isdecimal())
-        if not found:
+        known = sorted(int(path.stem) for path in folder.glob("*.safetensors") if path.stem.isdecimal())
+        if not known:
             raise ValueError(f"{folder}: no types (K.safetensors); python src/main.py classify writes them")
-        return found
+        return known
+
+    def sizes_in(self, kind: str, name: str) -> list[int]:
+        """Return the K of the files DATA/kind/name/K.safetensors and K-R.safetensors, ascending."""
+        files = (Path(self.data) / kind / name).glob("[0-9]*.safetensors")
+        return sorted({int(path.stem.partition("-")[0]) for path in files})
 
     def files(self, kind: str, name: str, size: int) -> dict[int, Path]:
         """Return {replicate: path} of the files DATA/kind/name/K.safetensors (replicate 0) and K-R.safetensors, by R.
@@ -92,16 +97,16 @@ class Run:
         Files of replicates that were not classified, of a sweep that had more of them, are left out.
         """
         folder = Path(self.data) / kind / name
-        found = {0: folder / f"{size}.safetensors"} if (folder / f"{size}.safetensors").is_file() else {}
+        paths = {0: folder / f"{size}.safetensors"} if (folder / f"{size}.safetensors").is_file() else {}
         numbers = (path.stem.partition("-")[2] for path in folder.glob(f"{size}-*.safetensors"))
-        found |= {
+        paths |= {
             number: folder / f"{size}-{number}.safetensors"
             for number in sorted(int(n) for n in numbers if n.isdecimal())
         }
         if (table := self.table("replicates/fractions", name)) is None:
-            return found
+            return paths
         classified = set(table.replicate[size == table.K])
-        return {number: path for number, path in found.items() if number in classified}
+        return {number: path for number, path in paths.items() if number in classified}
 
     def codes(self, name: str, size: int) -> np.ndarray:
         """Return the types of all samples of sweep `name` at K = `size` as classify wrote them: [N'] int8 into TYPES.
@@ -157,21 +162,21 @@ class Run:
                 raise ValueError(f"{path}: measurements at K = {record.get('size')}, not at {size}")
             if missing := {"numbers", "weight", "training_numbers"} - set(arrays):
                 raise ValueError(f"{path}: no {min(missing)}; python src/main.py {kind} writes such a file")
-            numbers, here = arrays["numbers"], np.flatnonzero(owners == number)
-            if len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(here):
+            numbers, members = arrays["numbers"], np.flatnonzero(owners == number)
+            if len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(members):
                 raise ValueError(
-                    f"{path}: measurements of sample {numbers.max()}; {name} has {len(here)} at K = {size}"
+                    f"{path}: measurements of sample {numbers.max()}; {name} has {len(members)} at K = {size}"
                 )
             rows = {"": len(numbers), "training_": len(arrays["training_numbers"])}
             arrays |= {f"{prefix}replicate": np.full(count, number, np.int16) for prefix, count in rows.items()}
-            arrays["numbers"] = numbers + (here[0] if len(here) else 0)
+            arrays["numbers"] = numbers + (members[0] if len(members) else 0)
             parts.append((arrays, record))
         if not parts:
             return None
         first, record = parts[0]
         shapes = [{key: array.shape[1:] for key, array in arrays.items()} for arrays, _ in parts]
-        for path, found in zip(files.values(), shapes, strict=True):
-            if found != shapes[0]:
+        for path, shape in zip(files.values(), shapes, strict=True):
+            if shape != shapes[0]:
                 raise ValueError(f"{path}: not measured as {next(iter(files.values()))} was; {kind} writes both")
         joined = {key: np.concatenate([arrays[key] for arrays, _ in parts]) for key in first if key != "references"}
         return joined | {key: first[key] for key in first if key == "references"}, record

@@ -31,8 +31,8 @@ def exponents(parameters: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         mean_x, mean_y = x.sum(1) / count, y.sum(1) / count
         centred = np.where(known, x - mean_x[:, None], 0.0)
-        found = (centred * (y - mean_y[:, None])).sum(1) / (centred**2).sum(1)
-    return np.where(count >= 2, found, np.nan)
+        slopes = (centred * (y - mean_y[:, None])).sum(1) / (centred**2).sum(1)
+    return np.where(count >= 2, slopes, np.nan)
 
 
 def widths_table(
@@ -53,30 +53,30 @@ def widths_table(
     for name in names:
         sizes = np.unique(single[name].K)
         shares = np.stack([part.sum(0) / part.sum() for part in counts[name]])[None]
-        here = quantities(sizes, shares)
+        measured = quantities(sizes, shares)
         others = quantities(sizes, drawn(counts[name], dispersions(counts[name], phi), RESAMPLES, random))
-        for found in (here, others):  # at an end of the range there is no peak to be seen, only a slope
-            peaks = found["spurious_peak_K"]
-            found["spurious_peak_K"] = np.where((sizes[0] < peaks) & (peaks < sizes[-1]), peaks, np.nan)
+        for side in (measured, others):  # at an end of the range there is no peak to be seen, only a slope
+            peaks = side["spurious_peak_K"]
+            side["spurious_peak_K"] = np.where((sizes[0] < peaks) & (peaks < sizes[-1]), peaks, np.nan)
         row: dict[str, Any] = {"sweep": name, "parameters": parameters[name]}
         for key in ("spurious_peak", *MOVING):
-            row[key] = here[key][0]
+            row[key] = measured[key][0]
             ends = peak_interval(row[key], others[key]) if key == "spurious_peak" else interval(others[key])
             row[f"{key}_low"], row[f"{key}_high"] = ends
         rows.append(row)
         for key in MOVING:
-            centre[key].append(float(here[key][0]))
+            centre[key].append(float(measured[key][0]))
             draws[key].append(others[key])
     numbers = np.array([parameters[name] for name in names], float)
-    told: dict[str, Any] = {"dispersion": round(phi.value, 2), "dispersion_degrees": phi.degrees}
+    summary: dict[str, Any] = {"dispersion": round(phi.value, 2), "dispersion_degrees": phi.degrees}
     for key in MOVING:
         value = exponents(numbers, np.array(centre[key])[None])[0]
         low, high = interval(exponents(numbers, np.stack(draws[key], 1)))
         for suffix, number in (("", value), ("_low", low), ("_high", high)):
-            told[f"{key.removesuffix('_K')}_exponent{suffix}"] = (
+            summary[f"{key.removesuffix('_K')}_exponent{suffix}"] = (
                 round(float(number), 3) if np.isfinite(number) else None
             )
-    return pd.DataFrame(rows), told
+    return pd.DataFrame(rows), summary
 
 
 def exponent_in_words(exponents: dict, name: str) -> str:

@@ -77,29 +77,29 @@ def run_values(arrays: Arrays, record: dict[str, Any]) -> dict[str, Estimate]:
     """
     if "samples_flipd" not in arrays:
         return {}
-    found = {
+    values = {
         "flipd": typical(arrays["samples_flipd"]), "flipd_training": typical(arrays["training_flipd"]),
         "data_dimension": Estimate(record["data_dimension"]), "speciation_time": Estimate(record["speciation_time"]),
         "collapse_time": Estimate(record["collapse_time"]),
     }
     for name in ("path", "training"):
-        found[f"{name}_departure"] = resampled(
+        values[f"{name}_departure"] = resampled(
             lambda off, spread: off.mean() / spread.mean(),
             arrays[f"{name}_departure"], arrays[f"{name}_spread"], pairs=(0, 0),
         )
     if "samples_gap_dimension" in arrays:
-        found["gap_dimension"] = mean(arrays["samples_gap_dimension"].astype(float))
+        values["gap_dimension"] = mean(arrays["samples_gap_dimension"].astype(float))
     if "held_out_flipd" in arrays:
-        found["flipd_held_out"] = typical(arrays["held_out_flipd"])
+        values["flipd_held_out"] = typical(arrays["held_out_flipd"])
         names = [f"{who}_{where}_error" for who in ("model", "exact") for where in ("training", "held_out")]
-        found["held_out_gap"] = resampled(memorized_gap, *(arrays[name] for name in names), pairs=(0, 1, 0, 1))
-    return found
+        values["held_out_gap"] = resampled(memorized_gap, *(arrays[name] for name in names), pairs=(0, 1, 0, 1))
+    return values
 
 
 def along_values(arrays: Arrays) -> list[dict[str, Estimate]]:
     """Return what a file of the stage `training_time` says of its two networks: a dict of `Estimate` for each."""
     steps = arrays["steps"].tolist()
-    found = [
+    networks = [
         {
             "memorization_step": Estimate(memorization_onset(steps, shares)),
             "quality_step": Estimate(quality_onset(steps, distances)), "last_share": Estimate(float(shares[-1])),
@@ -109,8 +109,8 @@ def along_values(arrays: Arrays) -> list[dict[str, Estimate]]:
             arrays["memorized"], arrays["frechet"], arrays["closeness"], strict=True
         )
     ]
-    found[0]["agreement"] = mean(arrays["agreement"])
-    return found
+    networks[0]["agreement"] = mean(arrays["agreement"])
+    return networks
 
 
 def shares(runs: Runs) -> pd.DataFrame:
@@ -127,15 +127,15 @@ def shares(runs: Runs) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def estimates(size: int, found: Sequence[dict[str, Estimate]]) -> list[dict[str, Any]]:
+def estimates(size: int, replicates: Sequence[dict[str, Estimate]]) -> list[dict[str, Any]]:
     """Return the rows of one K from the estimates of its replicates.
 
     With several replicates the interval is Student's for their mean. With one replicate it is the normal interval of
     its standard error.
     """
     rows = []
-    for name in dict.fromkeys(key for part in found for key in part):
-        parts = [part[name] for part in found if name in part and math.isfinite(part[name].value)]
+    for name in dict.fromkeys(key for part in replicates for key in part):
+        parts = [part[name] for part in replicates if name in part and math.isfinite(part[name].value)]
         values = np.array([part.value for part in parts])
         if len(parts) > 1:
             half = stdtrit(len(parts) - 1, 0.975) * values.std(ddof=1) / math.sqrt(len(parts))

@@ -64,8 +64,7 @@ def main(sweep: dict, models: Path, data: Path, seed: int, device: str, out: Pat
     after noise.
     """
     name, run, place = sweep["name"], Run(Path(), data=data), find_device(device)
-    paths = (data / "synthetic" / name).glob("[0-9]*.safetensors")
-    sizes = sorted({int(path.stem.partition("-")[0]) for path in paths})
+    sizes = run.sizes_in("synthetic", name)
     files = [(size, *file) for size in sizes for file in run.files("synthetic", name, size).items()]
     if not files:
         raise ValueError(f"{data / 'synthetic' / name}: no samples; python src/main.py sample draws them")

@@ -49,17 +49,17 @@ def main(
                                       ("delta_s", chosen_s, [run.within for run in runs])):
         if line := out_of_scale(option, chosen, distances, name):
             click.echo(line, err=True)
-    found = classified(runs, chosen_m, chosen_s, name, (sweep or {}).get("dataset"), generator(seed, REPLICATES))
-    for run, codes, m, s in zip(runs, found.codes, chosen_m, chosen_s, strict=True):
+    result = classified(runs, chosen_m, chosen_s, name, (sweep or {}).get("dataset"), generator(seed, REPLICATES))
+    for run, codes, m, s in zip(runs, result.codes, chosen_m, chosen_s, strict=True):
         record = {"size": run.size, "count": len(codes), "delta_m": m.value, "delta_s": s.value}
         if types:
             write_arrays(types / f"{run.size}.safetensors", {"codes": codes, "replicate": run.replicate}, **record)
-    for kind, table in found.tables.items():
+    for kind, table in result.tables.items():
         write_csv(out / kind / f"{name}.csv", table)
-    write_arrays(out / "counts" / f"{name}.safetensors", found.arrays)
-    write_json(out / "summary" / f"{name}.json", found.summary)
-    limits = found.tables["thresholds"]
-    shown = found.tables["fractions"][["K", "replicates", "count", *TYPES]]
+    write_arrays(out / "counts" / f"{name}.safetensors", result.arrays)
+    write_json(out / "summary" / f"{name}.json", result.summary)
+    limits = result.tables["thresholds"]
+    shown = result.tables["fractions"][["K", "replicates", "count", *TYPES]]
     shown = shown.assign(delta_m=limits.delta_m, delta_s=limits.delta_s)
     click.echo(shown.to_string(index=False, float_format="%.3f"))
     click.echo(f"{out}: fractions, thresholds, histograms and counts of {name}, {len(runs)} sizes")

@@ -42,7 +42,7 @@ def main(name: str, dataset: str, lpips: str | None, limit: int, data: Path, met
     rows: list[dict[str, Any]] = []
     tables = []
     for number, path in run.files("neighbours", name, size).items():
-        record, own = read_record(path), owner == number
+        record, chosen = read_record(path), owner == number
         distance = record.get("distance")
         if distance not in list(DISTANCES) or not isinstance(delta_s, float):
             raise ValueError(f"{path}, {types}: no distance of the sweep, or no delta_s, in their records")
@@ -50,11 +50,11 @@ def main(name: str, dataset: str, lpips: str | None, limit: int, data: Path, met
             raise click.BadParameter(f"needed for distances by {distance}", param_hint="--lpips")
         distances = perceptual(str(lpips), backbone) if backbone else euclidean
         images = read_images(data / "synthetic" / name / path.name)
-        if len(images) != own.sum():
-            raise ValueError(f"{data}: {own.sum()} distances and {len(images)} images of {name}")
+        if len(images) != chosen.sum():
+            raise ValueError(f"{data}: {chosen.sum()} distances and {len(images)} images of {name}")
         training = training_images(data / "subsets", dataset, number, size, record.get("training_sha256"))
         numbers, table = compare_groups(
-            images, codes[own], to_training[own], within[own], training, delta_s, limit, distances
+            images, codes[chosen], to_training[chosen], within[chosen], training, delta_s, limit, distances
         )
         rows.append({"replicate": number, **numbers})
         tables.append(table.assign(replicate=number))

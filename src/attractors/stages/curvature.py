@@ -8,7 +8,7 @@ import torch
 
 from attractors.cli.measurement import measurement
 from attractors.landscape.curvature import central_difference, jacobian, one_sided
-from attractors.landscape.patterns import Measurement, ModelPatterns, Results, check_time
+from attractors.landscape.patterns import Measurement, ModelPatterns, Results
 
 if TYPE_CHECKING:
     from attractors.measurements.curvature import Curvature
@@ -22,7 +22,6 @@ def main(patterns: ModelPatterns, settings: "Curvature") -> Measurement:
     spectrum of each method for every pattern, descending, and with jacobian its trace.
     """
     model, t0, methods, batch = patterns.model, settings.t0, settings.methods, settings.batch
-    check_time(t0, model, patterns.path)
     dimensions = math.prod(patterns.images.shape[1:])
 
     def spectra(numbers: np.ndarray) -> Results:

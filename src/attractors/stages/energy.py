@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from attractors.cli.measurement import measurement
-from attractors.landscape.patterns import Measurement, ModelPatterns, Results, check_time
+from attractors.landscape.patterns import Measurement, ModelPatterns, Results
 from attractors.landscape.potential import energy
 from attractors.randomness import REFERENCE, generator
 
@@ -23,7 +23,6 @@ def main(patterns: ModelPatterns, settings: "Energy") -> Measurement:
     Lower is more stable. References are the same images of SUBSET at every K.
     """
     t0, nodes, references, batch = settings.t0, settings.nodes, settings.references, settings.batch
-    check_time(t0, patterns.model, patterns.path)
     images = patterns.subset
     if references > len(images):
         raise ValueError(f"--references is {references}; {images.path} holds {len(images)} images")

@@ -36,9 +36,9 @@ def main(name: str, data: Path, metrics: Path, settings: Joining) -> None:
         alone = []
         for size, of_samples in types.items():
             path = data / kind / name / f"{size}.safetensors"
-            if (found := run.measurements(kind, name, size)) is None:
+            if (measurements := run.measurements(kind, name, size)) is None:
                 raise ValueError(f"{path}: no such file; python src/main.py {kind} writes it")
-            arrays, record = found
+            arrays, record = measurements
             try:
                 members = kinds(*of_samples, arrays, size, settings.limit, settings.rare)
                 for table, (make, _) in quantity.tables.items():

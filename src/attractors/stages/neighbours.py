@@ -78,7 +78,7 @@ def main(
     else:
         s, s_prime = (images.reshape(len(images), -1) for images in (s, s_prime))
 
-    def found(
+    def neighbours_of(
         label: str, queries: Any, references: Any, neighbours: int, self_excluded: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
         return nearest(
@@ -91,16 +91,16 @@ def main(
 
     arrays = {}
     for name, references in (("training", s), ("synthetic", s_prime)):
-        distances, indices = found(f"neighbours in {name} set", s_prime, references, k, name == "synthetic")
+        distances, indices = neighbours_of(f"neighbours in {name} set", s_prime, references, k, name == "synthetic")
         arrays[f"{name}_distances"], arrays[f"{name}_indices"] = distances.numpy(), indices.numpy()
-    spacing, others = found("spacing of training set", s, s, TWINS + 1, True)
+    spacing, others = neighbours_of("spacing of training set", s, s, TWINS + 1, True)
     first = originals(metric(spacing), others.numpy())
     arrays["training_spacing"] = spacing[:, 0].contiguous().numpy()
     if largest := int(np.bincount(first).max()) - 1:
         if largest > TWINS:
-            spacing, others = found("spacing of training set", s, s, largest + 1, True)
+            spacing, others = neighbours_of("spacing of training set", s, s, largest + 1, True)
         arrays["training_spacing"] = spacing_of(spacing.numpy(), others.numpy(), first)
-        distances, indices = found("second originals", s_prime, s, largest + 2, False)
+        distances, indices = neighbours_of("second originals", s_prime, s, largest + 2, False)
         arrays["training_second"] = one_each(distances.numpy(), indices.numpy(), first, 2)[:, 1]
         arrays["training_originals"], record["twins"] = first, int((first != np.arange(len(first))).sum())
         click.echo(f"S  {training}: {in_words(first)}")

@@ -59,7 +59,7 @@ def main(
             })
         rows.append(row)
     steps, record = read_arrays(trainings[0], "steps")
-    arrays = {key: np.array([[found[key] for found in row] for row in rows]) for key in rows[0][0]}
+    arrays = {key: np.array([[point[key] for point in row] for row in rows]) for key in rows[0][0]}
     parameters = sum(p.numel() for p in model.parameters())
     write_arrays(out, arrays | steps, size=record["size"], seed=seed, delta=delta, parameters=parameters,
                  settings=settings.model_dump(), subset_sha256=array_hash(whole))

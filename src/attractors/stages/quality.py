@@ -56,9 +56,7 @@ def main(
             return images.reshape(len(images), -1)
         return np.concatenate([block.cpu().numpy() for block in networks[distance].batches(images)])
 
-    names = (data / "synthetic" / name).glob("[0-9]*.safetensors")
-    sizes = sorted({int(path.stem.partition("-")[0]) for path in names})
-    sizes = [size for size in sizes if size <= settings.largest]
+    sizes = [size for size in run.sizes_in("synthetic", name) if size <= settings.largest]
     files = [(size, *file) for size in sizes for file in run.files("synthetic", name, size).items()]
     if not files:
         raise ValueError(f"{data / 'synthetic' / name}: no samples at K <= {settings.largest}")

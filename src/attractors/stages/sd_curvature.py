@@ -35,11 +35,11 @@ def spectrum_columns(values: np.ndarray, complete: bool) -> dict[str, float]:
     return columns | ({"median": np.median(values), "smallest": values[-1]} if complete else {})
 
 
-def quadrature_columns(found: Spectrum) -> dict[str, float]:
+def quadrature_columns(estimate: Spectrum) -> dict[str, float]:
     """Return columns of the table of summaries for an estimated spectrum; the errors of quantiles are in _error."""
-    columns = {"largest": found.values[-1].item()}
+    columns = {"largest": estimate.values[-1].item()}
     for name, share in (("lower_quartile", 0.25), ("median", 0.5), ("upper_quartile", 0.75)):
-        columns[name], columns[f"{name}_error"] = found.quantile(share)
+        columns[name], columns[f"{name}_error"] = estimate.quantile(share)
     return columns
 
 
@@ -65,13 +65,13 @@ def main(
     sample, t0, batch, precision = settings.sample, settings.t0, settings.batch, settings.precision
     leading, probes = settings.leading, settings.probes
     entry, device = prompt_of(study, name, study["name"]), find_device(device)
-    found, record = read_arrays(latents, "latents")
-    if sample >= len(found["latents"]):
-        raise ValueError(f"{latents}: holds {len(found['latents'])} images; --sample {sample} was asked for")
+    generated, record = read_arrays(latents, "latents")
+    if sample >= len(generated["latents"]):
+        raise ValueError(f"{latents}: holds {len(generated['latents'])} images; --sample {sample} was asked for")
     source = model or study["model"]
     guidance = record["guidance"] if settings.guidance is None else settings.guidance
     pipeline = read_pipeline(source, device)
-    x_0 = torch.from_numpy(found["latents"][sample : sample + 1]).to(device)
+    x_0 = torch.from_numpy(generated["latents"][sample : sample + 1]).to(device)
     if tuple(x_0.shape[1:]) != pipeline.shape:
         raise ValueError(f"{latents}: latents of shape {tuple(x_0.shape[1:])}; {source} takes {pipeline.shape}")
     arrays, rows, checkpoints, dimensions = {}, [], [], x_0.numel()

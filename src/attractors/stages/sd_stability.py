@@ -47,26 +47,26 @@ def main(study: dict, folder: Path, lpips: str, device: str, out: str) -> None:
     """
     device = find_device(device)
     embedding = read_embedding(lpips, device)
-    entries, found = prompts_of(study, study["name"]), {}
+    entries, vectors = prompts_of(study, study["name"]), {}
     for name in progress(entries, f"sd_stability {study['name']}", "prompt"):
         arrays, _ = read_arrays(folder / f"{name}.safetensors", "latents", "images")
         if len(arrays["latents"]) < 2:
             raise ValueError(f"{folder / name}.safetensors: one image; pairs need sd_generate --noises 2 or more")
         latents = arrays["latents"].reshape(len(arrays["latents"]), -1).astype(np.float64)
-        found[name] = {
+        vectors[name] = {
             "lpips": embeddings(embedding, read_images(folder / f"{name}.safetensors"), device),
             "l2": latents,
         }
     rows = []
     for name, entry in entries.items():
-        row = {"prompt": name, "type": entry["type"], "noises": len(found[name]["l2"])}
+        row = {"prompt": name, "type": entry["type"], "noises": len(vectors[name]["l2"])}
         for distance, power in (("lpips", 2), ("l2", 1)):  # LPIPS is the square of a distance
-            mine = found[name][distance]
-            pairs = pdist(mine) ** power
+            of_prompt = vectors[name][distance]
+            pairs = pdist(of_prompt) ** power
             other = [
                 np.linalg.norm(a - b) ** power
                 for peer in entries if peer != name
-                for a, b in zip(mine, np.roll(found[peer][distance], 1, 0), strict=False)
+                for a, b in zip(of_prompt, np.roll(vectors[peer][distance], 1, 0), strict=False)
             ]
             row |= {distance: pairs.mean(), f"{distance}_min": pairs.min(), f"{distance}_max": pairs.max()}
             row[f"{distance}_other"] = np.mean(other) if other else np.nan

@@ -36,10 +36,10 @@ def main(seed: int, out: str, data: Circle, settings: Minima) -> None:
     rows = []
     for K, t in progress([(K, t) for t in sorted(times) for K in sorted(sizes)], "toy minima", "landscape"):
         memories, beta = training[:K], inverse_temperature(t, sigma)
-        found, shared = exact_attractors(memories, beta, start)
+        minima, shared = exact_attractors(memories, beta, start)
         rows.append(
             {
-                "t": t, "K": K, "minima": len(found), "spurious": int((shared != 1).sum()),
+                "t": t, "K": K, "minima": len(minima), "spurious": int((shared != 1).sum()),
                 "share_of_spurious": shared[shared != 1].sum() / K, "chance": merging_probability(K, beta),
                 "ripple": ripple(energy(circle_radius(beta) * ring, memories, beta), beta),
             }

@@ -63,7 +63,7 @@ def main(
     for (samples, _), images in zip(parts, sets, strict=True):
         flat = images.reshape(len(images), -1)
         pairs = [nearest(x.reshape(len(x), -1), flat, 2, device=device)[0].cpu().numpy() for x in samples]
-        arrays["memorized"].append([is_memorized(distance_ratio(found)).mean() for found in pairs])
+        arrays["memorized"].append([is_memorized(distance_ratio(distances)).mean() for distances in pairs])
         arrays["frechet"].append([frechet_distance(x, others) for x in samples])
         arrays["closeness"].append(nearest_cosines(samples[-1], images, centre))
     arrays = {name: np.asarray(values) for name, values in arrays.items()}

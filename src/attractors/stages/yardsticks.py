@@ -71,7 +71,7 @@ def main(
             ])
             for name, images in chosen.items()
         }
-        posterior_arrays, found = of_data(s, noise["training"], denoiser.alpha_bar.cpu().numpy())
+        posterior_arrays, posterior_record = of_data(s, noise["training"], denoiser.alpha_bar.cpu().numpy())
         on_device = {name: torch.from_numpy(z).to(device) for name, z in noise.items()}
         chosen = {"samples": s_prime[: settings.samples], **chosen}
         images = {name: torch.from_numpy(np.ascontiguousarray(part)).to(device) for name, part in chosen.items()}
@@ -79,7 +79,7 @@ def main(
         arrays |= posterior_arrays | of_model(denoiser, images, on_device, memories, seed, settings)
         flat = whole.reshape(len(whole), -1)
         around = nearest(flat[: settings.images], flat, NEIGHBOURS + 1, device=device)[0][:, 1:].cpu().numpy()
-        record |= found | {"data_dimension": neighbour_dimension(around), "model_sha256": file_hash(model)}
+        record |= posterior_record | {"data_dimension": neighbour_dimension(around), "model_sha256": file_hash(model)}
         record |= {"dimensions": math.prod(s.shape[1:])}
         words.append(f"dimension {arrays['samples_flipd'].mean():.1f} (FLIPD) at samples, "
                      f"{record['data_dimension']:.1f} of the data")

@@ -12,11 +12,6 @@ from attractors.results.yardsticks import crossings_table, gaps_table, yardstick
 from attractors.tables import write_csv
 
 
-def sizes_in(folder: Path) -> list[int]:
-    """Return the K of the files K.safetensors and K-R.safetensors in a folder, ascending."""
-    return sorted({int(path.stem.partition("-")[0]) for path in folder.glob("[0-9]*.safetensors")})
-
-
 @stage("yardsticks_table")
 @click.argument("name")
 @data_option
@@ -29,10 +24,8 @@ def main(name: str, data: Path, metrics: Path, seed: int) -> None:
     """
     run = Run(metrics, data=data)
     runs, along = (
-        {
-            size: [read_arrays(path) for path in run.files(kind, name, size).values()]
-            for size in sizes_in(data / kind / name)
-        }
+        {size: [read_arrays(path) for path in run.files(kind, name, size).values()]
+         for size in run.sizes_in(kind, name)}
         for kind in ("yardsticks", "training_time")
     )
     if not runs and not along:

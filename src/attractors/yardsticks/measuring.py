@@ -45,10 +45,10 @@ def of_data(s: np.ndarray, noise: np.ndarray, alpha_bar: np.ndarray) -> tuple[Ar
     s: [K, ...], noise: [n, ...] of its first n images.
     """
     flat, z = (part.reshape(len(part), -1).astype(np.float64) for part in (s, noise))
-    own = flat[: len(z)]
-    products, norms = own @ flat.T, np.square(flat).sum(1)
+    chosen = flat[: len(z)]
+    products, norms = chosen @ flat.T, np.square(flat).sum(1)
     squares = np.maximum(norms[: len(z), None] + norms - 2 * products, 0)
-    projections = (z * own).sum(1, keepdims=True) - z @ flat.T
+    projections = (z * chosen).sum(1, keepdims=True) - z @ flat.T
     times = np.arange(0, len(alpha_bar), STRIDE)
     entropy, odds = posterior(squares, projections, np.arange(len(z)), alpha_bar[times])
     arrays = {"posterior_times": times, "posterior_entropy": entropy.mean(1), "log_odds": odds.mean(1)}

@@ -38,28 +38,27 @@ def speciation_time(variance: float, alpha_bar: np.ndarray) -> float:
 
 
 def posterior(
-    squares: np.ndarray, projections: np.ndarray, own: np.ndarray, alpha_bar: np.ndarray
+    squares: np.ndarray, projections: np.ndarray, origin: np.ndarray, alpha_bar: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (entropy, log-odds) of the exact posterior over the K memories at noised training images: two [T, n].
 
-    The state is x_t = sqrt(alpha_bar) xi_own + sigma z, with one z for each image at all times. squares: [n, K] are
-    |xi_own - xi|^2, projections: [n, K] are z . (xi_own - xi), own: [n] is the number of each image's own memory, and
+    The state is x_t = sqrt(alpha_bar) xi_o + sigma z, with one z for each image at all times. squares: [n, K] are
+    |xi_o - xi|^2, projections: [n, K] are z . (xi_o - xi), origin: [n] has the number o of each image's memory, and
     alpha_bar: [T] in (0, 1). The posterior is w ~ exp(-|x_t - sqrt(alpha_bar) xi|^2 / (2 sigma^2)). The entropy is in
     nats, from 0 to ln K; exp(entropy) is the effective number of memories. In the notation of Biroli et al. 2024 its
-    mean is -N times the excess entropy density, which vanishes at the collapse. The log-odds are ln w_own - ln(1 -
-    w_own).
+    mean is -N times the excess entropy density, which vanishes at the collapse. The log-odds are ln w_o - ln(1 - w_o).
     """
     entropy, odds = np.empty((2, len(alpha_bar), len(squares)))
     rows = np.arange(len(squares))
     for t, a in enumerate(alpha_bar):
         signal = np.sqrt(a / (1 - a))
-        logs = -(signal**2 * squares / 2 + signal * projections)  # [n, K], 0 at the own memory
-        mine = logs[rows, own]
-        logs[rows, own] = -np.inf
+        logs = -(signal**2 * squares / 2 + signal * projections)  # [n, K], 0 at the origin
+        at_origin = logs[rows, origin]
+        logs[rows, origin] = -np.inf
         others = logsumexp(logs, axis=1)
-        odds[t] = mine - others
-        logs[rows, own] = mine
-        logs -= np.logaddexp(mine, others)[:, None]
+        odds[t] = at_origin - others
+        logs[rows, origin] = at_origin
+        logs -= np.logaddexp(at_origin, others)[:, None]
         entropy[t] = -(np.exp(logs) * logs).sum(1)
     return entropy, odds
 
