@@ -61,17 +61,10 @@ def test_a_number_at_one_k_leaves_what_is_chosen_at_the_others_as_it_is(run):
     assert limits(run)[0] == [0.5, 0.5]
 
 
-@pytest.mark.parametrize(("params", "words"), [
-    ("delta_m: {digit: 1}", "delta_m names no sweep 'digit'; did you mean digits?"),
-    ("delta_s: {digits: {5: 1}}", "delta_s.digits names '5'; it has K = 4, 16, and default"),
-    ("delta_s: {cifar10-128: {2000: -1}}", "delta_s.cifar10-128.2000 is '-1'"),
-    ("delta_m: [1]", "delta_m is"),
-    ("delta_m: wide", "delta_m is 'wide'"),
-])
-def test_wrong_mappings_are_one_line_before_anything_is_written(run, params, words):
-    result = run(params)
+def test_a_wrong_mapping_is_one_line_before_anything_is_written(run):
+    result = run("delta_m: {digit: 1}")
     assert result.exit_code == 2
-    assert words in result.output
+    assert "delta_m names no sweep 'digit'; did you mean digits?" in result.output
     assert result.output.count("Error") == 1
     assert not (run.folder / "metrics").exists()
 

@@ -13,7 +13,6 @@ from hypothesis.extra.numpy import arrays as arrays_of
 from attractors.arrays import read_arrays, write_arrays
 from attractors.distances.detection import TYPES, classify
 from attractors.landscape.selection import select
-from attractors.landscape.summaries import degrees_of_freedom, spectral_gap
 from attractors.measurements.curvature import RANKS, spectra_table
 from attractors.results.joined import estimate
 from attractors.stages.join import main
@@ -329,8 +328,3 @@ def test_long_spectra_are_thinned_to_evenly_spaced_ranks_from_first_to_last():
     assert table["rank"].iloc[[0, -1]].tolist() == [1, 3000]
     assert (table["mean"] == 3001 - table["rank"]).all()
     assert pd.Series(np.diff(table["rank"])).between(5, 6).all()
-
-
-def test_summaries_of_spectra_with_known_answers():
-    assert spectral_gap(np.ones((1, 9)))[0].tolist() == [0]
-    assert degrees_of_freedom(np.array([-400.0]), 0.1, 6)[0] == pytest.approx(2)

@@ -221,21 +221,6 @@ def test_rows_of_a_file_are_those_of_the_whole(tmp_path):
         np.testing.assert_array_equal(file.read(np.array([7, 0, 3])), read_images(path)[[7, 0, 3]])
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda d: {"to_training": d[:5], "within": d[:5]}, "neighbours: neighbours of 5 samples; .* holds 12"),
-    (lambda d: {"to_training": d, "within": d[:5]}, "neighbours of 5 samples"),
-    (lambda d: {"to_training": d, "within": d, "size": 7}, "neighbours at K = 7; the model has K = 6"),
-    (lambda d: {"to_training": -d, "within": d}, "neighbours: distances that are negative"),
-    (lambda d: {"to_training": d[:, 0], "within": d}, "not neighbours as neighbours.py writes them"),
-    (lambda d: {"to_training": d.astype(np.int64), "within": d}, "not neighbours as"),
-])
-def test_neighbours_that_do_not_fit_are_refused_in_one_line(files, change, message, tmp_path):
-    files["neighbours"] = str(tmp_path / "neighbours")
-    write_neighbours(files["neighbours"], **change(np.ones((12, 2), np.float32)))
-    with pytest.raises(ValueError, match=message):
-        read(files)
-
-
 def test_mistakes_are_one_line_that_names_the_option(files, tmp_path):
     for command, options, message in ((basin, [*BASIN, "--stride", "1000"], "stride is 1000; it must be below 999"),
                                       (curvature, ["--t0", "1000"], "--t0 is 1000; .* has times 0 to 999"),

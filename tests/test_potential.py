@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from attractors.denoisers.diffusion import Diffusion, linear_betas
-from attractors.landscape.potential import circular_path, energy, path_sum, potential_gradient
+from attractors.landscape.potential import energy, path_sum, potential_gradient
 
 SHAPE = (1, 2, 3)
 BETAS = linear_betas()
@@ -102,12 +102,3 @@ def test_memory_of_the_exact_denoiser_lies_below_what_is_off_it_by_half_the_squa
     off = memory + 0.3 * images(1, seed=3)
     low, high = energy(model, torch.cat([memory, off]).double(), images(1, seed=2)[0].double(), nodes=5_000)
     assert (high - low).item() == pytest.approx((off - memory).square().sum().item() / 2, rel=0.01)
-
-
-def test_circle_starts_at_the_target_and_ends_at_the_reference():
-    x_1, x_2 = images(3), images(1, seed=2)[0]
-    start, v = circular_path(x_1, x_2, 0.0)
-    assert torch.equal(start, x_1) and torch.equal(v, x_2.expand_as(v))
-    end, v = circular_path(x_1, x_2, math.pi / 2)
-    torch.testing.assert_close(end, x_2.expand_as(end))
-    torch.testing.assert_close(v, -x_1)
