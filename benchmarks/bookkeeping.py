@@ -87,8 +87,8 @@ def keep_books(folder):
         books.repo.status()
         click.echo(f"  opened, graph and status: {time.process_time() - started:.1f} s of the processor")
 
-        def run(command, where, its):
-            name = its["DVC_STAGE"].rpartition(":")[2]
+        def run(command, where, given):
+            name = given["DVC_STAGE"].rpartition(":")[2]
             if name in REAL:
                 return subprocess.run(["/bin/sh", "-c", command], cwd=where, env=environment(), check=False).returncode
             stand_in(name)

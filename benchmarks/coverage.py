@@ -38,11 +38,11 @@ def simulated(truth: dict, design: str, models: int, runs: int) -> pd.DataFrame:
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each claim: the mean effect, the coverage of 95% intervals, the shares of verdicts."""
     middle = table.groupby("claim").effect.transform("mean")
-    told = table.assign(
+    scored = table.assign(
         coverage=(table.low_95 <= middle) & (middle <= table.high_95), holds=table.verdict == HOLDS,
         fails=table.verdict == FAILS,
     )
-    return told.groupby("claim", sort=False)[["effect", "coverage", "holds", "fails"]].mean().reset_index()
+    return scored.groupby("claim", sort=False)[["effect", "coverage", "holds", "fails"]].mean().reset_index()
 
 
 @click.command()

@@ -46,14 +46,14 @@ STEPS = 5  # of sampling, and of training, that are timed
 
 def networks() -> dict[str, tuple[tuple[int, int, int], dict, int]]:
     """{sweep: (image shape, settings, batch of training)} of Table 3; a network of two sweeps is listed once."""
-    found: dict[str, tuple] = {}
+    described: dict[str, tuple] = {}
     for path in sorted(ROOT / "sweeps" / f"{name}.yaml" for name in SCALES["paper"]):
         sweep, stages = read_sweep(path)
         settings = {key: value for key, value in stages["train"]["network"].items() if key != "name"}
         entry = (SHAPES[sweep["dataset"]], settings, stages["train"]["batch"])
-        if entry not in found.values():
-            found[path.stem] = entry
-    return found
+        if entry not in described.values():
+            described[path.stem] = entry
+    return described
 
 
 def sized(name: str, quick: bool) -> tuple[tuple[int, int, int], dict, int]:
@@ -215,11 +215,11 @@ def shown(report: dict) -> str:
             f"{row['network']:18} {how:20} {cells[0]:>12} {cells[1]:>10} {cells[2]:>12} {cells[3]:>10}  "
             f"{row.get('note', '')}".rstrip()
         )
-    found, run = report["neighbours"], report["run"]
+    timed, run = report["neighbours"], report["run"]
     lines += ["images a second; sampling: network evaluations a second", ""]
     lines.append(
-        f"LPIPS neighbours, {found['samples']:,} x {found['images']:,}: {found['seconds']:.2f} s, {found['share']:.0%} "
-        f"of {found['tflops']:.2f} TFLOP/s of bare float32 products"
+        f"LPIPS neighbours, {timed['samples']:,} x {timed['images']:,}: {timed['seconds']:.2f} s, {timed['share']:.0%} "
+        f"of {timed['tflops']:.2f} TFLOP/s of bare float32 products"
     )
     stages = ", ".join(f"{stage} {taken:.0f} s" for stage, taken in run["seconds"].items())
     return "\n".join([*lines, f"{run['dataset']}: {stages} {run.get('note', '')}".rstrip()])

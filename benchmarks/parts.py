@@ -217,10 +217,10 @@ def critical_time(options):
     patterns = read_patterns(*files, subset, few, SEED, options.device)
     model, numbers = patterns.model, patterns.numbers
     x = patterns.tensor(numbers)
-    found = critical_times(model, x, numbers, SEED, delta_d=0.6)
+    basins = critical_times(model, x, numbers, SEED, delta_d=0.6)
     t_c, theirs = batch_global_search(model.cpu(), x.cpu(), numbers, SEED, delta_d=0.6)
-    used, _, full = evaluations(found.searched, 20, 10, len(search_times(model.steps, 10)))
-    same = (found.t_c.cpu() == t_c).all(1).double().mean().item()
+    used, _, full = evaluations(basins.searched, 20, 10, len(search_times(model.steps, 10)))
+    same = (basins.t_c.cpu() == t_c).all(1).double().mean().item()
     kinds = ", ".join(f"{len(members)} {name}" for name, members in patterns.members.items())
     detail = f"{used:,} evaluations, {theirs:,}; same t_c for {same:.0%}; K = 64: {kinds}"
     yield Row(part, "batch-global search, to the end of the last", theirs / used, goal, detail)
@@ -306,8 +306,8 @@ def unet_training(options):
 
     def ours(acceleration):
         network = accelerate(unet().to(options.device), acceleration)
-        mine = Diffusion(network, linear_betas()).to(options.device)
-        return lambda: train(mine, images, settings, SEED)
+        trained = Diffusion(network, linear_betas()).to(options.device)
+        return lambda: train(trained, images, settings, SEED)
 
     alpha_bar = model.alpha_bar.to(options.device)
     functions = {name: ours(acceleration) for name, acceleration in accelerations(options.device).items()}
@@ -332,8 +332,8 @@ def mlp_training(options):
     settings = Training(iterations=steps, batch=batch, learning_rate=3e-3, repeat=True, ema=0.999)
 
     def ours(acceleration):
-        mine = Diffusion(accelerate(network(), acceleration), betas).to(options.device)
-        return lambda: train(mine, images, settings, SEED)
+        trained = Diffusion(accelerate(network(), acceleration), betas).to(options.device)
+        return lambda: train(trained, images, settings, SEED)
 
     ways = {"float32": chosen(options.device, "float32")}
     if any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++")):
@@ -388,9 +388,9 @@ def toy_energy(options):
     model = read_score_network(path)[0].double()
     x, t, few = grid(1.5, 20), 0.15, 4 if options.quick else 16
     points = np.random.default_rng(0).choice(len(x), few, replace=False)
-    found = flow(exact_divergence(model), x, t)
+    solved = flow(exact_divergence(model), x, t)
     alone = [log_likelihood_of_a_point(model, x[i], t) for i in points]
-    apart = max(abs(found[1][i] - integral) for i, (_, integral) in zip(points, alone, strict=True))
+    apart = max(abs(solved[1][i] - integral) for i, (_, integral) in zip(points, alone, strict=True))
     taken = interleaved(
         options.rounds,
         ours=lambda: flow(exact_divergence(model), x, t),

@@ -88,9 +88,9 @@ def main(only, quick, device, threads, busy, rounds, out):
     timing.clock = time.process_time if busy else time.perf_counter
     torch.set_num_threads(threads)
     options = SimpleNamespace(device=device, threads=threads, quick=quick, rounds=1 if quick else rounds)
-    old, here = read_json(out) if only and out.exists() else {"parts": {}}, machine(device, threads)
+    old, host = read_json(out) if only and out.exists() else {"parts": {}}, machine(device, threads)
     kept = {name: {"machine": old["machine"], **part} for name, part in old["parts"].items()}
-    result = {"machine": here, "quick": quick, "parts": kept}  # each part names the machine that it was measured on
+    result = {"machine": host, "quick": quick, "parts": kept}  # each part names the machine that it was measured on
     with threadpool_limits(threads):
         for name in only or PARTS:
             start, rows = time.perf_counter(), []
@@ -100,7 +100,7 @@ def main(only, quick, device, threads, busy, rounds, out):
             if rows:
                 taken = round(time.perf_counter() - start, 1)
                 clock = "processor" if busy else "wall"
-                result["parts"][name] = {"machine": here, "clock": clock, "seconds": taken, "rows": rows}
+                result["parts"][name] = {"machine": host, "clock": clock, "seconds": taken, "rows": rows}
                 write_json(out, result)
     click.echo(table([row for part in result["parts"].values() for row in part["rows"]]))
     total = sum(part["seconds"] for part in result["parts"].values())

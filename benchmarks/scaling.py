@@ -142,8 +142,8 @@ def draw(table):
     figure, grid = panels(2, 4, 11, 4.8, sharex="col")
     for column, (part, rows) in zip(grid.T, table.groupby("part", sort=False), strict=True):
         for axes, (unit, colour) in zip(column, COLOURS.items(), strict=True):
-            for way, its in rows.groupby("way", sort=False):
-                sizes, values = its["size"].to_numpy(), its[unit].to_numpy()
+            for way, timed in rows.groupby("way", sort=False):
+                sizes, values = timed["size"].to_numpy(), timed[unit].to_numpy()
                 p, half, shade = exponent(sizes, values), len(sizes) // 2, colour if way == HERE else "0.55"
                 middle = np.exp(np.log(values[half:]).mean() - p * np.log(sizes[half:]).mean())
                 words = f"{PLAINLY[part]}: exponent {p:.2f}" if way == PLAIN else f"exponent {p:.2f}"

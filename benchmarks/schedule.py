@@ -65,9 +65,9 @@ def seconds_of(name, runs, spectra):
     def patterns(limit, training):
         return 3 * min(limit, samples // 3) + min(training, size)
 
-    told = settings["yardsticks"]
-    denoised, drawn = 2 * min(told["images"], size), min(told["samples"], samples)
-    directions = n if n <= told["full"] else told["probes"]
+    chosen = settings["yardsticks"]
+    denoised, drawn = 2 * min(chosen["images"], size), min(chosen["samples"], samples)
+    directions = n if n <= chosen["full"] else chosen["probes"]
     return {
         "train": training,
         "sample": samples * 1000 * evaluation,
@@ -75,7 +75,7 @@ def seconds_of(name, runs, spectra):
         "basin": patterns(LIMIT, LIMIT) * 50 * 20 * 10 * evaluation,
         "curvature": patterns(spectra, spectra) * 10 * n * evaluation,
         "energy": patterns(LIMIT, TRAINING) * 4 * 20 * evaluation,
-        "yardsticks": ((denoised + drawn) * (2 * directions + 2 * told["levels"]) + drawn * 1000) * evaluation,
+        "yardsticks": ((denoised + drawn) * (2 * directions + 2 * chosen["levels"]) + drawn * 1000) * evaluation,
     }[kind(name)]
 
 
