@@ -16,6 +16,7 @@ from scipy.sparse.linalg import LinearOperator, svds
 
 from attractors.denoisers.diffusion import Diffusion, forward_process
 from attractors.devices import to_device
+from attractors.landscape.curvature import centre
 from attractors.landscape.derivatives import Field, forward_products, reverse_products
 from attractors.randomness import LANCZOS, PROBES, generator
 
@@ -24,11 +25,6 @@ TOLERANCE = 1e-3  # of Lanczos: residuals relative to the value; its error is of
 
 def _score(model: Diffusion, t: int) -> Field:
     return lambda x: model.score(x, t)
-
-
-def centre(model: Diffusion, x_0: torch.Tensor, t: int) -> torch.Tensor:
-    """Return sqrt(alpha_bar_t) x_0, the mean of x_t, at which J is taken."""
-    return forward_process(x_0, torch.zeros_like(x_0), t, model.alpha_bar)
 
 
 def leading_singular_values(

@@ -12,8 +12,8 @@ import torch
 
 from attractors.denoisers.diffusion import Diffusion
 from attractors.devices import to_device
+from attractors.landscape.curvature import centre
 from attractors.landscape.derivatives import forward_products, reverse_products
-from attractors.landscape.linearised import centre
 from attractors.randomness import LANCZOS, generator
 
 STREAM = 1 << 40  # random starts are numbered from here; the start of `leading_singular_values` is numbered from 0

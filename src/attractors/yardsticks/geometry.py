@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from attractors.denoisers.diffusion import Diffusion
+from attractors.landscape.curvature import centre
 from attractors.landscape.derivatives import jacobian
-from attractors.landscape.linearised import centre, hutchinson
+from attractors.landscape.linearised import hutchinson
 
 
 def score_geometry(
