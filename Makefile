@@ -1,5 +1,5 @@
-# make pull gets the results of the committed run. make repro runs the whole pipeline at the scale of runs.yaml and ends
-# with dvc repro. make test runs the tests. Each installs what it needs.
+# make pull gets the committed results of the scale in runs.yaml, and with MODELS=1 its models. make repro runs the whole
+# pipeline at that scale and ends with dvc repro. make test runs the tests. Each installs what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -25,8 +25,7 @@ pull: $(CORE)
 	@test -d results -o -f .dvc/config.local || { echo "There is no results/ here: make repro computes them, or see" \
 		"docs/results.md for a host that has them."; exit 1; }
 	@$(BIN)/dvc remote list | grep -q ^results || $(BIN)/dvc remote add --quiet --local results results
-	$(BIN)/dvc pull --remote results
-	$(BIN)/dvc status
+	$(BIN)/python src/main.py pull $(if $(MODELS),--models)
 
 # After make repro, and after the two dvc.lock are committed: what others pull, in results/. See docs/results.md.
 release: $(CORE)

@@ -17,7 +17,7 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 from small_scale import commit, git
 
-from attractors.commands import release
+from attractors.commands import pull, release
 
 STAGES = {
     "numbers": "python -c \"import pathlib as p; p.Path('numbers').mkdir(exist_ok=True); "
@@ -145,3 +145,77 @@ def test_by_revision_and_by_address_everything_stays_in_the_checkout(tmp_path, m
         Repo.get(address, "out", out=str(tmp_path / "none"))
     attributes = git(ROOT, "check-attr", "text", "results/files/md5/00/1")
     assert attributes.strip().endswith("text: unset"), "git must not change line ends of objects"
+
+
+SCALED = """\
+vars: [runs.yaml]
+stages:
+  model:
+    foreach: ${runs}
+    do:
+      cmd: python -c "import pathlib as p; p.Path('models/${item}').write_text('model ${item}')"
+      deps: [seed]
+      outs: ["models/${item}"]
+  table:
+    foreach: ${runs}
+    do:
+      cmd: >-
+        python -c "import pathlib as p; text = p.Path('models/${item}').read_text();
+        p.Path('table-${item}').write_text('table of ' + text)"
+      deps: ["models/${item}"]
+      outs: ["table-${item}"]
+  report:
+    cmd: python -c "import pathlib as p; p.Path('report').write_text(p.Path('runs.yaml').read_text())"
+    deps: [runs.yaml]
+    outs: [report]
+"""
+
+
+@pytest.fixture
+def scaled(tmp_path, monkeypatch):
+    """A checkout of the scale `small`, and a function that makes it another scale and brings it up to date."""
+    root = tmp_path / "made"
+    (root / "models").mkdir(parents=True)
+    Repo.init(str(root), no_scm=True).close()
+    (root / "seed").write_text("1")
+    (root / "dvc.yaml").write_text(SCALED.replace("python -c", f"{sys.executable} -c"))
+
+    def scale(name):
+        (root / "runs.yaml").write_text(f"runs: [{name}]\n")
+        with Repo(str(root)) as repo:
+            repo.reproduce()
+
+    for module in (release, pull):
+        monkeypatch.setattr(module, "ROOT", root)
+    monkeypatch.chdir(root)
+    scale("small")
+    return root, scale
+
+
+def test_a_release_keeps_what_the_lock_names_of_other_scales_and_each_is_pulled_alone(scaled, tmp_path):
+    root, scale = scaled
+    out = tmp_path / "out"
+    assert "3 objects of 3 outputs" in run("--to", str(out)).output
+    scale("large")
+    assert "5 objects of 5 outputs" in run("--to", str(out)).output
+    clone = tmp_path / "clone"
+    (clone / "models").mkdir(parents=True)
+    Repo.init(str(clone), no_scm=True).close()
+    for name in ("dvc.yaml", "dvc.lock", "runs.yaml", "seed"):
+        (clone / name).write_bytes((root / name).read_bytes())
+    with Repo(str(clone)) as repo, repo.config.edit("local") as config:
+        config["remote"]["results"] = {"url": str(out)}
+    assert pull.pulled(clone, "results", models=False) == (2, [])
+    assert (clone / "table-large").read_text() == "table of model large"
+    assert not (clone / "models").exists() and not (clone / "table-small").exists()
+    (clone / "runs.yaml").write_text("runs: [small]\n")
+    assert pull.pulled(clone, "results", models=True)[0] == 3
+    assert {path.name for path in (clone / "models").iterdir()} >= {"small"}
+    assert (clone / "table-small").read_text() == "table of model small"
+    with pytest.raises(ValueError, match="nowhere"):
+        pull.pulled(clone, "nowhere", models=True)
+    result = run("--to", str(out), "--no-models")
+    assert "3 objects of 3 outputs" in result.output
+    with pytest.raises(ValueError, match="lacks 1 of 3 outputs"):
+        (clone / ".dvc/cache/files").rename(tmp_path / "elsewhere")
+        pull.pulled(clone, "results", models=True)

@@ -1,7 +1,9 @@
 """Which stages are stale, what each needs, and which go together."""
 
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import networkx
 from dvc.repo import Repo
@@ -38,20 +40,43 @@ def whole_graph(repo: Repo, everywhere: Container[str] = ()) -> networkx.DiGraph
     return named
 
 
-def stale(graph: networkx.DiGraph, changed: Iterable[str], targets: Iterable[str] = ()) -> networkx.DiGraph:
+def lacking(status: Mapping[str, Sequence[Any]]) -> dict[str, bool]:
+    """Return {stage: whether outputs are among them} of stages with which nothing is wrong but that files are missing.
+
+    status: as `dvc status` has it.
+    """
+    def absent(part: Any) -> bool:
+        return isinstance(part, Mapping) and set(part) <= {"changed outs", "changed deps"} and all(
+            {"deleted", "not in cache"}.issuperset(files.values()) for files in part.values())
+
+    return {name_of(stage): any("changed outs" in part for part in parts)
+            for stage, parts in status.items() if all(map(absent, parts))}
+
+
+def stale(
+    graph: networkx.DiGraph, changed: Iterable[str], targets: Iterable[str] = (),
+    missing: Mapping[str, bool] = MappingProxyType({}),
+) -> networkx.DiGraph:
     """Return the stages of `graph` that have `changed` and all that follows from them; with `targets`, what these need.
 
-    changed and targets: stages as DVC addresses them, NAME or FILE:NAME, or names alone. Raises ValueError where a
-    target is no stage.
+    changed and targets: stages as DVC addresses them, NAME or FILE:NAME, or names alone. missing: of those
+    of `changed` that are `lacking`, only one without its outputs runs, and only where a stage that runs, or none, reads
+    them. Raises ValueError where a target is no stage.
     """
     changed, targets = map(name_of, changed), list(map(name_of, targets))
     if targets:
         wanted = {name for name in graph if name in targets or kind(name) in targets}
-        if missing := [t for t in targets if not any(t in (n, kind(n)) for n in graph)]:
-            raise ValueError(f"no stage {', '.join(missing)} in any dvc.yaml")
+        if unknown := [t for t in targets if not any(t in (n, kind(n)) for n in graph)]:
+            raise ValueError(f"no stage {', '.join(unknown)} in any dvc.yaml")
         graph = graph.subgraph(wanted.union(*(networkx.ancestors(graph, name) for name in wanted)))
     changed = set(changed) & set(graph)
-    return graph.subgraph(changed.union(*(networkx.descendants(graph, name) for name in changed))).copy()
+    runs = {name for name in changed if name not in missing}
+    runs = runs.union(*(networkx.descendants(graph, name) for name in runs))
+    for name in reversed(list(networkx.topological_sort(graph))):
+        after = set(graph.successors(name))
+        if missing.get(name) and (not after or after & runs):
+            runs.add(name)
+    return graph.subgraph(runs).copy()
 
 
 def addresses(graph: networkx.DiGraph, targets: Iterable[str]) -> list[str]:

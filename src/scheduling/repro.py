@@ -25,7 +25,7 @@ from scmrepo.exceptions import SCMError
 
 from scheduling.books import Books
 from scheduling.display import Display
-from scheduling.graph import Agenda, addresses, stale, whole_graph
+from scheduling.graph import Agenda, addresses, lacking, stale, whole_graph
 from scheduling.machine import Lane, shares, visible_gpus
 from scheduling.processes import LOGS, Processes, log_of
 
@@ -170,7 +170,8 @@ def conclude(agenda: Agenda, targets: Sequence[str], save: bool) -> None:
     if save:
         click.echo(f"{len(agenda.done)} stages brought up to date. {save_experiment()}")
         return
-    ran = re.findall(r"^Running stage '(\S+)'", dvc("repro", *(targets or ["--all-pipelines"])), flags=re.MULTILINE)
+    said = dvc("repro", "--allow-missing", *(targets or ["--all-pipelines"]))
+    ran = re.findall(r"^Running stage '(\S+)'", said, flags=re.MULTILINE)
     click.echo(f"{len(agenda.done)} stages brought up to date; dvc repro then ran {', '.join(ran) or 'none'}")
 
 
@@ -196,13 +197,18 @@ def repro(
             if code:
                 raise ValueError(f"{name} failed:\n{log_of(name).read_text('utf-8', errors='replace')[-2000:]}")
         whole = whole_graph(books.repo, first)
+        status = books.repo.status()
+        missing = lacking(status)
         try:
-            graph = stale(whole, books.repo.status(), stages)
+            graph = stale(whole, status, stages, missing)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="STAGES") from None
         if not graph:
             click.echo(f"all is up to date: nothing to do{f'. {save_experiment()}' if parameters else ''}")
             return
+        if again := sorted(set(missing) & set(graph)):
+            others = f" and {len(again) - 1} others" * (len(again) > 1)
+            click.echo(f"run again, since files are missing that others read: {again[0]}{others}", err=True)
         cluster = None
         if address:
             from scheduling.cluster import Cluster

@@ -19,7 +19,7 @@ from small_scale import commit, environment, git
 
 from scheduling import machine, remote_worker
 from scheduling.books import Books, LockFile
-from scheduling.graph import Agenda, stale
+from scheduling.graph import Agenda, lacking, stale
 from scheduling.processes import log_of
 
 HEAVY = """\
@@ -290,6 +290,21 @@ def test_stale_is_what_changed_and_what_follows_within_what_the_targets_need():
     assert set(stale(diamond(), {"a@1", "a@2"}, ["b@1"])) == {"a@1", "b@1"}
     with pytest.raises(ValueError, match="no stage d"):
         stale(diamond(), {"a@1"}, ["d"])
+
+
+def test_missing_files_are_made_only_where_a_stage_reads_them_that_runs_or_none_does():
+    status = {"models/dvc.yaml:a@1": [{"changed outs": {"a": "deleted"}}],
+              "b@1": [{"changed deps": {"a": "deleted"}}],
+              "b@2": [{"changed deps": {"a": "modified"}}, {"changed outs": {"b": "deleted"}}],
+              "c": ["changed command"]}
+    assert lacking(status) == {"a@1": True, "b@1": False}
+    missing = lacking(status)
+    assert set(stale(diamond(), missing, missing=missing)) == set()
+    assert set(stale(diamond(), {*missing, "c"}, missing=missing)) == {"c"}, "b@1 has its outputs, so c needs no a@1"
+    assert set(stale(diamond(), {"a@1", "b@1"}, missing={"a@1": True})) == {"a@1", "b@1", "c"}
+    everything = dict.fromkeys(diamond(), True)
+    assert set(stale(diamond(), everything, missing=everything)) == set(everything), "a clone without results"
+    assert set(stale(diamond(), {"a@3"}, ["a@3"], {"a@3": True})) == {"a@3"}
 
 
 def test_unknown_stages_go_alone_short_ones_together_and_what_a_killed_batch_did_not_reach_is_ready_again():

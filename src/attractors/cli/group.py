@@ -15,7 +15,7 @@ NO_FIGURES = ("registry", "style")  # files of figures/ that the figures share; 
 SECTIONS = {  # of --help; all other commands that are stages have a section of their own
     "Your own samples": ("audit", "neighbours", "classify", "clusters", "yardsticks", "lpips_weights",
                          "import_checkpoint", "export_diffusers"),
-    "The pipeline": ("scale", "study", "fan_out", "verify"),
+    "The pipeline": ("scale", "study", "pull", "fan_out", "verify"),
     "Compare and publish": ("compare", "report", "release"),
 }
 

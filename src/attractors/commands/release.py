@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from attractors.cli.checkout import LOCKS, check_checkout
+from attractors.cli.checkout import LOCKS, check_checkout, locked
 from attractors.cli.settings import ROOT
 from attractors.cli.stage import Stage
 from attractors.files import file_hash
@@ -30,11 +30,11 @@ def objects_of(folder: Path, name: str) -> list[Path]:
     return list(paths.values())
 
 
-def filled(root: Path, folder: Path) -> list[dict[str, Any]]:
+def filled(root: Path, folder: Path, models: bool = True) -> list[dict[str, Any]]:
     """Send the outputs of all stages to the empty `folder`, and return them: stage, path, md5, files and bytes.
 
-    Outputs that DVC does not cache, which git holds, and those with `push: false` are left out. Raises ValueError where
-    a stage is not up to date, since a clone that pulls would have to run it again.
+    Outputs that DVC does not cache, which git holds, and those with `push: false` are left out, and those below models/
+    without `models`. Raises ValueError where a stage is not up to date, since a clone that pulls would have to run it.
     """
     from dvc.repo import Repo
 
@@ -48,12 +48,39 @@ def filled(root: Path, folder: Path) -> list[dict[str, Any]]:
             for out in repo.index.outs
             if out.use_cache and out.can_push and out.hash_info
         ]
-    listed = []
+    listed, unlisted = [], set((folder / OBJECTS).glob("*/*"))
     for stage, path, name in sorted(outputs):
-        files = objects_of(folder, name)
-        size = sum((folder / file).stat().st_size for file in files)
-        listed.append({"stage": stage, "path": path, "md5": name, "files": len(files), "bytes": size})
+        if models or not path.startswith("models/"):
+            files = [folder / file for file in objects_of(folder, name)]
+            unlisted -= set(files)
+            size = sum(file.stat().st_size for file in files)
+            listed.append({"stage": stage, "path": path, "md5": name, "files": len(files), "bytes": size})
+    for file in unlisted:
+        file.unlink()
     return listed
+
+
+def kept(root: Path, old: Path, new: Path, present: set[str], models: bool = True) -> list[dict[str, Any]]:
+    """Copy to `new` what the release `old` holds of other scales, and return its entries of the manifest.
+
+    These are outputs of stages that are not among the `present` ones, and that the lock files still name. Without
+    `models` those below models/ are left out. Raises ValueError where `old` lacks an object.
+    """
+    if not (old / "manifest.json").is_file():
+        return []
+    named = {
+        (stage, out["path"]): out["md5"] for lock in LOCKS if (root / lock).is_file()
+        for stage, entry in locked((root / lock).read_text("utf-8"), lock).items() for out in entry.get("outs", [])
+    }
+    entries = [
+        entry for entry in json.loads((old / "manifest.json").read_text("utf-8"))["outputs"]
+        if entry["stage"] not in present and (models or not entry["path"].startswith("models/"))
+        and named.get((entry["stage"].rpartition(":")[2], entry["path"])) == entry["md5"]
+    ]
+    for file in {file for entry in entries for file in objects_of(old, entry["md5"])}:
+        (new / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(old / file, new / file)
+    return entries
 
 
 @click.command(cls=Stage, context_settings={"show_default": True, "max_content_width": 100})
@@ -61,8 +88,12 @@ def filled(root: Path, folder: Path) -> list[dict[str, Any]]:
     "--to", "folder", type=click.Path(file_okay=False, path_type=Path), default=ROOT / "results",
     show_default="results, which a clone pulls from", help="The folder to write; what it held is replaced.",
 )
-def main(folder: Path) -> None:
+@click.option("--models/--no-models", default=True, help="With the models, which only new measurements read.")
+def main(folder: Path, models: bool) -> None:
     """Write the results of the committed lock files as a folder that DVC pulls from, here or on any static host.
+
+    They are those of the scale of runs.yaml and, of other scales, those that the folder held and that the lock files
+    still name.
 
     It holds the objects of these in the layout of a DVC remote, the report as index.html, and manifest.json: every
     output with its stage, md5 and size, and the sha256 of the lock files.
@@ -75,16 +106,18 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".release-", dir=folder.parent) as temporary:
         new, old = Path(temporary) / "new", Path(temporary) / "old"
         new.mkdir()
-        outputs = filled(ROOT, new)
-        kept = [path for path in (new / OBJECTS).rglob("*") if path.is_file()]
-        size = sum(path.stat().st_size for path in kept)
+        outputs = filled(ROOT, new, models)
+        others = kept(ROOT, folder, new, {output["stage"] for output in outputs}, models)
+        outputs = sorted(outputs + others, key=lambda output: (output["stage"], output["path"]))
+        objects = [path for path in (new / OBJECTS).rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in objects)
         if (report := ROOT / "plots" / "report.html").is_file():
             shutil.copyfile(report, new / "index.html")
         locks = {lock: file_hash(ROOT / lock) for lock in LOCKS if (ROOT / lock).is_file()}
-        manifest = locks | {"objects": len(kept), "bytes": size, "outputs": outputs}
+        manifest = locks | {"objects": len(objects), "bytes": size, "outputs": outputs}
         (new / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", "utf-8", newline="\n")
         new.chmod(0o755)
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
-    click.echo(f"{folder}: {len(kept)} objects of {len(outputs)} outputs, {size / 1e6:.1f} MB")
+    click.echo(f"{folder}: {len(objects)} objects of {len(outputs)} outputs, {size / 1e6:.1f} MB")

@@ -1,0 +1,52 @@
+"""Fetch the committed results of the chosen scale, without models unless they are asked for."""
+
+import logging
+from pathlib import Path
+
+import click
+
+from attractors.cli.checkout import check_checkout
+from attractors.cli.settings import ROOT
+from attractors.cli.stage import Stage
+
+
+def pulled(root: Path, remote: str, models: bool) -> tuple[int, list[str]]:
+    """Fetch and check out the outputs that the lock files of `root` name for the stages of its runs.yaml.
+
+    Return (how many outputs, the stages that `dvc repro --allow-missing` would run). Without `models` those below
+    models/ are left out, and no folder of theirs stays, so that DVC takes them as missing rather than changed. Raises
+    ValueError where the remote lacks some.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    logging.getLogger("dvc").setLevel(logging.WARNING)  # else a line for each stage that is up to date
+    with Repo(str(root)) as repo:
+        wanted = [out for out in repo.index.outs if out.use_cache and out.can_push and out.hash_info
+                  and (models or Path(out.fs_path).relative_to(root).parts[0] != "models")]
+        try:
+            repo.cloud.pull([out.hash_info for out in wanted], remote=remote)
+            if lacking := [out for out in wanted if not out.cache.exists(out.hash_info.value)]:
+                raise ValueError(f"{remote}: lacks {len(lacking)} of {len(wanted)} outputs, {lacking[0]} among them")
+            repo.checkout(allow_missing=True)
+        except (DvcException, OSError) as error:
+            raise ValueError(f"{remote}: {error}") from None
+        for folder in sorted((root / "models").glob("**/"), reverse=True):
+            if not any(folder.iterdir()):
+                folder.rmdir()
+        stages = repo.reproduce(all_pipelines=True, dry=True, allow_missing=True)
+    return len(wanted), [stage.addressing for stage in stages]
+
+
+@click.command(cls=Stage)
+@click.option("--models", is_flag=True, help="Fetch models too, which no threshold, table or figure needs.")
+@click.option("--remote", default="results", show_default=True, help="A remote of DVC, as dvc remote list names it.")
+def main(models: bool, remote: str) -> None:
+    """Fetch the results that the committed lock files name for the scale of runs.yaml, and say what is not up to date.
+    """
+    check_checkout(ROOT)
+    count, stages = pulled(ROOT, remote, models)
+    click.echo(f"{count} outputs of {remote}{'' if models else ' without models, which make pull MODELS=1 fetches'}")
+    if stages:
+        some = ", ".join(stages[:5]) + ", ..." * (len(stages) > 5)
+        click.echo(f"{len(stages)} stages are not up to date: {some}; dvc repro --allow-missing runs them")
