@@ -161,7 +161,7 @@ stages:
     do:
       cmd: >-
         python -c "import pathlib as p; text = p.Path('models/${item}').read_text();
-        p.Path('table-${item}').write_text('table of ' + text)"
+        table = p.Path('table-${item}/one'); table.parent.mkdir(); table.write_text('table of ' + text)"
       deps: ["models/${item}"]
       outs: ["table-${item}"]
   report:
@@ -195,9 +195,9 @@ def scaled(tmp_path, monkeypatch):
 def test_a_release_keeps_what_the_lock_names_of_other_scales_and_each_is_pulled_alone(scaled, tmp_path):
     root, scale = scaled
     out = tmp_path / "out"
-    assert "3 objects of 3 outputs" in run("--to", str(out)).output
+    assert "4 objects of 3 outputs" in run("--to", str(out)).output
     scale("large")
-    assert "5 objects of 5 outputs" in run("--to", str(out)).output
+    assert "7 objects of 5 outputs" in run("--to", str(out)).output
     clone = tmp_path / "clone"
     (clone / "models").mkdir(parents=True)
     Repo.init(str(clone), no_scm=True).close()
@@ -206,16 +206,16 @@ def test_a_release_keeps_what_the_lock_names_of_other_scales_and_each_is_pulled_
     with Repo(str(clone)) as repo, repo.config.edit("local") as config:
         config["remote"]["results"] = {"url": str(out)}
     assert pull.pulled(clone, "results", models=False) == (2, [])
-    assert (clone / "table-large").read_text() == "table of model large"
+    assert (clone / "table-large/one").read_text() == "table of model large"
     assert not (clone / "models").exists() and not (clone / "table-small").exists()
     (clone / "runs.yaml").write_text("runs: [small]\n")
     assert pull.pulled(clone, "results", models=True)[0] == 3
     assert {path.name for path in (clone / "models").iterdir()} >= {"small"}
-    assert (clone / "table-small").read_text() == "table of model small"
+    assert (clone / "table-small/one").read_text() == "table of model small"
     with pytest.raises(ValueError, match="nowhere"):
         pull.pulled(clone, "nowhere", models=True)
     result = run("--to", str(out), "--no-models")
-    assert "3 objects of 3 outputs" in result.output
+    assert "5 objects of 3 outputs" in result.output
     with pytest.raises(ValueError, match="lacks 1 of 3 outputs"):
         (clone / ".dvc/cache/files").rename(tmp_path / "elsewhere")
         pull.pulled(clone, "results", models=True)

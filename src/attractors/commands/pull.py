@@ -25,8 +25,11 @@ def pulled(root: Path, remote: str, models: bool) -> tuple[int, list[str]]:
         wanted = [out for out in repo.index.outs if out.use_cache and out.can_push and out.hash_info
                   and (models or Path(out.fs_path).relative_to(root).parts[0] != "models")]
         try:
-            repo.cloud.pull([out.hash_info for out in wanted], remote=remote)
-            if lacking := [out for out in wanted if not out.cache.exists(out.hash_info.value)]:
+            parts = {out: [part for found in out.get_used_objs(remote=remote, force=True).values() for part in found]
+                     for out in wanted}  # fetches the listings of folders
+            repo.cloud.pull({part for found in parts.values() for part in found}, remote=remote)
+            if lacking := [out for out, found in parts.items()
+                           if not found or not all(out.cache.exists(part.value) for part in found)]:
                 raise ValueError(f"{remote}: lacks {len(lacking)} of {len(wanted)} outputs, {lacking[0]} among them")
             repo.checkout(allow_missing=True)
         except (DvcException, OSError) as error:

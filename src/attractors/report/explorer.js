@@ -384,7 +384,7 @@ function draw() {
   $("dotted").textContent = state.pinned ? "dotted: pinned" : "dotted: as in this run";
   $("pin").setAttribute("aria-pressed", !!state.pinned);
   $("pin").textContent = state.pinned ? "Unpin" : "Pin this choice";
-  $("command").value = "dvc exp run " + AXES.map(axis => {
+  $("command").value = "dvc exp run --allow-missing " + AXES.map(axis => {
     const value = state.steps[axis] === null ? sweep.given[axis] : written(grid[state.steps[axis]]);
     return value.startsWith("{") ? `-S 'delta_${axis}=${value}'` : `-S delta_${axis}=${value}`;
   }).join(" ");
