@@ -205,7 +205,7 @@ def test_a_release_keeps_what_the_lock_names_of_other_scales_and_each_is_pulled_
         (clone / name).write_bytes((root / name).read_bytes())
     with Repo(str(clone)) as repo, repo.config.edit("local") as config:
         config["remote"]["results"] = {"url": str(out)}
-    assert pull.pulled(clone, "results", models=False) == (2, [])
+    assert pull.pulled(clone, "results", models=False) == (2, [], [])
     assert (clone / "table-large/one").read_text() == "table of model large"
     assert not (clone / "models").exists() and not (clone / "table-small").exists()
     (clone / "runs.yaml").write_text("runs: [small]\n")
@@ -214,8 +214,11 @@ def test_a_release_keeps_what_the_lock_names_of_other_scales_and_each_is_pulled_
     assert (clone / "table-small/one").read_text() == "table of model small"
     with pytest.raises(ValueError, match="nowhere"):
         pull.pulled(clone, "nowhere", models=True)
-    result = run("--to", str(out), "--no-models")
+    result = run("--to", str(out), "--without", "models/*")
     assert "5 objects of 3 outputs" in result.output
-    with pytest.raises(ValueError, match="lacks 1 of 3 outputs"):
-        (clone / ".dvc/cache/files").rename(tmp_path / "elsewhere")
+    (clone / ".dvc/cache/files").rename(tmp_path / "elsewhere")
+    assert pull.pulled(clone, "results", models=True)[:2] == (2, ["models/small"])
+    (clone / ".dvc/cache/files").rename(tmp_path / "further")
+    (out / "files").rename(tmp_path / "gone")
+    with pytest.raises(ValueError, match="lacks all 3 outputs"):
         pull.pulled(clone, "results", models=True)

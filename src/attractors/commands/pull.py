@@ -10,12 +10,13 @@ from attractors.cli.settings import ROOT
 from attractors.cli.stage import Stage
 
 
-def pulled(root: Path, remote: str, models: bool) -> tuple[int, list[str]]:
+def pulled(root: Path, remote: str, models: bool) -> tuple[int, list[str], list[str]]:
     """Fetch and check out the outputs that the lock files of `root` name for the stages of its runs.yaml.
 
-    Return (how many outputs, the stages that `dvc repro --allow-missing` would run). Without `models` those below
+    Return (how many outputs, the paths of those that the remote lacks, as a release may leave images out, and the
+    stages that `dvc repro --allow-missing` would run). Without `models` those below
     models/ are left out, and no folder of theirs stays, so that DVC takes them as missing rather than changed. Raises
-    ValueError where the remote lacks some.
+    ValueError where the remote lacks them all.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -28,9 +29,10 @@ def pulled(root: Path, remote: str, models: bool) -> tuple[int, list[str]]:
             parts = {out: [part for found in out.get_used_objs(remote=remote, force=True).values() for part in found]
                      for out in wanted}  # fetches the listings of folders
             repo.cloud.pull({part for found in parts.values() for part in found}, remote=remote)
-            if lacking := [out for out, found in parts.items()
-                           if not found or not all(out.cache.exists(part.value) for part in found)]:
-                raise ValueError(f"{remote}: lacks {len(lacking)} of {len(wanted)} outputs, {lacking[0]} among them")
+            lacking = [str(out) for out, found in parts.items()
+                       if not found or not all(out.cache.exists(part.value) for part in found)]
+            if lacking and len(lacking) == len(wanted):
+                raise ValueError(f"{remote}: lacks all {len(wanted)} outputs, {lacking[0]} among them")
             repo.checkout(allow_missing=True)
         except (DvcException, OSError) as error:
             raise ValueError(f"{remote}: {error}") from None
@@ -38,7 +40,7 @@ def pulled(root: Path, remote: str, models: bool) -> tuple[int, list[str]]:
             if not any(folder.iterdir()):
                 folder.rmdir()
         stages = repo.reproduce(all_pipelines=True, dry=True, allow_missing=True)
-    return len(wanted), [stage.addressing for stage in stages]
+    return len(wanted) - len(lacking), lacking, [stage.addressing for stage in stages]
 
 
 @click.command(cls=Stage)
@@ -48,8 +50,11 @@ def main(models: bool, remote: str) -> None:
     """Fetch the results that the committed lock files name for the scale of runs.yaml, and say what is not up to date.
     """
     check_checkout(ROOT)
-    count, stages = pulled(ROOT, remote, models)
+    count, lacking, stages = pulled(ROOT, remote, models)
     click.echo(f"{count} outputs of {remote}{'' if models else ' without models, which make pull MODELS=1 fetches'}")
+    if lacking:
+        click.echo(f"{remote} lacks {len(lacking)} outputs, {', '.join(lacking[:3])}{', ...' * (len(lacking) > 3)}: a "
+                   "release may leave out images and models, and what reads them needs the stages that make them")
     if stages:
         some = ", ".join(stages[:5]) + ", ..." * (len(stages) > 5)
         click.echo(f"{len(stages)} stages are not up to date: {some}; dvc repro --allow-missing runs them")

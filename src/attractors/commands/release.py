@@ -3,6 +3,8 @@
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,11 @@ def objects_of(folder: Path, name: str) -> list[Path]:
     return list(paths.values())
 
 
-def filled(root: Path, folder: Path, models: bool = True) -> list[dict[str, Any]]:
+def filled(root: Path, folder: Path, without: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Send the outputs of all stages to the empty `folder`, and return them: stage, path, md5, files and bytes.
 
-    Outputs that DVC does not cache, which git holds, and those with `push: false` are left out, and those below models/
-    without `models`. Raises ValueError where a stage is not up to date, since a clone that pulls would have to run it.
+    Outputs that DVC does not cache, which git holds, those with `push: false`, and those whose path fits a pattern of
+    `without` are left out. Raises ValueError where a stage is not up to date: a clone that pulls would have to run it.
     """
     from dvc.repo import Repo
 
@@ -50,7 +52,7 @@ def filled(root: Path, folder: Path, models: bool = True) -> list[dict[str, Any]
         ]
     listed, unlisted = [], set((folder / OBJECTS).glob("*/*"))
     for stage, path, name in sorted(outputs):
-        if models or not path.startswith("models/"):
+        if not any(fnmatch(path, pattern) for pattern in without):
             files = [folder / file for file in objects_of(folder, name)]
             unlisted -= set(files)
             size = sum(file.stat().st_size for file in files)
@@ -60,11 +62,13 @@ def filled(root: Path, folder: Path, models: bool = True) -> list[dict[str, Any]
     return listed
 
 
-def kept(root: Path, old: Path, new: Path, present: set[str], models: bool = True) -> list[dict[str, Any]]:
+def kept(
+    root: Path, old: Path, new: Path, present: set[str], without: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Copy to `new` what the release `old` holds of other scales, and return its entries of the manifest.
 
-    These are outputs of stages that are not among the `present` ones, and that the lock files still name. Without
-    `models` those below models/ are left out. Raises ValueError where `old` lacks an object.
+    These are outputs of stages that are not among the `present` ones, and that the lock files still name; those that
+    fit a pattern of `without` are left out. Raises ValueError where `old` lacks an object.
     """
     if not (old / "manifest.json").is_file():
         return []
@@ -74,7 +78,7 @@ def kept(root: Path, old: Path, new: Path, present: set[str], models: bool = Tru
     }
     entries = [
         entry for entry in json.loads((old / "manifest.json").read_text("utf-8"))["outputs"]
-        if entry["stage"] not in present and (models or not entry["path"].startswith("models/"))
+        if entry["stage"] not in present and not any(fnmatch(entry["path"], pattern) for pattern in without)
         and named.get((entry["stage"].rpartition(":")[2], entry["path"])) == entry["md5"]
     ]
     for file in {file for entry in entries for file in objects_of(old, entry["md5"])}:
@@ -88,8 +92,9 @@ def kept(root: Path, old: Path, new: Path, present: set[str], models: bool = Tru
     "--to", "folder", type=click.Path(file_okay=False, path_type=Path), default=ROOT / "results",
     show_default="results, which a clone pulls from", help="The folder to write; what it held is replaced.",
 )
-@click.option("--models/--no-models", default=True, help="With the models, which only new measurements read.")
-def main(folder: Path, models: bool) -> None:
+@click.option("--without", multiple=True, metavar="PATTERN", help="Leave out outputs whose path fits: 'models/*' are "
+              "read by new measurements alone; 'data/synthetic/*' may be copies of images that are not yours to give.")
+def main(folder: Path, without: tuple[str, ...]) -> None:
     """Write the results of the committed lock files as a folder that DVC pulls from, here or on any static host.
 
     They are those of the scale of runs.yaml and, of other scales, those that the folder held and that the lock files
@@ -106,8 +111,8 @@ def main(folder: Path, models: bool) -> None:
     with tempfile.TemporaryDirectory(prefix=".release-", dir=folder.parent) as temporary:
         new, old = Path(temporary) / "new", Path(temporary) / "old"
         new.mkdir()
-        outputs = filled(ROOT, new, models)
-        others = kept(ROOT, folder, new, {output["stage"] for output in outputs}, models)
+        outputs = filled(ROOT, new, without)
+        others = kept(ROOT, folder, new, {output["stage"] for output in outputs}, without)
         outputs = sorted(outputs + others, key=lambda output: (output["stage"], output["path"]))
         objects = [path for path in (new / OBJECTS).rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in objects)
