@@ -47,7 +47,7 @@ def lacking(status: Mapping[str, Sequence[Any]]) -> dict[str, bool]:
     """
     def absent(part: Any) -> bool:
         return isinstance(part, Mapping) and set(part) <= {"changed outs", "changed deps"} and all(
-            {"deleted", "not in cache"}.issuperset(files.values()) for files in part.values())
+            change in ("deleted", "not in cache") for files in part.values() for change in files.values())
 
     return {name_of(stage): any("changed outs" in part for part in parts)
             for stage, parts in status.items() if all(map(absent, parts))}

@@ -296,7 +296,7 @@ def test_missing_files_are_made_only_where_a_stage_reads_them_that_runs_or_none_
     status = {"models/dvc.yaml:a@1": [{"changed outs": {"a": "deleted"}}],
               "b@1": [{"changed deps": {"a": "deleted"}}],
               "b@2": [{"changed deps": {"a": "modified"}}, {"changed outs": {"b": "deleted"}}],
-              "c": ["changed command"]}
+              "b@3": [{"changed deps": {"params.yaml": {"seed": "modified"}}}], "c": ["changed command"]}
     assert lacking(status) == {"a@1": True, "b@1": False}
     missing = lacking(status)
     assert set(stale(diamond(), missing, missing=missing)) == set()
