@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from builders import neighbours_file, run
 from click.testing import CliRunner
 from scipy.stats import chi2
 
@@ -14,6 +15,7 @@ from attractors.figures.phase import main as figure_phase
 from attractors.results.states import blends_table, ends_table, repetition_tables, states_row
 from attractors.stages.census import main as census
 from attractors.stages.phase import main as phase
+from attractors.stages.states_table import main as states_table
 from attractors.states.fixed_points import descend, largest_eigenvalues, merge, retrieval, return_rates
 from attractors.states.mixtures import KINDS, blend_kinds, simplex_weights
 from attractors.states.repetition import coverage, rarefaction, repetition_chance
@@ -260,3 +262,24 @@ def test_the_law_is_recovered_and_its_intervals_cover():
         noisy = fit_law(shares, steps, K, parameters)
         inside += np.abs(noisy.coefficients[1] - truth[1]) < 1.96 * noisy.covariance[1, 1] ** 0.5
     assert inside >= 50
+
+
+def test_in_a_sweep_of_lpips_points_are_at_images_by_a_quarter_of_the_spacing_in_pixels(tmp_path):
+    """Thresholds of LPIPS lie far below distances of pixels, at which nothing would be at anything."""
+    random = np.random.default_rng(8)
+    order = random.uniform(-0.9, 0.9, (40, 3, 4, 4)).astype(np.float32)
+    s, size = order[:8], 8
+    samples = np.concatenate([s + random.normal(0, 0.02, s.shape), random.uniform(-0.9, 0.9, s.shape)]).astype(np.float32)
+    write_arrays(tmp_path / "data/subsets/d.safetensors", {"images": order})
+    write_arrays(tmp_path / "data/synthetic/x/8.safetensors", {"images": samples})
+    codes = np.repeat(np.array([0, 2], np.int8), 8)
+    write_arrays(tmp_path / "data/types/x/8.safetensors", {"codes": codes}, size=8, delta_m=1e-3, delta_s=1e-3)
+    neighbours_file(tmp_path, size, 0, np.zeros(16), np.ones(16), distance="lpips_alex", training_sha256=array_hash(s))
+    ends = np.concatenate([s, samples[8:] + 0.001])
+    arrays = {"ends": ends, "taken": np.ones(16, np.int64), "moving": np.zeros(16, bool), "state": np.arange(16),
+              "states": ends, "mass": np.ones(16, np.int64), "eigenvalues": np.zeros(4), "returns": np.ones(4)}
+    write_arrays(tmp_path / "data/census/x/8.safetensors", arrays, size=8)
+    run(states_table, "x", "--dataset", "d", "--data", tmp_path / "data", "--metrics", tmp_path / "metrics")
+    table = read_csv(tmp_path / "metrics/ends/x.csv").set_index("type")
+    assert table.stayed["memorized"] == table.at_training["memorized"] == 1
+    assert table.stayed["generalized"] == 1 and table.at_training["generalized"] == 0

@@ -10,6 +10,8 @@ from attractors.arrays import read_arrays, read_record
 from attractors.cli.stage import stage
 from attractors.data.images import read_images
 from attractors.data.training_sets import training_path
+from attractors.distances.neighbours import nearest
+from attractors.distances.thresholds import copy_bound
 from attractors.results.run import Run
 from attractors.results.states import blends_table, ends_table, repetition_tables, states_row
 from attractors.settings.states import StatesTable
@@ -26,7 +28,8 @@ def main(name: str, dataset: str, data: Path, metrics: Path, settings: StatesTab
     """Write METRICS/{ends,attractors,repetition,rarefaction,blends}/NAME.csv, rows for each K and replicate of NAME.
 
     Distances are those of pixels. A point is at another where it lies within delta_m, and samples repeat each other
-    within delta_s, the thresholds of the sweep at that K.
+    within delta_s, the thresholds of the sweep at that K; of a sweep whose distance is LPIPS, both are a quarter of the
+    distance of pixels between neighbouring images of S.
     """
     run = Run(metrics, data=data)
     tables: dict[str, list[pd.DataFrame]] = {key: [] for key in ("ends", "attractors", "repetition", "rarefaction",
@@ -40,6 +43,9 @@ def main(name: str, dataset: str, data: Path, metrics: Path, settings: StatesTab
             images = read_images(training_path(data / "subsets", dataset, number, size,
                                                read_record(path).get("training_sha256")))
             samples, s = read_images(data / "synthetic" / name / path.name), images[:size]
+            if read_record(path).get("distance") != "l2":
+                flat = s.reshape(size, -1)
+                delta_m = delta_s = copy_bound(nearest(flat, flat, 1, True)[0][:, 0].numpy())
             arrays, _ = read_arrays(data / "census" / name / path.name)
             n = len(arrays["ends"])
             row, curve = repetition_tables(samples, own, delta_s)
