@@ -269,7 +269,8 @@ def test_in_a_sweep_of_lpips_points_are_at_images_by_a_quarter_of_the_spacing_in
     random = np.random.default_rng(8)
     order = random.uniform(-0.9, 0.9, (40, 3, 4, 4)).astype(np.float32)
     s, size = order[:8], 8
-    samples = np.concatenate([s + random.normal(0, 0.02, s.shape), random.uniform(-0.9, 0.9, s.shape)]).astype(np.float32)
+    near, far = s + random.normal(0, 0.02, s.shape), random.uniform(-0.9, 0.9, s.shape)
+    samples = np.concatenate([near, far]).astype(np.float32)
     write_arrays(tmp_path / "data/subsets/d.safetensors", {"images": order})
     write_arrays(tmp_path / "data/synthetic/x/8.safetensors", {"images": samples})
     codes = np.repeat(np.array([0, 2], np.int8), 8)
