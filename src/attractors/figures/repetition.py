@@ -59,7 +59,8 @@ def main(name: str, metrics: Path, outs: tuple[str, ...]) -> None:
     mean = table.groupby("K").C_2.mean()
     axes[1].plot(mean.index, mean.where(mean > 0), "k-", lw=1)
     axes[1].set(title="C_2: two samples that are no copies repeat", ylabel="probability")
-    log_scale(axes[1], yscale="log")
+    if (table.C_2 > 0).any():
+        log_scale(axes[1], yscale="log")
     for axis in axes[:2]:
         log_axis(axis)
     sizes = [K for K, part in table.groupby("K") if (part.new >= 100).all()][:: 2][:SHOWN]
