@@ -64,6 +64,7 @@ def main(name: str, data: Path, metrics: Path, outs: tuple[str, ...]) -> None:
     axes[1, 0].set(ylabel="denoising error", ylim=(0, None))
     axes[0, 0].legend(fontsize=7)
     axes[1, 0].legend(fontsize=7)
-    figure.suptitle(FIGURE.title)
+    if len(sizes) > 1:  # one panel has no room for it
+        figure.suptitle(FIGURE.title)
     write_csv(metrics / "phase" / f"{name}.csv", table)
     click.echo(f"{save(figure, outs)}: types along training of {name} at {len(sizes)} sizes")

@@ -16,8 +16,9 @@ from attractors.results.run import Run
 LABELS = {"l2": "L2", "lpips_alex": "LPIPS, AlexNet", "lpips_vgg": "LPIPS, VGG"}
 STYLES = dict(zip(DISTANCES, ("s:", "o-", "^--"), strict=True))
 GROUPS = {"copies": (COLOURS["memorized"], "copies"), "others": (COLOURS["generalized"], "all other samples"),
-          "gaussian": (COLOURS["spurious"], "a Gaussian with the mean and covariance of S"),
+          "gaussian": (COLOURS["spurious"], "a Gaussian with S's mean and covariance"),
           "training": ("black", "images of S"), "held_out": ("grey", "other real images")}
+FEWEST = 30  # images of a group; of fewer the kernel distance is noise
 OCTAVES = ("power_1", "power_2", "power_3")
 
 
@@ -63,7 +64,7 @@ def draw_types(axes: list[Axes], table: pd.DataFrame) -> None:
 def draw_quality(axes: list[Axes], table: pd.DataFrame) -> None:
     """Draw the power in three octaves and the kernel distance of each group against K."""
     for group, (colour, label) in GROUPS.items():
-        part = table[table.group == group].groupby("K").mean(numeric_only=True)
+        part = table[(table.group == group) & (table.n >= FEWEST)].groupby("K").mean(numeric_only=True)
         if group in ("copies", "others"):
             for octave, line in zip(OCTAVES, (":", "--", "-"), strict=True):
                 axes[0].plot(part.index, part[octave], f"o{line}", ms=3, lw=1.2, color=colour)
