@@ -1,6 +1,7 @@
 """Fetch the committed results of the chosen scale, without models unless they are asked for."""
 
 import logging
+import re
 from pathlib import Path
 
 import click
@@ -18,7 +19,7 @@ def pulled(root: Path, remote: str, models: bool) -> tuple[int, list[str], list[
     models/ are left out, and no folder of theirs stays, so that DVC takes them as missing rather than changed. Raises
     ValueError where the remote lacks them all.
     """
-    from dvc.exceptions import DvcException
+    from dvc.exceptions import DvcException, ReproductionError
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.WARNING)  # else a line for each stage that is up to date
@@ -36,11 +37,16 @@ def pulled(root: Path, remote: str, models: bool) -> tuple[int, list[str], list[
             repo.checkout(allow_missing=True)
         except (DvcException, OSError) as error:
             raise ValueError(f"{remote}: {error}") from None
-        for folder in sorted((root / "models").glob("**/"), reverse=True):
-            if not any(folder.iterdir()):
-                folder.rmdir()
-        stages = repo.reproduce(all_pipelines=True, dry=True, allow_missing=True)
-    return len(wanted) - len(lacking), lacking, [stage.addressing for stage in stages]
+        for room in ("models", "data"):
+            for folder in sorted((root / room).glob("**/"), reverse=True):
+                if not any(folder.iterdir()):
+                    folder.rmdir()
+        try:
+            runs = repo.reproduce(all_pipelines=True, dry=True, allow_missing=True, on_error="keep-going")
+            stages = [stage.addressing for stage in runs]
+        except ReproductionError as error:  # of stages that read what is lacking
+            stages = re.findall(r"'([^']+)'", str(error))
+    return len(wanted) - len(lacking), lacking, stages
 
 
 @click.command(cls=Stage)
