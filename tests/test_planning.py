@@ -98,6 +98,7 @@ def test_what_is_written_is_a_sweep_with_both_controls(tmp_path):
         content, settings = read_sweep(path)
         assert content["dataset"] == "mine" and settings["basin"]["delta_d"] == 0.03
     content, settings = read_sweep(paths[0])
+    assert 2 * content["quality"]["images"] + plan.sizes[-1] <= 300
     assert sizes(content["sizes"]) == plan.sizes and settings["classify"]["replicates"].count(3) == 3
     runs = runs_of(["mine", "mine-exact", "mine-linear"], tmp_path / "sweeps")
     assert len(runs["runs"]) == len(plan.sizes) + 6 + 6 and runs["photographs"].keys() == {"mine"}

@@ -154,6 +154,8 @@ def place(plan: Plan, half: float) -> None:
     half = min(max(half, 16), plan.count)
     most = plan.count - 64 if plan.perceptual else plan.count
     plan.sizes = sorted({int(np.clip(round(half * ratio), 2, most)) for ratio in GRID})
+    if plan.perceptual:  # real images beside the samples, that no network learned
+        plan.sections["quality"] = {"images": min(512, (plan.count - plan.sizes[-1]) // 2)}
     if plan.repeated:
         plan.repeated = sorted({int(np.clip(round(half * ratio), 2, most)) for ratio in REPEATED})
 
