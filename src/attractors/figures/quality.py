@@ -71,7 +71,8 @@ def draw_quality(axes: list[Axes], table: pd.DataFrame) -> None:
         axes[1].plot(part.index, part.kernel_distance, "o-", ms=3, lw=1.2, color=colour, label=label)
     for line, words in ((":", "coarse detail"), ("--", "middle"), ("-", "fine")):
         axes[0].plot([], [], line, color="black", label=words)
-    axes[0].axhline(1, color="grey", lw=0.8)
+    for axis, real in zip(axes, (1, 0), strict=True):
+        axis.plot([table.K.min(), table.K.max()], [real, real], color="grey", lw=0.8)
     axes[0].set(title="power, in units of real images", ylim=(0, None))
     axes[1].set(title="kernel distance to real images")
     for axis in axes:

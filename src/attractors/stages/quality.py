@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from attractors.arrays import read_record
-from attractors.cli.devices import device_option, find_device
 from attractors.cli.progress import progress
 from attractors.cli.settings import ROOT
 from attractors.cli.stage import data_option, metrics_option, seed_option, stage
@@ -33,10 +32,7 @@ ALEX = "lpips_alex"
 @seed_option
 @data_option
 @metrics_option
-@device_option
-def main(
-    sweep: dict, lpips: Path, seed: int, data: Path, metrics: Path, device: str, settings: Quality
-) -> None:
+def main(sweep: dict, lpips: Path, seed: int, data: Path, metrics: Path, settings: Quality) -> None:
     """Write METRICS/quality/SWEEP.csv and METRICS/distances/SWEEP.csv of the samples in DATA/synthetic/SWEEP.
 
     Quality is that of `copies`, samples within a quarter of the spacing of S by LPIPS (AlexNet), and of the `others`,
@@ -48,7 +44,7 @@ def main(
     name, dataset, run = sweep["name"], sweep["dataset"], Run(metrics, data=data)
     limits = zip(*TABLE_2[f"{dataset}-128"], strict=True) if f"{dataset}-128" in TABLE_2 else ()
     ranges = dict(zip(("least", "greatest"), limits, strict=False))
-    networks = {distance: read_embedding(lpips / f"{backbone}.safetensors", find_device(device), backbone)
+    networks = {distance: read_embedding(lpips / f"{backbone}.safetensors", backbone=backbone)
                 for distance, backbone in DISTANCES.items() if backbone}
 
     def features(distance: str, images: np.ndarray) -> np.ndarray:
